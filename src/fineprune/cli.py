@@ -1,0 +1,117 @@
+"""``fineprune <stage> --config params.yaml --<input> PATH … --<output> PATH …``
+
+Paths are flags; every hyper-parameter of a stage travels as one value: its section of the params
+files (``--config``, later files win) or of a JSON string (``--params``). Nothing heavy is imported
+before a stage is chosen, so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fineprune import __version__
+from fineprune.errors import ConfigError, FinePruneError
+from fineprune.stages import STAGES
+
+if TYPE_CHECKING:
+    from fineprune.stages.base import Stage
+
+USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one stage; returns 0, the stage's own exit code, or 2 with one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name = arguments[0] if arguments and arguments[0] in STAGES else None
+    if name is None:
+        _top_parser().parse_args(arguments)
+        return USER_ERROR
+    try:
+        stage = load_stage(name)
+        return _run(stage, stage_parser(stage).parse_args(arguments[1:]))
+    except (FinePruneError, OSError) as error:
+        print(f"fineprune {name}: error: {_one_line(error)}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print(f"fineprune {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def load_stage(name: str) -> Stage:
+    """The stage of that name."""
+    stage: Stage = importlib.import_module(f"fineprune.stages.{name}").STAGE
+    return stage
+
+
+def stage_parser(stage: Stage) -> argparse.ArgumentParser:
+    """The parser of one stage's command line."""
+    parser = argparse.ArgumentParser(prog=f"fineprune {stage.name}", description=STAGES[stage.name])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--config", action="append", type=Path, metavar="YAML", help="a params file; may be repeated, later wins"
+    )
+    source.add_argument("--params", metavar="JSON", help=f"the {stage.name} section itself, as JSON")
+    for names, verb in ((stage.inputs, "read"), (stage.outputs, "write")):
+        for port in names:
+            parser.add_argument(_flag(port), type=Path, required=True, metavar="PATH", help=f"{verb} {port} here")
+    for flag in stage.flags:
+        parser.add_argument(_flag(flag), action="store_true")
+    return parser
+
+
+def _run(stage: Stage, given: argparse.Namespace) -> int:
+    from fineprune.config import read_section
+    from fineprune.stages.base import execute
+
+    values = vars(given)
+    section = read_section(given.config, stage.name) if given.config else _parse_json(given.params)
+    result = execute(
+        stage,
+        section,
+        inputs={name: values[name] for name in stage.inputs},
+        outputs={name: values[name] for name in stage.outputs},
+        flags={name: values[name] for name in stage.flags},
+    )
+    return result.exit_code
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    stages = "\n".join(f"  {name:<10}{text}" for name, text in STAGES.items())
+    parser = argparse.ArgumentParser(
+        prog="fineprune",
+        description="Remove a backdoor by fine-pruning, measure what is left, promote only on good evidence.",
+        epilog=f"stages:\n{stages}\n\n`fineprune STAGE --help` lists a stage's flags.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of the stages below")
+    return parser
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"--params: not valid JSON: {error}") from error
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
+        return f"{place}{error.strerror}"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

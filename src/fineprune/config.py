@@ -1,0 +1,203 @@
+"""Typed, frozen configuration: a section of params.yaml becomes a dataclass, or one error lists all faults.
+
+A config class is a frozen dataclass without defaults: the only home of a default is params.yaml.
+Supported field types: bool, int, float, str, ``Literal``, ``X | None``, ``tuple[X, ...]``,
+``dict[str, Any]``, a nested config, a union of configs told apart by their ``kind`` field, and
+``Annotated[number, Range(...)]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from fineprune.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values that a number may take; ``gt``/``lt`` exclude the bound, ``ge``/``le`` include it."""
+
+    gt: float | None = None
+    ge: float | None = None
+    lt: float | None = None
+    le: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            (self.gt is None or value > self.gt)
+            and (self.ge is None or value >= self.ge)
+            and (self.lt is None or value < self.lt)
+            and (self.le is None or value <= self.le)
+        )
+
+    def __str__(self) -> str:
+        low = f"({self.gt:g}" if self.gt is not None else f"[{self.ge:g}" if self.ge is not None else "(-inf"
+        high = f"{self.lt:g})" if self.lt is not None else f"{self.le:g}]" if self.le is not None else "inf)"
+        return f"{low}, {high}"
+
+
+Fraction = Annotated[float, Range(ge=0, le=1)]
+Positive = Annotated[float, Range(gt=0)]
+NonNegative = Annotated[float, Range(ge=0)]
+Count = Annotated[int, Range(ge=1)]
+
+
+def read_section(paths: Sequence[Path], section: str) -> dict[str, Any]:
+    """The ``section`` of the given params files, later files overriding earlier ones key by key.
+
+    Raises:
+        ConfigError: a file is missing, is not YAML, or no file has the section.
+    """
+    merged: dict[str, Any] = {}
+    found = False
+    for path in paths:
+        values = _read_yaml(path).get(section)
+        if values is None:
+            continue
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{path}: {section} must be a mapping, found {_show(values)}")
+        found = True
+        merged = _merge(merged, values)
+    if not found:
+        raise ConfigError(f"{', '.join(map(str, paths))}: no section {section!r}")
+    return merged
+
+
+def parse(config: type[T], values: Any, where: str) -> T:
+    """Build ``config`` from plain values, checking every key.
+
+    Args:
+        config: a frozen dataclass without defaults.
+        values: what YAML or JSON gave for it.
+        where: what to call it in messages, for example ``attack``.
+
+    Raises:
+        ConfigError: one line that lists every unknown, missing, mistyped and out-of-range key.
+    """
+    problems: list[str] = []
+    result = _convert(config, values, where, problems)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return typing.cast(T, result)
+
+
+def to_plain(config: Any) -> Any:
+    """The plain values (dicts, lists, numbers, strings) that ``parse`` would turn into ``config``."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the params file: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {_show(values)}")
+    return values
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``; a mapping with another ``kind`` replaces the whole mapping below it."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            same_kind = below.get("kind", value.get("kind")) == value.get("kind", below.get("kind"))
+            merged[key] = _merge(below, value) if same_kind else dict(value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _convert(expected: Any, value: Any, where: str, problems: list[str]) -> Any:
+    """``value`` as ``expected``; a fault is appended to ``problems`` and None returned."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is Annotated:
+        converted = _convert(arguments[0], value, where, problems)
+        for bounds in arguments[1:]:
+            if converted is not None and converted not in bounds:
+                problems.append(f"{where}: expected a value in {bounds}, found {_show(value)}")
+        return converted
+    if dataclasses.is_dataclass(expected):
+        return _convert_dataclass(expected, value, where, problems)
+    if origin in (Union, types.UnionType):
+        return _convert_union(arguments, value, where, problems)
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        return _fault(f"one of {', '.join(map(str, arguments))}", value, where, problems)
+    if origin is tuple:
+        if isinstance(value, (list, tuple)):
+            return tuple(_convert(arguments[0], v, f"{where}[{i}]", problems) for i, v in enumerate(value))
+        return _fault("a list", value, where, problems)
+    if origin is dict:
+        return dict(value) if isinstance(value, Mapping) else _fault("a mapping", value, where, problems)
+    return _convert_scalar(expected, value, where, problems)
+
+
+def _convert_dataclass(expected: Any, value: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(value, Mapping):
+        return _fault("a mapping", value, where, problems)
+    hints = typing.get_type_hints(expected, include_extras=True)
+    names = [field.name for field in dataclasses.fields(expected)]
+    problems += [f"{where}.{key}: unknown key" for key in value if key not in names]
+    before = len(problems)
+    converted = {}
+    for name in names:
+        if name in value:
+            converted[name] = _convert(hints[name], value[name], f"{where}.{name}", problems)
+        else:
+            problems.append(f"{where}.{name}: missing")
+    return expected(**converted) if len(problems) == before else None
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, where: str, problems: list[str]) -> Any:
+    if value is None and type(None) in options:
+        return None
+    options = tuple(option for option in options if option is not type(None))
+    if len(options) == 1:
+        return _convert(options[0], value, where, problems)
+    by_kind = {kind: option for option in options for kind in _kinds(option)}
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if kind not in by_kind:
+        return _fault(f"one of {', '.join(by_kind)}", kind, f"{where}.kind", problems)
+    return _convert(by_kind[kind], value, where, problems)
+
+
+def _kinds(option: Any) -> tuple[str, ...]:
+    return typing.get_args(typing.get_type_hints(option)["kind"])
+
+
+def _convert_scalar(expected: Any, value: Any, where: str, problems: list[str]) -> Any:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if expected is float and number and math.isfinite(value):
+        return float(value)
+    # Kubeflow turns the ints inside a dict parameter into floats: 3 arrives as 3.0.
+    if expected is int and number and float(value).is_integer():
+        return int(value)
+    if expected in (bool, str) and isinstance(value, expected):
+        return value
+    names = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a string"}
+    return _fault(names[expected], value, where, problems)
+
+
+def _fault(expected: str, value: Any, where: str, problems: list[str]) -> None:
+    problems.append(f"{where}: expected {expected}, found {_show(value)}")
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,1 @@
+"""Datasets on disk: the format, its readers and its splits."""

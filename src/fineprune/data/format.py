@@ -1,0 +1,218 @@
+"""The dataset folder: memory-mappable arrays and a card.
+
+::
+
+    inputs.npy     (N, *shape) in the dtype of the card: raw pixels or audio samples
+    labels.npy     (N,) int64, indices into the card's classes
+    groups.npy     (N,) int64, what a split never cuts: a speaker, a video, a track
+    dataset.json   the card: input spec, classes, splits, source, licence, sha256 of each array
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from fineprune.config import parse
+from fineprune.errors import ConfigError, DataError
+from fineprune.files import check_digest, read_json, sha256, write_json
+
+FORMAT = 1
+CARD = "dataset.json"
+ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
+SPLITS = ("train", "defender_fit", "defender_holdout", "test")
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What one raw input is.
+
+    Attributes:
+        kind: ``image`` (channels, height, width) or ``audio`` (samples,).
+        shape: the shape of one input.
+        dtype: ``uint8`` for images, ``int16`` for audio.
+        low, high: the range of valid raw values, both ends included.
+        sample_rate: in Hz for audio, None for images.
+    """
+
+    kind: Literal["image", "audio"]
+    shape: tuple[int, ...]
+    dtype: Literal["uint8", "int16"]
+    low: int
+    high: int
+    sample_rate: int | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that is known of a dataset besides its arrays.
+
+    ``mean`` and ``std`` are per channel over the ``train`` split, in raw units (images; one entry
+    over all samples for audio). ``origin`` records the source as it was named, and what pins its
+    content (an md5, a revision).
+    """
+
+    format: int
+    name: str
+    input: InputSpec
+    classes: tuple[str, ...]
+    group: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    splits: dict[str, Any]
+    origin: dict[str, Any]
+    licence: str
+    sha256: dict[str, Any]
+
+
+class Dataset:
+    """A dataset folder, opened and checked.
+
+    Raises:
+        DataError: a file is missing, its digest does not match, or the card contradicts itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.card = _read_card(path)
+        for name in ARRAYS:
+            check_digest(path / name, self.card.sha256.get(name, "none recorded"))
+        self.labels = _map(path / "labels.npy")[:].astype(np.int64)
+        self.groups = _map(path / "groups.npy")[:]
+        self.splits = {name: np.asarray(rows, dtype=np.int64) for name, rows in self.card.splits.items()}
+        _check_arrays(path, self)
+        check_splits(self.splits, self.labels, self.groups, self.card.classes, where=str(path / CARD))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the card, which names the SHA-256 of every array."""
+        return sha256(self.path / CARD)
+
+    def inputs(self, rows: Array | slice) -> Array:
+        """The raw inputs of the given rows, copied out of the map.
+
+        The file is mapped anew for each call, so that pages that were read do not add up to the
+        memory of the process.
+        """
+        return np.array(_map(self.path / "inputs.npy")[rows])
+
+
+def write_dataset(path: Path, inputs: Array, labels: Array, groups: Array, card: Mapping[str, Any]) -> None:
+    """Write a dataset folder.
+
+    Args:
+        path: the folder to make.
+        inputs: (N, *shape), in the dtype of ``card["input"]``.
+        labels: (N,) indices into ``card["classes"]``.
+        groups: (N,) integers.
+        card: the fields of :class:`Card` without ``format``, ``mean``, ``std`` and ``sha256``.
+
+    Raises:
+        DataError: the arrays and the card do not belong together.
+    """
+    path.mkdir(parents=True)
+    for name, array in zip(ARRAYS, (inputs, labels.astype(np.int64), groups.astype(np.int64)), strict=True):
+        np.save(path / name, array, allow_pickle=False)
+    splits = {name: np.asarray(card["splits"][name]).tolist() for name in SPLITS}
+    mean, std = _moments(inputs, np.sort(np.asarray(splits["train"])), card["input"])
+    plain = dict(card) | {"input": asdict(card["input"]), "splits": splits, "mean": mean, "std": std}
+    digests = {name: sha256(path / name) for name in ARRAYS}
+    write_json(path / CARD, {"format": FORMAT, **plain, "sha256": digests})
+    Dataset(path)
+
+
+def check_splits(
+    splits: Mapping[str, Array], labels: Array, groups: Array, classes: Sequence[str], where: str
+) -> None:
+    """Raise unless the splits are disjoint by group and each holds every class.
+
+    Raises:
+        DataError: fewer than two classes, an unknown or missing split, a row out of range or in two
+            splits, a group on both sides of a split, or a class with no samples in a split.
+    """
+    if len(classes) < 2:
+        raise DataError(f"{where}: expected at least two classes, found {len(classes)}")
+    if set(splits) != set(SPLITS):
+        raise DataError(f"{where}: expected the splits {', '.join(SPLITS)}, found {', '.join(sorted(splits))}")
+    side = np.full(len(labels), -1)
+    for number, name in enumerate(SPLITS):
+        rows = splits[name]
+        if rows.size and (rows.min() < 0 or rows.max() >= len(labels)):
+            raise DataError(f"{where}: split {name} names a row outside 0…{len(labels) - 1}")
+        if len(np.unique(rows)) != len(rows) or (side[rows] != -1).any():
+            raise DataError(f"{where}: split {name} holds a row twice, or one of another split")
+        side[rows] = number
+        for label, class_name in enumerate(classes):
+            if not (labels[rows] == label).any():
+                raise DataError(f"{where}: class {class_name!r} has no samples in split {name}")
+    used = side >= 0
+    pairs = np.unique(np.stack([groups[used], side[used]]), axis=1)
+    values, sides = np.unique(pairs[0], return_counts=True)
+    if (sides > 1).any():
+        group = values[sides > 1][0]
+        names = [SPLITS[int(s)] for g, s in pairs.T if g == group]
+        raise DataError(f"{where}: group {group} is on both sides of a split: {' and '.join(names)}")
+
+
+def _read_card(path: Path) -> Card:
+    values = read_json(path / CARD)
+    try:
+        card = parse(Card, values, "card")
+    except ConfigError as error:
+        raise DataError(f"{path / CARD}: {error}") from error
+    if card.format != FORMAT:
+        raise DataError(f"{path / CARD}: expected format {FORMAT}, found {card.format}")
+    return card
+
+
+def _map(path: Path) -> Array:
+    try:
+        return cast(Array, np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable .npy array: {error}") from error
+
+
+def _check_arrays(path: Path, dataset: Dataset) -> None:
+    spec, inputs = dataset.card.input, _map(path / "inputs.npy")
+    if inputs.shape != (len(dataset.labels), *spec.shape) or inputs.dtype != np.dtype(spec.dtype):
+        raise DataError(
+            f"{path / 'inputs.npy'}: expected {spec.dtype} of shape {(len(dataset.labels), *spec.shape)}, "
+            f"found {inputs.dtype} of shape {inputs.shape}"
+        )
+    if dataset.groups.shape != dataset.labels.shape:
+        raise DataError(f"{path / 'groups.npy'}: expected one group for each of {len(dataset.labels)} labels")
+    if dataset.labels.min(initial=0) < 0 or dataset.labels.max(initial=0) >= len(dataset.card.classes):
+        raise DataError(f"{path / 'labels.npy'}: expected labels below {len(dataset.card.classes)}")
+
+
+def _moments(inputs: Array, rows: Array, spec: InputSpec) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of the given rows, in pieces, in float64."""
+    if np.issubdtype(inputs.dtype, np.floating):
+        raise DataError(f"inputs: expected {spec.dtype}, found {inputs.dtype}")
+    channels = spec.shape[0] if spec.kind == "image" else 1
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    for start in range(0, len(rows), 1024):
+        part = inputs[rows[start : start + 1024]].astype(np.float64).reshape(-1, channels, _per_channel(spec))
+        total += part.sum(axis=(0, 2))
+        squares += (part**2).sum(axis=(0, 2))
+        count += part.shape[0] * part.shape[2]
+    if not count:
+        return [0.0] * channels, [1.0] * channels
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    return mean.tolist(), np.where(std > 0, std, 1.0).tolist()
+
+
+def _per_channel(spec: InputSpec) -> int:
+    size = int(np.prod(spec.shape))
+    return size // spec.shape[0] if spec.kind == "image" else size

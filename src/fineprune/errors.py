@@ -1,0 +1,46 @@
+"""What can go wrong in a way that a user can mend.
+
+FinePruneError
+├── ConfigError     a parameter is unknown, missing, mistyped or out of range
+├── DataError       a dataset, or a file that should become one, is not usable
+├── ModelError      a model file is not usable, or does not fit what is asked of it
+├── AttackError     an attack cannot be carried out as configured
+├── DefenseError    a defence cannot be carried out as configured
+├── StorageError    an object store or a data repository does not deliver
+└── TrackingError   the tracking server or the registry does not answer
+
+Every message is one line: the thing, what was expected, what was found. The command line prints
+it to stderr and exits with code 2.
+"""
+
+
+class FinePruneError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ConfigError(FinePruneError):
+    """A parameter is unknown, missing, mistyped or out of range."""
+
+
+class DataError(FinePruneError):
+    """A dataset, or a file that should become one, is not usable."""
+
+
+class ModelError(FinePruneError):
+    """A model file is not usable, or does not fit what is asked of it."""
+
+
+class AttackError(FinePruneError):
+    """An attack cannot be carried out as configured."""
+
+
+class DefenseError(FinePruneError):
+    """A defence cannot be carried out as configured."""
+
+
+class StorageError(FinePruneError):
+    """An object store or a data repository does not deliver."""
+
+
+class TrackingError(FinePruneError):
+    """The tracking server or the registry does not answer."""

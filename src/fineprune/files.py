@@ -1,0 +1,135 @@
+"""Files that are whole or not there: digests, JSON, and outputs that appear by one rename."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fineprune.errors import DataError, FinePruneError
+
+_CHUNK = 1 << 20
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hex digits."""
+    return _hash(path, hashlib.sha256())
+
+
+def dvc_md5(path: Path) -> str:
+    """The md5 that DVC 3 records for a file or a folder (``….dir`` for a folder).
+
+    A folder's is the md5 of the JSON list of its files' md5s and relative paths, sorted by path
+    (dvc-data, ``hashfile/tree.py``).
+    """
+    if path.is_file():
+        return _hash(path, hashlib.md5(usedforsecurity=False))
+    entries = [
+        {"md5": _hash(file, hashlib.md5(usedforsecurity=False)), "relpath": file.relative_to(path).as_posix()}
+        for file in path.rglob("*")
+        if file.is_file()
+    ]
+    entries.sort(key=lambda entry: entry["relpath"])
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def read_json(path: Path, error: type[FinePruneError] = DataError) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        error: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise error(f"{path}: cannot read: {fault.strerror}") from fault
+    except ValueError as fault:
+        raise error(f"{path}: not valid JSON: {fault}") from fault
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as strict JSON (NaN is refused) with sorted keys."""
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def check_digest(path: Path, expected: str, error: type[FinePruneError] = DataError) -> None:
+    """Raise ``error`` unless the file's SHA-256 is ``expected``."""
+    try:
+        found = sha256(path)
+    except OSError as fault:
+        raise error(f"{path}: cannot read: {fault.strerror}") from fault
+    if found != expected:
+        raise error(f"{path}: digest mismatch: expected sha256 {expected[:16]}…, found {found[:16]}…")
+
+
+@contextmanager
+def whole_outputs(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
+    """Give a scratch path for each target and put all of them in place when the block succeeds.
+
+    A target may become a file or a folder. While the block runs, and when it fails or is killed,
+    the old targets stay as they were. Leftovers of a killed run are removed by the next one.
+    """
+    scratch = {name: path.parent / f".{path.name}.partial" for name, path in targets.items()}
+    for name, path in targets.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(scratch[name])
+    try:
+        yield scratch
+        for name, path in targets.items():
+            _sync(scratch[name])
+            _put_in_place(scratch[name], path)
+    finally:
+        for path in scratch.values():
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder; nothing happens if it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _hash(path: Path, hasher: Any) -> str:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return str(hasher.hexdigest())
+
+
+def _sync(path: Path) -> None:
+    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _put_in_place(scratch: Path, target: Path) -> None:
+    """Rename ``scratch`` to ``target``; where a folder is in the way, swap the two in one step."""
+    if not target.is_dir():
+        os.replace(scratch, target)
+    elif not _exchange(scratch, target):
+        old = target.parent / f".{target.name}.old"
+        remove(old)
+        os.rename(target, old)
+        os.rename(scratch, target)
+        remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths atomically (Linux ``renameat2``); False where the system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    paths = os.fsencode(one), os.fsencode(other)
+    return bool(renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)

@@ -1,0 +1,15 @@
+"""The stages of the pipeline, one program each: read files, call the library, write files.
+
+Each module holds one :class:`fineprune.stages.base.Stage` named ``STAGE``. This table is all that
+the command line needs to answer ``--help``.
+"""
+
+STAGES = {
+    "ingest": "validate and convert a source into a dataset, split by group",
+    "attack": "poison and train the attacker's model beside a never-poisoned control",
+    "profile": "measure each channel's activation on the defender's clean data",
+    "prune": "remove the least active channels while clean accuracy holds",
+    "finetune": "continue training on the defender's clean data",
+    "evaluate": "measure clean accuracy, backdoor success and utility of every model",
+    "promote": "decide, register the model with its evidence, move the alias on a pass",
+}

@@ -1,0 +1,124 @@
+"""What every stage has in common: ports, a typed config, one report, outputs that appear whole."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fineprune import __version__
+from fineprune.config import parse, to_plain
+from fineprune.errors import FinePruneError
+from fineprune.files import sha256, whole_outputs, write_json
+
+REPORT_SCHEMA = 1
+REPORT = "report.json"
+
+
+class MissingInput(FinePruneError):
+    """A path that a stage should read is not there."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage found out.
+
+    Attributes:
+        numbers: scalar results by name; logged as metrics.
+        series: ``{name: [[step, value], …]}``; logged as metrics by step.
+        warnings: sentences that the reader of the report must not miss.
+        extra: further top-level entries of the stage's report.
+        exit_code: what the program exits with.
+    """
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    series: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, told once: the command line, dvc.yaml and the container component agree with this.
+
+    Attributes:
+        name: the stage and its section of params.yaml.
+        config: the frozen dataclass of that section.
+        inputs, outputs: names of the path flags (``fine_tuned`` is ``--fine-tuned``). The output
+            ``report``, which every stage has, is a folder that gets a ``report.json``.
+        run: ``run(config, inputs, outputs)``, where inputs and outputs map names to paths.
+        flags: names of the stage's switches (``--fail-on-hold``), given to ``run`` as keywords.
+    """
+
+    name: str
+    config: type
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    run: Callable[..., Result]
+    flags: tuple[str, ...] = ()
+
+
+def execute(
+    stage: Stage,
+    section: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+    flags: Mapping[str, bool] | None = None,
+) -> Result:
+    """Run a stage: parse its section, check its inputs, put all its outputs in place at the end.
+
+    Raises:
+        ConfigError: the section does not fit the stage's config.
+        MissingInput: an input is not there.
+    """
+    config = parse(stage.config, section, stage.name)
+    for name, path in inputs.items():
+        if not path.exists():
+            raise MissingInput(f"--{name.replace('_', '-')}: {path}: no such file or folder")
+    started = time.monotonic()
+    with whole_outputs(outputs) as scratch:
+        scratch["report"].mkdir()
+        result = stage.run(config, inputs, scratch, **(flags or {}))
+        report = {
+            "schema": REPORT_SCHEMA,
+            "stage": stage.name,
+            "version": __version__,
+            "config": to_plain(config),
+            "inputs": {name: content_digest(path) for name, path in inputs.items()},
+            "outputs": {name: content_digest(path) for name, path in scratch.items() if name != "report"},
+            "seconds": round(time.monotonic() - started, 3),
+            "peak_memory_bytes": _peak_memory(),
+            "numbers": dict(result.numbers),
+            "series": {name: [list(point) for point in points] for name, points in result.series.items()},
+            "warnings": list(result.warnings),
+            **result.extra,
+        }
+        write_json(scratch["report"] / REPORT, report)
+    for warning in result.warnings:
+        print(f"{stage.name}: warning: {warning}", file=sys.stderr)
+    return result
+
+
+def content_digest(path: Path) -> str:
+    """The SHA-256 that pins a file or folder: of the file itself, or of a folder's card.
+
+    A card (``dataset.json``, ``model.json``, …) names the SHA-256 of every other file of its
+    folder, so its own digest pins them all.
+    """
+    if path.is_file():
+        return sha256(path)
+    for card in ("dataset.json", "model.json", "attack.json", "profile.json", REPORT):
+        if (path / card).is_file():
+            return sha256(path / card)
+    raise MissingInput(f"{path}: not a dataset, model, attack, profile or report folder")
+
+
+def _peak_memory() -> int:
+    """The largest resident set of this process, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
