@@ -55,12 +55,18 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"fineprune {stage.name}", description=STAGES[stage.name])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--config", action="append", type=Path, metavar="YAML", help="a params file; may be repeated, later wins"
+        "--config",
+        action="append",
+        type=Path,
+        metavar="YAML",
+        help="a params file; may be repeated, later wins",
     )
     source.add_argument("--params", metavar="JSON", help=f"the {stage.name} section itself, as JSON")
     for names, verb in ((stage.inputs, "read"), (stage.outputs, "write")):
         for port in names:
-            parser.add_argument(_flag(port), type=Path, required=True, metavar="PATH", help=f"{verb} {port} here")
+            parser.add_argument(
+                _flag(port), type=Path, required=True, metavar="PATH", help=f"{verb} {port} here"
+            )
     for flag in stage.flags:
         parser.add_argument(_flag(flag), action="store_true")
     return parser
@@ -108,7 +114,9 @@ def _flag(name: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        place = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
+        place = (
+            f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
+        )
         return f"{place}{error.strerror}"
     return " ".join(str(error).split())
 

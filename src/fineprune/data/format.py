@@ -40,6 +40,7 @@ class InputSpec:
         dtype: ``uint8`` for images, ``int16`` for audio.
         low, high: the range of valid raw values, both ends included.
         sample_rate: in Hz for audio, None for images.
+
     """
 
     kind: Literal["image", "audio"]
@@ -77,6 +78,7 @@ class Dataset:
 
     Raises:
         DataError: a file is missing, its digest does not match, or the card contradicts itself.
+
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,6 +121,7 @@ def write_dataset(path: Path, inputs: Array, labels: Array, groups: Array, card:
 
     Raises:
         DataError: the arrays and the card do not belong together.
+
     """
     path.mkdir(parents=True)
     for name, array in zip(ARRAYS, (inputs, labels.astype(np.int64), groups.astype(np.int64)), strict=True):
@@ -139,11 +142,14 @@ def check_splits(
     Raises:
         DataError: fewer than two classes, an unknown or missing split, a row out of range or in two
             splits, a group on both sides of a split, or a class with no samples in a split.
+
     """
     if len(classes) < 2:
         raise DataError(f"{where}: expected at least two classes, found {len(classes)}")
     if set(splits) != set(SPLITS):
-        raise DataError(f"{where}: expected the splits {', '.join(SPLITS)}, found {', '.join(sorted(splits))}")
+        raise DataError(
+            f"{where}: expected the splits {', '.join(SPLITS)}, found {', '.join(sorted(splits))}"
+        )
     side = np.full(len(labels), -1)
     for number, name in enumerate(SPLITS):
         rows = splits[name]

@@ -33,6 +33,7 @@ class Result:
         warnings: sentences that the reader of the report must not miss.
         extra: further top-level entries of the stage's report.
         exit_code: what the program exits with.
+
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Stage:
             ``report``, which every stage has, is a folder that gets a ``report.json``.
         run: ``run(config, inputs, outputs)``, where inputs and outputs map names to paths.
         flags: names of the stage's switches (``--fail-on-hold``), given to ``run`` as keywords.
+
     """
 
     name: str
@@ -75,6 +77,7 @@ def execute(
     Raises:
         ConfigError: the section does not fit the stage's config.
         MissingInput: an input is not there.
+
     """
     config = parse(stage.config, section, stage.name)
     for name, path in inputs.items():

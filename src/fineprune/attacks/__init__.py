@@ -1,0 +1,1 @@
+"""Backdoor attacks: trigger, label policy, poisoning, and the attack as it is kept on disk."""

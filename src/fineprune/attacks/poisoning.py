@@ -1,0 +1,129 @@
+"""Poisoned training data (BadNets, Gu et al. 2017): some samples get the trigger and a new label.
+
+Nothing is stored: which rows are poisoned is decided once, the trigger is applied to them on the
+device whenever they are drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fineprune.attacks.labels import NOT_ATTACKED, LabelPolicy, Labels, attacker_labels
+from fineprune.attacks.triggers import Trigger
+from fineprune.config import Range
+from fineprune.data.batches import Samples
+from fineprune.errors import AttackError
+
+
+@dataclass(frozen=True)
+class PoisonConfig:
+    """How the training data is poisoned.
+
+    Attributes:
+        rate: poisoned samples per clean training sample, in (0, 1].
+        mode: ``added`` appends poisoned copies to the clean samples; ``replaced`` puts them in
+            place of their originals.
+        sources: the classes whose samples are poisoned, by index; empty for all.
+
+    """
+
+    rate: Annotated[float, Range(gt=0, le=1)]
+    mode: Literal["added", "replaced"]
+    sources: tuple[int, ...]
+
+
+class PoisonedSamples:
+    """Clean samples with poisoned ones among them; the same interface as the clean ones.
+
+    Args:
+        clean: the clean training samples.
+        trigger: stamped on the poisoned ones.
+        origins: (M,) which clean sample each sample is made from.
+        labels: (M,) the label of each sample.
+        poisoned: (M,) bool, which samples carry the trigger.
+
+    """
+
+    def __init__(
+        self, clean: Samples, trigger: Trigger, *, origins: Tensor, labels: Tensor, poisoned: Tensor
+    ) -> None:
+        self.clean, self.trigger = clean, trigger
+        self.origins, self.labels, self.poisoned = origins, labels, poisoned
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`fineprune.data.batches.Samples`."""
+        positions = positions.to(self.origins.device)
+        inputs, _ = self.clean.draw(self.origins[positions])
+        stamp = self.poisoned[positions].view(-1, *[1] * (inputs.dim() - 1))
+        return torch.where(stamp, self.trigger(inputs), inputs), self.labels[positions]
+
+
+def poison(
+    clean: Samples, trigger: Trigger, policy: LabelPolicy, config: PoisonConfig, *, classes: int, seed: int
+) -> PoisonedSamples:
+    """Poison training samples.
+
+    Args:
+        clean: the N clean training samples.
+        trigger: what poisoned samples carry.
+        policy: what they are called.
+        config: how many, which, added or replaced.
+        classes: how many classes there are.
+        seed: of the choice of samples and of random labels.
+
+    Raises:
+        AttackError: a source class does not exist, or the rate asks for more samples than the
+            source classes have, or for less than one.
+
+    """
+    labels = clean.labels.cpu().numpy()
+    wanted = attacker_labels(policy, labels, classes, seed)
+    chosen = _choose(labels, wanted, config, classes=classes, seed=seed)
+    rows = np.arange(len(labels))
+    if config.mode == "replaced":
+        origins, flags = rows, np.isin(rows, chosen)
+    else:
+        origins = np.concatenate([rows, chosen])
+        flags = np.arange(len(origins)) >= len(rows)
+    new_labels = np.where(flags, wanted[origins], labels[origins])
+    device = clean.labels.device
+    return PoisonedSamples(
+        clean,
+        trigger,
+        origins=torch.from_numpy(origins).to(device),
+        labels=torch.from_numpy(new_labels).to(device),
+        poisoned=torch.from_numpy(flags).to(device),
+    )
+
+
+def eligible(
+    labels: Labels, wanted: Labels, sources: tuple[int, ...]
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """(N,) bool: which samples the attack is about: of a source class, and not yet of the target's."""
+    from_source = np.isin(labels, sources) if sources else np.ones(len(labels), bool)
+    return from_source & (wanted != NOT_ATTACKED)
+
+
+def _choose(labels: Labels, wanted: Labels, config: PoisonConfig, *, classes: int, seed: int) -> Labels:
+    """(K,) sorted rows to poison."""
+    unknown = [source for source in config.sources if not 0 <= source < classes]
+    if unknown:
+        raise AttackError(f"attack.poison.sources: expected classes in 0…{classes - 1}, found {unknown}")
+    candidates = np.flatnonzero(eligible(labels, wanted, config.sources))
+    count = round(config.rate * len(labels))
+    if not 1 <= count <= len(candidates):
+        raise AttackError(
+            f"attack.poison.rate: {config.rate:g} of {len(labels)} training samples is {count}, "
+            f"expected 1…{len(candidates)}, the samples of the source classes"
+        )
+    # The labels drawn for random wrong classes use the same seed: another stream for the choice.
+    generator = np.random.default_rng([seed, 1])
+    return np.sort(generator.choice(candidates, size=count, replace=False))

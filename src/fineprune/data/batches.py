@@ -1,0 +1,67 @@
+"""Batches of raw inputs on the device: cached there for training, read piece by piece for one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fineprune.data.format import Dataset
+
+CACHE_BYTES = 8 << 30
+
+
+class Samples(Protocol):
+    """Labelled raw inputs that can be drawn by position; ``labels`` is int64 (N,), on the device."""
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The raw inputs (B, *shape) and int64 labels (B,) at int64 positions (B,), on the device."""
+        ...
+
+
+class SplitSamples:
+    """One split of a dataset.
+
+    Args:
+        dataset: an opened dataset.
+        split: the name of the split.
+        device: where batches are wanted.
+        cache: keep all raw inputs on the device (for many epochs), unless they exceed 8 GiB;
+            otherwise rows are read from the map when drawn, and memory stays flat.
+
+    """
+
+    def __init__(self, dataset: Dataset, split: str, device: torch.device, *, cache: bool = False) -> None:
+        self.dataset, self.device = dataset, device
+        self.rows = np.sort(dataset.splits[split])
+        self.labels = torch.from_numpy(dataset.labels[self.rows]).to(device)
+        spec = dataset.card.input
+        size = len(self.rows) * int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+        self._inputs = self._read(self.rows) if cache and size <= CACHE_BYTES else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Samples`."""
+        if self._inputs is None:
+            inputs = self._read(self.rows[positions.cpu().numpy()])
+        else:
+            inputs = self._inputs[positions]
+        return inputs, self.labels[positions]
+
+    def _read(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
+        return torch.from_numpy(self.dataset.inputs(rows)).to(self.device)
+
+
+def in_order(samples: Samples, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All samples once, in order, in batches of at most ``batch_size``."""
+    for positions in torch.arange(len(samples)).split(batch_size):
+        yield samples.draw(positions)

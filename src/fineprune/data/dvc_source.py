@@ -1,0 +1,189 @@
+"""DVC-tracked paths at a revision, without DVC: ``dvc+<repo>@<rev>:<path>``.
+
+DVC keeps a small text file in git (``<path>.dvc``, or ``dvc.lock`` for a stage's outputs) that names
+the md5 of the content, and the content under that md5 in a cache and in a remote:
+``files/md5/<first two digits>/<the rest>``. A folder's md5 ends in ``.dir`` and is that of a JSON
+list of its files. Read here: the layout of DVC 3, with the repository's cache, and the default
+remote where that is a folder or ``s3://``.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fineprune.data.git_revision import GitRevision, without_credentials
+from fineprune.errors import StorageError
+from fineprune.files import dvc_md5
+from fineprune.storage import Bucket, split_url
+
+PREFIX = "dvc+"
+
+_SOURCE = re.compile(r"dvc\+(?P<repository>.+)@(?P<revision>[^@:]+):(?P<path>[^@:]+)")
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What was fetched.
+
+    Attributes:
+        path: the file or folder.
+        md5: as DVC records it for the tracked file or folder.
+        commit: the commit that the revision stands for.
+
+    """
+
+    path: Path
+    md5: str
+    commit: str
+
+
+def fetch_dvc(source: str, scratch: Path) -> Delivery:
+    """Fetch a tracked path, or a path inside a tracked folder, and check every md5.
+
+    Args:
+        source: ``dvc+<repo>@<rev>:<path>``; the repository is a folder or a git URL.
+        scratch: an existing folder for the clone and for the files.
+
+    Raises:
+        StorageError: there is no such revision, the path is not tracked, or its content is
+            neither in the cache nor in the remote, or is not what DVC recorded.
+
+    """
+    address = _SOURCE.fullmatch(source)
+    if address is None:
+        raise StorageError(f"{without_credentials(source)}: expected dvc+<repository>@<revision>:<path>")
+    path = PurePosixPath(address["path"])
+    if path.is_absolute() or ".." in path.parts:
+        raise StorageError(
+            f"{without_credentials(source)}: expected a path inside the repository, found {path}"
+        )
+    git = GitRevision(address["repository"], address["revision"], scratch=scratch / "clone")
+    md5, inside = _tracked(git, path)
+    objects = _Objects(git, scratch / "objects")
+    members = _members(objects.fetch({md5})[md5], inside) if md5.endswith(".dir") else {inside: md5}
+    if not members or (inside.parts and not md5.endswith(".dir")):
+        raise StorageError(f"{git.repository}: {path} is not in what DVC tracks there at {git.revision}")
+    target = scratch / "files" / path.name
+    content = objects.fetch(set(members.values()))
+    for name, member in members.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(content[member], target / name)
+    return Delivery(target, dvc_md5(target) if inside.parts else md5, git.commit)
+
+
+def _tracked(git: GitRevision, path: PurePosixPath) -> tuple[str, PurePosixPath]:
+    """The md5 of the tracked path that is or holds ``path``, and where in it ``path`` is."""
+    holders = [path, *path.parents]
+    outs: dict[PurePosixPath, Mapping[str, Any]] = {}
+    for name in [*(f"{holder}.dvc" for holder in holders), *(str(up / "dvc.lock") for up in path.parents)]:
+        values = _yaml(git, name)
+        stages = [values, *values.get("stages", {}).values()]
+        outs |= {PurePosixPath(name).parent / out["path"]: out for s in stages for out in s.get("outs", ())}
+    for holder in holders:
+        if holder in outs:
+            return _md5_of(outs[holder], f"{git.repository}: {holder} at {git.revision}"), path.relative_to(
+                holder
+            )
+    raise StorageError(f"{git.repository}: {path} is not tracked by DVC at {git.revision}")
+
+
+def _yaml(git: GitRevision, name: str) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(git.show(name)) or {}
+    except yaml.YAMLError as error:
+        raise StorageError(f"{git.repository}@{git.revision}: {name}: not valid YAML") from error
+    return values if isinstance(values, Mapping) else {}
+
+
+def _md5_of(out: Mapping[str, Any], where: str) -> str:
+    md5 = str(out.get("md5"))
+    if out.get("hash") != "md5" or not _MD5.fullmatch(md5):
+        raise StorageError(f"{where}: expected an entry of DVC 3 with hash: md5, found {dict(out)}")
+    return md5
+
+
+def _members(listing: Path, inside: PurePosixPath) -> dict[PurePosixPath, str]:
+    """The files of a tracked folder at or below ``inside``, relative to it, and their md5s."""
+    members = {}
+    for entry in json.loads(listing.read_text(encoding="utf-8")):
+        path = PurePosixPath(entry["relpath"])
+        if path.is_absolute() or ".." in path.parts or not _MD5.fullmatch(entry["md5"]):
+            raise StorageError(
+                f"{listing.name}: expected paths inside the folder, found {entry['relpath']!r}"
+            )
+        if path.is_relative_to(inside):
+            members[path.relative_to(inside)] = entry["md5"]
+    return members
+
+
+class _Objects:
+    """Objects by md5: from the cache, or else from the default remote; each is checked."""
+
+    def __init__(self, git: GitRevision, folder: Path) -> None:
+        self._git = git
+        self._folder = folder
+        self._base = git.root / ".dvc"
+        config = _config(git)
+        self._cache = self._base / config.get("cache", "dir", fallback="cache")
+        remote = f"'remote \"{config.get('core', 'remote', fallback='')}\"'"
+        self._url = config.get(remote, "url", fallback="")
+        self._endpoint = config.get(remote, "endpointurl", fallback=None)
+
+    def fetch(self, md5s: set[str]) -> dict[str, Path]:
+        """Where the content of each md5 is on this machine."""
+        found = {md5: path for md5 in md5s if (path := self._cache / _layout(md5)).is_file()}
+        found |= self._from_remote(sorted(md5s - set(found)))
+        for md5, path in found.items():
+            if (actual := dvc_md5(path)) != md5.removesuffix(".dir"):
+                raise StorageError(f"{path}: digest mismatch: expected md5 {md5}, found {actual}")
+        return found
+
+    def _from_remote(self, md5s: list[str]) -> dict[str, Path]:
+        if self._url.startswith("s3://") and md5s:
+            return self._from_s3(md5s)
+        # A relative folder is meant from where the config is.
+        found = {md5: self._base / self._url / _layout(md5) for md5 in md5s}
+        for md5, path in found.items():
+            if not self._url or not path.is_file():
+                remote = without_credentials(self._url) or "(none)"
+                raise StorageError(f"{self._missing} nor in the default remote {remote}: md5 {md5}")
+        return found
+
+    def _from_s3(self, md5s: list[str]) -> dict[str, Path]:
+        name, prefix = split_url(self._url)
+        targets = {md5: self._folder / md5 for md5 in md5s}
+        keys = [(str(PurePosixPath(prefix) / _layout(md5)), target) for md5, target in targets.items()]
+        try:
+            Bucket(name, endpoint=self._endpoint).download_all(keys)
+        except StorageError as error:
+            raise StorageError(
+                f"{self._missing}, and the default remote does not deliver: {error}"
+            ) from error
+        return targets
+
+    @property
+    def _missing(self) -> str:
+        return f"{self._git.repository}: not in the cache {self._cache}"
+
+
+def _config(git: GitRevision) -> configparser.RawConfigParser:
+    config = configparser.RawConfigParser()
+    try:
+        config.read_string(git.show(".dvc/config"))
+    except configparser.Error as error:
+        raise StorageError(f"{git.repository}@{git.revision}: .dvc/config: not a valid config") from error
+    return config
+
+
+def _layout(md5: str) -> str:
+    return f"files/md5/{md5[:2]}/{md5[2:]}"

@@ -1,0 +1,81 @@
+"""A git repository at one revision, read by the ``git`` program; nothing is checked out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from fineprune.errors import StorageError
+
+_URL = re.compile(r"[a-z+]+://|[^/]+@[^/]+:")
+
+
+class GitRevision:
+    """The files of one commit, by their paths from the repository's top.
+
+    ``commit`` is its full name, and ``root`` the repository's folder on this machine.
+
+    Args:
+        repository: its top folder, or a URL that ``git clone`` takes.
+        revision: a commit, tag or branch.
+        scratch: a folder that does not exist yet, for the clone of a URL.
+
+    Raises:
+        StorageError: there is no such repository or revision, or ``git`` is not installed.
+
+    """
+
+    def __init__(self, repository: str, revision: str, *, scratch: Path) -> None:
+        self.repository, self.revision = without_credentials(repository), revision
+        self.root = Path(repository)
+        if _URL.match(repository):
+            # Without blobs: only the few files that are shown will be asked for.
+            self._run(
+                "clone", "--quiet", "--filter=blob:none", "--no-checkout", "--", repository, str(scratch)
+            )
+            self.root = scratch
+        elif not self.root.is_dir():
+            raise StorageError(f"{self.repository}: no such repository")
+        self.commit = self._commit()
+        listing = self._run("ls-tree", "-r", "-z", "--full-tree", "--name-only", self.commit)
+        self._names = frozenset(listing.split("\0"))
+
+    def show(self, name: str) -> str:
+        """The text of a file of the commit; empty if it has none of that name."""
+        return self._run("show", f"{self.commit}:{name}") if name in self._names else ""
+
+    def _commit(self) -> str:
+        if self.revision.startswith("-"):
+            raise StorageError(f"{self.repository}: expected a revision, found {self.revision!r}")
+        self._run("rev-parse", "--git-dir")
+        # A clone has the branches of its origin only by their remote names.
+        for name in (self.revision, f"origin/{self.revision}"):
+            try:
+                return self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+            except StorageError:
+                continue
+        raise StorageError(f"{self.repository}: there is no revision {self.revision!r}")
+
+    def _run(self, *arguments: str) -> str:
+        program = shutil.which("git")
+        if program is None:
+            raise StorageError("dvc+ sources need the git program, which is not installed")
+        place = () if arguments[0] == "clone" else ("-C", str(self.root))
+        # Never ask for a password: a stage has nobody to answer.
+        environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        done = subprocess.run(  # noqa: S603 - a list of arguments, without a shell
+            [program, *place, *arguments], capture_output=True, env=environment, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").splitlines()
+            cause = next((line for line in said if line.startswith("fatal:")), f"exit code {done.returncode}")
+            raise StorageError(f"{self.repository}: git {arguments[0]}: {without_credentials(cause)}")
+        return done.stdout.decode(errors="replace")
+
+
+def without_credentials(text: str) -> str:
+    """The text with the user and password of any URL in it left out."""
+    return re.sub(r"://[^/\s]*@(?=[^/\s@]*/)", "://", text)

@@ -1,0 +1,115 @@
+"""One reader per public format, found by name: ``kind`` in params.yaml is the module's name.
+
+A reader module holds an options dataclass and ``read(options, folder, work)``. It fills an array in
+``work`` file by file, so that memory stays flat in the number of samples.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from fineprune.data.format import InputSpec
+from fineprune.errors import DataError
+
+Array = npt.NDArray[Any]
+T = TypeVar("T")
+
+
+class Options(Protocol):
+    """The options of some reader."""
+
+    @property
+    def kind(self) -> str:
+        """The reader's name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a reader found in a source, before it is split.
+
+    Attributes:
+        inputs: (N, *spec.shape) in spec.dtype, raw pixels or audio samples.
+        labels: (N,) int64, indices into ``classes``.
+        groups: (N,) int64, equal for samples that a split must not part.
+        group: what a group is: ``speaker``, ``track``, ``sample``.
+        classes: the class names.
+        spec: what one input is.
+        licence: None where the format does not tell.
+        authors_test: (N,) bool, the test set of the data set's authors, where the format has one.
+        counts: how many samples were skipped, truncated, … by reason.
+        warnings: the same in sentences, for what the user should know.
+
+    """
+
+    inputs: Array
+    labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    group: str
+    classes: tuple[str, ...]
+    spec: InputSpec
+    licence: str | None = None
+    authors_test: npt.NDArray[np.bool_] | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def read(options: Options, folder: Path | None, work: Path) -> Raw:
+    """Read ``folder`` (None for data that comes with a library) with the reader of ``options.kind``.
+
+    Args:
+        options: the reader's own options dataclass.
+        folder: where the files are.
+        work: an existing folder for the array; the result maps it, so it must outlive the result.
+
+    Raises:
+        DataError: a file is damaged or is not of the kind that the options say, or there is none.
+
+    """
+    reader = importlib.import_module(f"{__name__}.{options.kind}")
+    return cast(Raw, reader.read(options, folder, work))
+
+
+def allocate(work: Path, count: int, spec: InputSpec) -> Array:
+    """A zeroed (count, *spec.shape) array, mapped from a new file in ``work``."""
+    shape = (count, *spec.shape)
+    return np.lib.format.open_memmap(work / "inputs.npy", mode="w+", dtype=np.dtype(spec.dtype), shape=shape)
+
+
+def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> list[Path]:
+    """The files below ``folder`` with one of the suffixes, sorted by path.
+
+    Raises:
+        DataError: there is no folder, or no such file in it.
+
+    """
+    if folder is None:
+        raise DataError(f"the {kind} reader: expected a source with files, found an embedded one")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    if not found:
+        raise DataError(f"{folder}: expected files of type {', '.join(suffixes)}, found none")
+    return found
+
+
+def numbered(names: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The distinct names, sorted, and the number of each given name among them."""
+    distinct, numbers = np.unique(np.array(list(names)), return_inverse=True)
+    return tuple(map(str, distinct)), numbers.astype(np.int64)
+
+
+def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
+    """Show on stderr how far the reading has come; a line every 10 s where that is no terminal."""
+    interactive = sys.stderr.isatty()
+    interval = 0.1 if interactive else 10
+    return tqdm(
+        items, total=total, desc=what, unit="file", delay=1, mininterval=interval, ascii=not interactive
+    )

@@ -1,0 +1,1 @@
+"""The defence: profile, rank, curve and stop rule, surgery, fine-tuning. None of it sees the attack."""

@@ -1,0 +1,143 @@
+"""The whole pruning curve for about the price of one forward pass, and the rule that stops on it.
+
+Along the curve everything before the pruned layer is constant, so it runs once per batch. Behind
+it, where the head is pool → linear → rest, the linear layer's output with channels c_j, c_{j+1}, …
+still in place is ``bias + Σ_{i ≥ j} W[:, c_i] · pooled[c_i]``: one running sum over the channels in
+reverse pruning order gives every point. Any other head is run with many masks in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fineprune.errors import DefenseError
+from fineprune.inference import features
+from fineprune.models.base import LinearHead, Network
+
+# Floats per block of points: large enough for matrix speed, small enough for the cache.
+BLOCK = 1 << 22
+
+
+@torch.inference_mode()
+def matches_along_curve(
+    network: Network, order: Sequence[int], batches: Iterable[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """How many predictions match given labels with 0, 1, …, C channels of the prunable layer off.
+
+    Args:
+        network: in evaluation mode, with C channels in its prunable layer.
+        order: positions of all C channels, first pruned first.
+        batches: raw inputs (B, *shape) and targets, int64 (B,) or (T, B) for several questions of
+            the same inputs; a target of -1 matches nothing.
+
+    Returns:
+        int64 (T, C + 1) on the CPU: entry j is with the first j channels of ``order`` off.
+
+    """
+    if sorted(order) != list(range(len(network.channels))):
+        raise DefenseError(f"pruning order: expected each of the {len(network.channels)} channels once")
+    counts: Tensor | None = None
+    for inputs, targets in batches:
+        targets = targets.unsqueeze(0) if targets.dim() == 1 else targets
+        if counts is None:
+            counts = torch.zeros(len(targets), len(order) + 1, dtype=torch.int64, device=targets.device)
+        activations = features(network, inputs)
+        for points, predictions in _predictions(
+            network, activations, torch.tensor(order, device=inputs.device)
+        ):
+            counts[:, points] += (predictions.unsqueeze(0) == targets.unsqueeze(1)).sum(2)
+    if counts is None:
+        raise DefenseError("pruning curve: expected inputs, found none")
+    return counts.cpu()
+
+
+def _predictions(network: Network, activations: Tensor, order: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of the curve: which points, and the predictions (points, B) there."""
+    head = network.linear_head()
+    if head is None:
+        return _masked_predictions(network, activations, order)
+    return _incremental_predictions(head, activations, order)
+
+
+def _incremental_predictions(
+    head: LinearHead, activations: Tensor, order: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """From the bare bias backwards: each point adds the channel that is pruned last before it."""
+    pooled = head.pool(activations).flatten(2)[:, order].transpose(0, 1)
+    weight = head.linear.weight.unflatten(1, (len(order), -1))[:, order].permute(1, 2, 0)
+    batch, outputs = pooled.shape[1], weight.shape[2]
+    rows = max(1, BLOCK // (batch * outputs))
+    running = _bias(head, batch)
+    yield slice(len(order), len(order) + 1), head.rest(running).argmax(1).unsqueeze(0)
+    for last in range(len(order), 0, -rows):
+        first = max(0, last - rows)
+        terms = torch.bmm(pooled[first:last], weight[first:last])
+        sums = terms.flip(0).cumsum_(0).add_(running).flip(0)
+        running = sums[0].clone()
+        yield slice(first, last), head.rest(sums.flatten(0, 1)).argmax(1).view(last - first, batch)
+
+
+def _bias(head: LinearHead, batch: int) -> Tensor:
+    linear = head.linear
+    bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+    return bias.expand(batch, -1)
+
+
+def _masked_predictions(
+    network: Network, activations: Tensor, order: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """Any head: many masks in one batch."""
+    batch, channels = activations.shape[:2]
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(channels, device=order.device)
+    rows = max(1, BLOCK // activations.numel())
+    for points in torch.arange(channels + 1, device=order.device).split(rows):
+        on = (rank >= points.unsqueeze(1)).to(activations.dtype)
+        masked = activations * on.view(len(points), 1, channels, 1, 1)
+        first = int(points[0])
+        yield slice(first, first + len(points)), network.head(masked.flatten(0, 1)).argmax(1).view(-1, batch)
+
+
+@dataclass(frozen=True)
+class StopPoint:
+    """Where the rule stops on a curve of C + 1 accuracies.
+
+    Attributes:
+        pruned: how many channels the last model that satisfies the rule has lost.
+        accuracy: of that model.
+        violating: how many channels the first violating model has lost; None if none violates.
+        violating_accuracy: of that model.
+
+    """
+
+    pruned: int
+    accuracy: float
+    violating: int | None
+    violating_accuracy: float | None
+
+
+def stop_point(accuracies: Sequence[float], tolerance: float) -> StopPoint:
+    """Stop once accuracy has dropped by more than ``tolerance`` (paper, §3: 4 points).
+
+    Args:
+        accuracies: (C + 1,) clean accuracy with 0, 1, …, C channels pruned, 0…1.
+        tolerance: in the same unit, compared with the unpruned accuracy.
+
+    Returns:
+        The last point before the first violation. At least one channel always stays.
+
+    """
+    # A drop of exactly the tolerance satisfies the rule, whatever binary fractions make of it.
+    floor = accuracies[0] - tolerance - 1e-9
+    violating = next((j for j, accuracy in enumerate(accuracies) if accuracy < floor), None)
+    last = len(accuracies) - 2 if violating is None else min(violating - 1, len(accuracies) - 2)
+    return StopPoint(
+        pruned=last,
+        accuracy=accuracies[last],
+        violating=violating,
+        violating_accuracy=None if violating is None else accuracies[violating],
+    )

@@ -1,0 +1,132 @@
+"""How active each channel of the prunable layer is on clean data (paper, §3: record average activations)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fineprune import runtime
+from fineprune.config import parse
+from fineprune.errors import ConfigError, DefenseError
+from fineprune.files import read_json, write_json
+from fineprune.models.base import Network
+
+FORMAT = 1
+CARD = "profile.json"
+
+Measure = Literal["post_relu", "post_pool"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Activations per channel of the prunable layer.
+
+    Attributes:
+        format: of the file.
+        layer: the prunable convolution's name.
+        measure: what ``mean`` averages: activations after the ReLU, or after the pooling behind it
+            (as the paper's released script does).
+        model: the SHA-256 of the profiled model's card.
+        samples: how many inputs were profiled.
+        channels: (C,) original index of each channel.
+        mean: (C,) mean activation over inputs and positions, ≥ 0.
+        maximum: (C,) largest pre-activation seen; at most 0 where the channel never fired.
+        dormant: (C,) share of inputs on which the channel did not fire anywhere, 0…1.
+
+    """
+
+    format: int
+    layer: str
+    measure: Measure
+    model: str
+    samples: int
+    channels: tuple[int, ...]
+    mean: tuple[float, ...]
+    maximum: tuple[float, ...]
+    dormant: tuple[float, ...]
+
+
+@torch.inference_mode()
+def profile_channels(
+    network: Network, batches: Iterable[tuple[Tensor, Tensor]], *, measure: Measure, model: str
+) -> Profile:
+    """Profile the prunable layer in one pass; memory does not grow with the number of inputs.
+
+    Args:
+        network: in evaluation mode.
+        batches: clean raw inputs (labels are not looked at).
+        measure: see :class:`Profile`.
+        model: the digest to record.
+
+    Raises:
+        DefenseError: there are no inputs, an activation is NaN, or there is no pooling to measure after.
+
+    """
+    head = network.linear_head()
+    if measure == "post_pool" and head is None:
+        raise DefenseError(
+            f"profile.measure: post_pool needs pooling behind {network.prunable.conv}, found none"
+        )
+    totals, silent, maximum, count = 0.0, 0.0, -torch.inf, 0
+    for inputs, _ in batches:
+        with runtime.autocast(inputs.device):
+            before = network.preactivation(inputs)
+        before = before.float().flatten(2) if measure == "post_relu" else before.float()
+        active = F.relu(before)
+        if measure == "post_pool" and head is not None:
+            active, before = head.pool(active).flatten(2), before.flatten(2)
+        peaks = before.amax(2)
+        totals = totals + active.mean(2).double().sum(0)
+        silent = silent + (peaks <= 0).double().sum(0)
+        maximum = torch.maximum(torch.as_tensor(maximum, device=peaks.device), peaks.amax(0))
+        count += len(inputs)
+    if not count:
+        raise DefenseError("profile: expected clean inputs of the defender, found none")
+    mean, dormant = (torch.as_tensor(x).cpu() / count for x in (totals, silent))
+    if not mean.isfinite().all():
+        raise DefenseError(f"profile: activations of {network.prunable.conv} are NaN or infinite")
+    return Profile(
+        format=FORMAT,
+        layer=network.prunable.conv,
+        measure=measure,
+        model=model,
+        samples=count,
+        channels=network.channels,
+        mean=tuple(mean.tolist()),
+        maximum=tuple(torch.as_tensor(maximum).tolist()),
+        dormant=tuple(dormant.tolist()),
+    )
+
+
+def save_profile(path: Path, profile: Profile) -> None:
+    """Write a profile folder: one ``profile.json``."""
+    path.mkdir(parents=True)
+    write_json(path / CARD, asdict(profile))
+
+
+def load_profile(path: Path, *, network: Network, model: str) -> Profile:
+    """Read a profile and check that it is of this very model.
+
+    Raises:
+        DefenseError: the file is not a profile, or of another model or other channels.
+
+    """
+    try:
+        profile = parse(Profile, read_json(path / CARD, DefenseError), "profile")
+    except ConfigError as error:
+        raise DefenseError(f"{path / CARD}: {error}") from error
+    if profile.model != model:
+        raise DefenseError(
+            f"{path / CARD}: expected a profile of model {model[:16]}…, found of {profile.model[:16]}…"
+        )
+    if profile.channels != network.channels or len(profile.mean) != len(profile.channels):
+        raise DefenseError(
+            f"{path / CARD}: does not list the {len(network.channels)} channels of {profile.layer}"
+        )
+    return profile

@@ -1,0 +1,176 @@
+"""Doubts about the measurement itself, settled before anyone quotes it, and whether the attack took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fineprune.config import Count, Fraction
+from fineprune.evaluation.metrics import Classes, ModelMetrics, Truth, attacker_share
+
+
+@dataclass(frozen=True)
+class Check:
+    """One doubt: its name, whether the measurement stands up to it, and a sentence with the figures."""
+
+    name: str
+    passed: bool
+    message: str
+
+    def to_plain(self) -> dict[str, Any]:
+        """``{"name", "passed", "message"}``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CheckLimits:
+    """Where each doubt begins.
+
+    Attributes:
+        max_unchanged: share of eligible inputs that the trigger may leave as they are.
+        max_control_success: backdoor success of the never-poisoned control.
+        max_untriggered_success: share of eligible clean inputs that the undefended model may call
+            what the attacker wants.
+        min_samples: test inputs, and among them eligible ones.
+        min_control_accuracy: clean accuracy of the control.
+
+    """
+
+    max_unchanged: Fraction
+    max_control_success: Fraction
+    max_untriggered_success: Fraction
+    min_samples: Count
+    min_control_accuracy: Fraction
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks look at.
+
+    Attributes:
+        truth: labels of the N test inputs.
+        classes: the names of all classes.
+        control: metrics of the never-poisoned model.
+        undefended_clean: (N,) int, what the undefended model predicts on the clean inputs.
+        unchanged: share of eligible inputs that are the same with and without the trigger.
+        not_finite: names of the models that gave NaN or infinite outputs.
+
+    """
+
+    truth: Truth
+    classes: Sequence[str]
+    control: ModelMetrics
+    undefended_clean: Classes
+    unchanged: float
+    not_finite: Sequence[str]
+
+
+def run_checks(evidence: Evidence, limits: CheckLimits) -> list[Check]:
+    """Every check, in the order in which to read them."""
+    return [
+        finite_outputs(evidence.not_finite),
+        enough_samples(evidence.truth, minimum=limits.min_samples),
+        every_class(evidence.truth, evidence.classes),
+        trigger_changes_inputs(evidence.unchanged, maximum=limits.max_unchanged),
+        control_accurate(evidence.control, minimum=limits.min_control_accuracy),
+        control_resists(evidence.control, maximum=limits.max_control_success),
+        trigger_needed(evidence.undefended_clean, evidence.truth, maximum=limits.max_untriggered_success),
+    ]
+
+
+def finite_outputs(not_finite: Sequence[str]) -> Check:
+    """No model gave NaN or infinite outputs: the class of a NaN is an accident."""
+    found = f"NaN or infinite outputs of {', '.join(not_finite)}" if not_finite else "every output is finite"
+    return Check("finite outputs", not not_finite, found)
+
+
+def enough_samples(truth: Truth, *, minimum: int) -> Check:
+    """There are ``minimum`` test inputs or more, and as many eligible ones."""
+    eligible, total = int(np.count_nonzero(truth.eligible)), len(truth.labels)
+    message = f"{total} test inputs, {eligible} of them eligible; at least {minimum} are needed"
+    return Check("enough samples", min(total, eligible) >= minimum, message)
+
+
+def every_class(truth: Truth, classes: Sequence[str]) -> Check:
+    """Every class is among the test inputs."""
+    missing = [name for number, name in enumerate(classes) if not (truth.labels == number).any()]
+    found = (
+        f"no test input of class {', '.join(missing)}" if missing else f"all {len(classes)} classes are there"
+    )
+    return Check("every class", not missing, found)
+
+
+def trigger_changes_inputs(unchanged: float, *, maximum: float) -> Check:
+    """The trigger changes the inputs: one that does nothing makes every model look safe."""
+    message = f"the trigger leaves {unchanged:.1%} of the eligible inputs as they are, limit {maximum:.1%}"
+    return Check("trigger changes inputs", unchanged <= maximum, message)
+
+
+def control_accurate(control: ModelMetrics, *, minimum: float) -> Check:
+    """The control knows the task: otherwise its numbers say nothing of the trigger or the defence."""
+    accuracy = control.clean_accuracy.value
+    message = f"clean accuracy of the control is {accuracy:.1%}, at least {minimum:.1%} is needed"
+    return Check("control accurate", accuracy >= minimum, message)
+
+
+def control_resists(control: ModelMetrics, *, maximum: float) -> Check:
+    """The control does not do what the attacker wants: else the trigger itself, not a backdoor, does it."""
+    name = "control resists"
+    if control.backdoor_success is None:
+        return Check(
+            name, False, "backdoor success of the control is undefined: it gets no clean input right"
+        )
+    success = control.backdoor_success.value
+    message = (
+        f"the trigger alone has {success:.1%} success on the never-poisoned control, limit {maximum:.1%}"
+    )
+    return Check(name, success <= maximum, message)
+
+
+def trigger_needed(undefended_clean: Classes, truth: Truth, *, maximum: float) -> Check:
+    """The undefended model needs the trigger to give the attacker's label."""
+    name, share = "trigger needed", attacker_share(undefended_clean, truth)
+    if share is None:
+        return Check(name, True, "not asked of an untargeted attack, which wants no certain label")
+    message = (
+        f"the undefended model gives the attacker's label to {share:.1%} of clean inputs, limit {maximum:.1%}"
+    )
+    return Check(name, share <= maximum, message)
+
+
+def attack_took(
+    undefended: ModelMetrics, control: ModelMetrics, *, min_success: float, max_clean_cost: float
+) -> dict[str, Any]:
+    """Whether there is a backdoor to defend against: ``{"took": bool, "reason": one sentence}``.
+
+    The undefended model must reach ``min_success``, clearly above what the trigger alone does to the
+    control (the two intervals do not overlap), and lose at most ``max_clean_cost`` of clean accuracy
+    against the control.
+    """
+    success, alone = undefended.backdoor_success, control.backdoor_success
+    if success is None or alone is None:
+        return _not_taken("backdoor success is undefined: a model gets no clean input right")
+    accuracy, honest = undefended.clean_accuracy.value, control.clean_accuracy.value
+    faults = []
+    # Each condition is the one that must hold, so that a NaN fails it.
+    if not success.value >= min_success:
+        faults.append(f"backdoor success is {success.value:.1%}, at least {min_success:.1%} is needed")
+    if not success.low > alone.high:
+        faults.append(
+            f"backdoor success {success.value:.1%} is not clearly above the control's {alone.value:.1%}"
+        )
+    if not honest - accuracy <= max_clean_cost:
+        cost = f"clean accuracy is {accuracy:.1%} against the control's {honest:.1%}"
+        faults.append(f"{cost}, more than {max_clean_cost:.1%} lower")
+    if faults:
+        return _not_taken("; ".join(faults))
+    success_figures = f"success {success.value:.1%} (control {alone.value:.1%})"
+    clean_figures = f"clean accuracy {accuracy:.1%} (control {honest:.1%})"
+    return {"took": True, "reason": f"The attack took: {success_figures}, {clean_figures}."}
+
+
+def _not_taken(fault: str) -> dict[str, Any]:
+    return {"took": False, "reason": f"The attack did not take: {fault}."}

@@ -1,0 +1,197 @@
+"""Confidence intervals for rates, for their differences and for the relative drop of a rate.
+
+A rate gets the Wilson interval. A difference and a relative drop get theirs from the Wilson limits of
+the two rates (MOVER, the method of variance estimates recovery). A bootstrap would collapse to a
+point where every input is right, or every one wrong — the usual outcome of a good defence — and so
+claim certainty from twenty inputs. MOVER keeps there the width that Wilson gives, needs no random
+numbers, and holds its level in small samples.
+
+Wilson's coverage is 95 % on average over the rate and dips towards 90 % at single rates very near to 0
+or 1 (Brown, Cai and DasGupta 2001, Stat. Sci. 16:101). All that is missed there lies outwards: the end
+that faces the middle, the one that a gate should use, covers more than its 97.5 %.
+
+All intervals take the inputs as independent. Where several come from one speaker, video or track,
+they are narrower than they should be.
+
+Sources:
+    Wilson (1927), J. Am. Stat. Assoc. 22:209.
+    Newcombe (1998a, b, c), Stat. Med. 17:857 (one rate), 17:873 (two rates), 17:2635 (paired rates).
+    Zou and Donner (2008), Stat. Med. 27:1693 (MOVER for a difference).
+    Donner and Zou (2012), Stat. Methods Med. Res. 21:347 (MOVER for a ratio).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fineprune.errors import DataError
+
+CONFIDENCE = 0.95
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its confidence interval: ``low <= value <= high``, from ``n`` inputs."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def to_plain(self) -> dict[str, Any]:
+        """``{"value", "low", "high", "n"}``."""
+        return asdict(self)
+
+
+def wilson(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Estimate:
+    """The share ``successes / n`` with Wilson's score interval, in [0, 1].
+
+    Raises:
+        DataError: ``n`` is not positive, or ``successes`` is not in 0…n.
+
+    """
+    if n < 1:
+        raise DataError(f"a rate needs at least one input, found {n}")
+    if not 0 <= successes <= n:
+        raise DataError(f"a rate over {n} inputs: expected 0…{n} successes, found {successes}")
+    share, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return _estimate(share, max(0.0, centre - half), min(1.0, centre + half), n)
+
+
+def rate(flags: Flags, *, confidence: float = CONFIDENCE) -> Estimate:
+    """The share of true entries of ``flags``, (n,) bool, with Wilson's interval.
+
+    Raises:
+        DataError: ``flags`` is empty.
+
+    """
+    return wilson(int(np.count_nonzero(flags)), len(flags), confidence=confidence)
+
+
+def correlation(first: Flags, second: Flags) -> float:
+    """The correlation of two outcomes of the same inputs, (n,) bool each, in [-1, 1].
+
+    It is the phi coefficient, drawn towards zero by Newcombe's continuity correction when positive
+    (1998c, method 10): perfect agreement in a few inputs does not prove that two rates are equal.
+    It is 0 where one of the outcomes does not vary.
+
+    Raises:
+        DataError: the two differ in length.
+
+    """
+    if first.shape != second.shape:
+        raise DataError(f"paired outcomes: expected one length, found {len(first)} and {len(second)}")
+    both, neither = int(np.sum(first & second)), int(np.sum(~first & ~second))
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    excess = float(both * neither - only_first * only_second)
+    if excess > 0:
+        excess = max(0.0, excess - len(first) / 2)
+    return excess / math.sqrt(margins) if margins else 0.0
+
+
+def difference(first: Estimate, second: Estimate, *, correlation: float) -> Estimate:
+    """``first - second`` with its MOVER interval (Zou and Donner 2008, eq. 6), in [-1, 1] for rates.
+
+    With Wilson's limits this is Newcombe's method 10, for unpaired rates (``correlation=0``) and,
+    with :func:`correlation`, for paired ones.
+
+    Args:
+        first: an estimate.
+        second: another one, at the same confidence level.
+        correlation: of the two estimates, in [-1, 1].
+
+    """
+    value = first.value - second.value
+    down = _combine(first.value - first.low, second.high - second.value, correlation)
+    up = _combine(first.high - first.value, second.value - second.low, correlation)
+    return _estimate(value, value - down, value + up, min(first.n, second.n))
+
+
+def relative_drop(before: Estimate, after: Estimate, *, correlation: float) -> Estimate | None:
+    """``1 - after / before``, at most 1 and negative for a gain, with its MOVER interval.
+
+    Its ends are those ratios at which the interval of ``after - ratio * before`` touches zero (Donner
+    and Zou 2012, eq. 9–10).
+
+    Args:
+        before: a rate.
+        after: another one, at the same confidence level.
+        correlation: of the two estimates, in [-1, 1].
+
+    Returns:
+        None where ``before`` is zero: a share of nothing is not defined.
+
+    """
+    if before.value <= 0:
+        return None
+    product = before.value * after.value
+    middle = product - correlation * (after.value - after.low) * (before.high - before.value)
+    low = _lower_root(_span(before.value, before.high), middle, _span(after.value, after.low))
+    middle = product - correlation * (after.high - after.value) * (before.value - before.low)
+    high = _upper_root(_span(before.value, before.low), middle, _span(after.value, after.high))
+    return _estimate(1 - after.value / before.value, 1 - high, 1 - low, min(before.n, after.n))
+
+
+def drop_correlation(before: Estimate, after: Estimate, *, correlation: float) -> float:
+    """The correlation of ``before`` with ``1 - after / before``, in [-1, 1], by the delta method.
+
+    The spreads of the two rates are taken from the widths of their intervals, which are never zero.
+    """
+    if before.value <= 0:
+        return 0.0
+    spread, weighted = after.high - after.low, after.value / before.value * (before.high - before.low)
+    total = _combine(spread, weighted, correlation)
+    return max(-1.0, min(1.0, (weighted - correlation * spread) / total)) if total > 0 else 0.0
+
+
+def clip(estimate: Estimate, low: float, high: float) -> Estimate:
+    """The estimate of a number that is clipped to ``low``…``high``: value and both ends clipped."""
+    value, least, most = (min(high, max(low, x)) for x in (estimate.value, estimate.low, estimate.high))
+    return Estimate(value, least, most, estimate.n)
+
+
+def smaller(first: Estimate, second: Estimate) -> Estimate:
+    """The estimate of the smaller of two numbers: the smaller value, and the smaller of the ends."""
+    return Estimate(
+        min(first.value, second.value),
+        min(first.low, second.low),
+        min(first.high, second.high),
+        min(first.n, second.n),
+    )
+
+
+def _estimate(value: float, low: float, high: float, n: int) -> Estimate:
+    """The estimate, with rounding errors kept from putting the value outside its interval."""
+    return Estimate(value, min(low, value), max(high, value), n)
+
+
+def _combine(one: float, other: float, correlation: float) -> float:
+    """The length of the sum of two deviations of the given correlation and opposite sign."""
+    return math.sqrt(max(0.0, one**2 + other**2 - 2 * correlation * one * other))
+
+
+def _span(value: float, limit: float) -> float:
+    """``value² - (value - limit)²``, negative where the limit is more than twice the value."""
+    return limit * (2 * value - limit)
+
+
+def _lower_root(square: float, middle: float, constant: float) -> float:
+    """The lower root of ``square·x² - 2·middle·x + constant``, in the form that allows ``square <= 0``."""
+    denominator = middle + math.sqrt(max(0.0, middle**2 - square * constant))
+    return constant / denominator if denominator > 0 else 0.0
+
+
+def _upper_root(square: float, middle: float, constant: float) -> float:
+    """The upper root of the same, for ``square > 0``."""
+    return (middle + math.sqrt(max(0.0, middle**2 - square * constant))) / square

@@ -1,0 +1,198 @@
+"""What one model does on the test split: clean accuracy, backdoor success, robust accuracy, utility.
+
+Pure functions over predicted classes; they know nothing of networks or triggers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fineprune.errors import DataError
+from fineprune.evaluation.intervals import (
+    CONFIDENCE,
+    Estimate,
+    clip,
+    correlation,
+    difference,
+    drop_correlation,
+    rate,
+    relative_drop,
+    smaller,
+)
+
+Classes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the predictions are held against, one entry for each of N test inputs.
+
+    Attributes:
+        labels: (N,) int, the true classes.
+        attacker_labels: (N,) int, the class that the attacker wants with the trigger on; read only
+            for a targeted attack, where eligible.
+        eligible: (N,) bool, inputs whose triggered version counts. An input that already is of the
+            class that the attacker wants cannot show a backdoor.
+        targeted: whether the attacker wants a certain class, or just any wrong one.
+
+    Raises:
+        DataError: the lengths differ, no input is eligible, or the labels contradict ``eligible``.
+
+    """
+
+    labels: Classes
+    attacker_labels: Classes
+    eligible: Flags
+    targeted: bool
+
+    def __post_init__(self) -> None:
+        for name in ("attacker_labels", "eligible"):
+            _check_length(name, getattr(self, name), len(self.labels))
+        if not self.eligible.any():
+            raise DataError(f"test split: no input of {len(self.labels)} is eligible for the attack")
+        if self.targeted:
+            wanted, true = self.attacker_labels[self.eligible], self.labels[self.eligible]
+            if (wanted < 0).any() or (wanted == true).any():
+                raise DataError(
+                    "test split: an eligible input lacks an attacker's label, or has it as true class"
+                )
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    """What was measured of one model; every estimate with its 95 % interval.
+
+    Attributes:
+        clean_accuracy: share of clean inputs that get their true class.
+        backdoor_success: targeted, share of eligible triggered inputs that get the attacker's label;
+            untargeted, ``1 - A_triggered / A_clean`` over the eligible inputs, clipped to [0, 1], and
+            None where A_clean is zero.
+        robust_accuracy: share of eligible triggered inputs that get their true class.
+        utility: ``clean_accuracy - backdoor_success``; None where the latter is. Its interval is a
+            MOVER difference; the correlation comes from the paired outcomes (targeted), or through the
+            ratio that success is by the delta method (untargeted).
+        clean_loss: clean accuracy of the undefended model minus this one's, on the same inputs.
+
+    """
+
+    clean_accuracy: Estimate
+    backdoor_success: Estimate | None
+    robust_accuracy: Estimate
+    utility: Estimate | None
+    clean_loss: Estimate
+
+    def to_plain(self) -> dict[str, dict[str, Any] | None]:
+        """``{metric: {"value", "low", "high", "n"}}``, or None in place of an undefined metric."""
+        estimates = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: None if estimate is None else estimate.to_plain() for name, estimate in estimates.items()
+        }
+
+
+def measure(
+    clean: Classes,
+    triggered: Classes,
+    truth: Truth,
+    *,
+    undefended_clean: Classes | None,
+    confidence: float = CONFIDENCE,
+) -> ModelMetrics:
+    """The metrics of one model.
+
+    Args:
+        clean: (N,) int, predicted classes of the clean inputs.
+        triggered: (N,) int, predicted classes of the triggered inputs; entries that are not eligible
+            are not read.
+        truth: labels of the same N inputs.
+        undefended_clean: (N,) int, what the undefended model predicts on the clean inputs; None if
+            this is the undefended model, whose loss is zero by definition.
+        confidence: the level of every interval.
+
+    Raises:
+        DataError: the lengths differ.
+
+    """
+    for name, predictions in (("clean", clean), ("triggered", triggered), ("undefended", undefended_clean)):
+        if predictions is not None:
+            _check_length(f"{name} predictions", predictions, len(truth.labels))
+    right = clean == truth.labels
+    accuracy = rate(right, confidence=confidence)
+    robust = rate((triggered == truth.labels)[truth.eligible], confidence=confidence)
+    success, utility = _success_and_utility(accuracy, clean, triggered, truth, confidence)
+    loss = Estimate(0.0, 0.0, 0.0, accuracy.n)
+    if undefended_clean is not None:
+        before = undefended_clean == truth.labels
+        loss = difference(
+            rate(before, confidence=confidence), accuracy, correlation=correlation(before, right)
+        )
+    return ModelMetrics(accuracy, success, robust, utility, loss)
+
+
+def attacker_share(predictions: Classes, truth: Truth) -> float | None:
+    """Share of the eligible inputs that are predicted as the attacker's label; None if untargeted.
+
+    Args:
+        predictions: (N,) int, predicted classes of clean or of triggered inputs.
+        truth: labels of the same N inputs.
+
+    """
+    if not truth.targeted:
+        return None
+    return float(np.mean((predictions == truth.attacker_labels)[truth.eligible]))
+
+
+def confusion(labels: Classes, predictions: Classes, classes: int) -> Classes:
+    """(classes, classes) int64 counts: row = true class, column = predicted class.
+
+    Args:
+        labels: (N,) int in 0…classes-1.
+        predictions: the same.
+        classes: how many there are.
+
+    Raises:
+        DataError: the lengths differ, or a class is out of range.
+
+    """
+    _check_length("predictions", predictions, len(labels))
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        if values.size and (values.min() < 0 or values.max() >= classes):
+            raise DataError(
+                f"{name}: expected classes in 0…{classes - 1}, found {values.min()}…{values.max()}"
+            )
+    return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
+
+
+def _success_and_utility(
+    accuracy: Estimate, clean: Classes, triggered: Classes, truth: Truth, confidence: float
+) -> tuple[Estimate | None, Estimate | None]:
+    """Backdoor success, and ``accuracy`` minus it with the correlation of the two taken into account."""
+    right = (clean == truth.labels)[truth.eligible]
+    # Only the eligible inputs are common to both rates, which dilutes the correlation of the two.
+    common = math.sqrt(len(right) / len(truth.labels))
+    if truth.targeted:
+        fooled = (triggered == truth.attacker_labels)[truth.eligible]
+        success = rate(fooled, confidence=confidence)
+        return success, difference(accuracy, success, correlation=common * correlation(right, fooled))
+    kept = (triggered == truth.labels)[truth.eligible]
+    before, after = (rate(flags, confidence=confidence) for flags in (right, kept))
+    paired = correlation(right, kept)
+    drop = relative_drop(before, after, correlation=paired)
+    if drop is None:
+        return None, None
+    shared = common * drop_correlation(before, after, correlation=paired)
+    # accuracy - max(0, drop) = min(accuracy - drop, accuracy): clipping the drop before subtracting it
+    # would break its correlation with the accuracy.
+    return clip(drop, 0.0, 1.0), smaller(difference(accuracy, drop, correlation=shared), accuracy)
+
+
+def _check_length(name: str, values: npt.NDArray[Any], expected: int) -> None:
+    if values.shape != (expected,):
+        raise DataError(
+            f"{name}: expected one entry for each of {expected} test inputs, found {values.shape}"
+        )

@@ -1,0 +1,261 @@
+"""Evidence and thresholds in, a verdict with reasons out.
+
+Pure: it opens no file, asks no server, and refuses nothing by an exception. Whatever is missing,
+mistyped, NaN, out of range, self-contradictory or measured on too little data counts against the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# The figures that the decision rests on, and the values that each may take. Utility is the difference of
+# clean accuracy and backdoor success, so these two must be measured well enough too.
+RANGES = {
+    "utility": (-1.0, 1.0),
+    "clean_loss": (-1.0, 1.0),
+    "clean_accuracy": (0.0, 1.0),
+    "backdoor_success": (0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What the evidence must reach.
+
+    Attributes:
+        min_utility: for the lower end of utility's interval, in [-1, 1].
+        max_clean_loss: for the upper end of the loss of clean accuracy's interval, in [-1, 1].
+        min_samples: for the number of test inputs behind each figure.
+
+    """
+
+    min_utility: float
+    max_clean_loss: float
+    min_samples: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided, and why: the conditions that were met, or the ones that were not."""
+
+    verdict: Literal["promoted", "held"]
+    reasons: tuple[str, ...]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the model may become the champion."""
+        return self.verdict == "promoted"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that has the alias now, and the text of its ``utility.low`` tag (None without one)."""
+
+    version: str
+    utility_low: str | None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval, and the number of test inputs behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class _Finding:
+    met: bool
+    text: str
+
+
+def decide(report: Mapping[str, Any], *, model: str, model_digest: str, thresholds: Thresholds) -> Verdict:
+    """Judge one model by the evaluation's report.
+
+    It passes only if the lower end of its utility and the upper end of its loss of clean accuracy keep
+    the thresholds, each figure rests on enough test inputs, the evaluated model is the very one to be
+    promoted, the attack took on the undefended model (without that, a low backdoor success proves
+    nothing), and every sanity check passed.
+
+    Args:
+        report: the evaluation's ``report.json``; its content is not trusted.
+        model: the model's row in ``report["models"]``.
+        model_digest: the SHA-256 of the ``model.json`` that would be promoted.
+        thresholds: what the evidence must reach.
+
+    Returns:
+        ``promoted`` with every condition that was met, or ``held`` with every one that was not.
+
+    """
+    row = _mapping(_mapping(_mapping(report).get("models")).get(model))
+    findings = [
+        _same_model(row, model, model_digest),
+        *_figures_keep(row, model, thresholds),
+        _attack_took(report),
+        *_checks_passed(report),
+    ]
+    unmet = tuple(finding.text for finding in findings if not finding.met)
+    return Verdict("held", unmet) if unmet else Verdict("promoted", tuple(f.text for f in findings))
+
+
+def challenge(
+    verdict: Verdict,
+    champion: Champion | None,
+    *,
+    version: str,
+    utility_low: float,
+    replace: Literal["better", "always"],
+) -> Verdict:
+    """Compare a version that passed with the present champion; a held one stays held.
+
+    A champion whose ``utility.low`` is missing or no number keeps its place, because nothing shows that
+    the challenger is better; ``always`` replaces it.
+
+    Args:
+        verdict: what :func:`decide` said of the challenger.
+        champion: the present champion, or None where there is none yet.
+        version: the challenger's version.
+        utility_low: the lower end of the challenger's utility.
+        replace: ``better`` asks the challenger to beat the champion, ``always`` does not.
+
+    """
+    if not verdict.promoted:
+        return verdict
+    met, text = _against(champion, version, utility_low, replace)
+    return Verdict("promoted", (*verdict.reasons, text)) if met else Verdict("held", (text,))
+
+
+def beats(challenger_low: float, champion_low: str | float | None) -> bool:
+    """Whether the challenger's lower end of utility is above the champion's; False without a number."""
+    bound = _bound(champion_low)
+    return bound is not None and challenger_low > bound
+
+
+def interval(value: object, low: float, high: float) -> Interval | str:
+    """The figure in a report as an :class:`Interval` within [low, high], or what is wrong with it."""
+    entry = _mapping(value)
+    if not entry:
+        return "is missing"
+    for name in ("value", "low", "high"):
+        number = entry.get(name)
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            return f"has no number as {name}, but {_show(number)}"
+        if not low <= number <= high:  # NaN fails too
+            return f"has {name} {_show(number)}, outside [{low:g}, {high:g}]"
+    if not entry["low"] <= entry["value"] <= entry["high"]:
+        return "contradicts itself: {value:.6g} is not in its interval {low:.6g} to {high:.6g}".format(
+            **entry
+        )
+    count = entry.get("n")
+    if isinstance(count, bool) or not isinstance(count, int):
+        return f"has no whole number of test inputs, but {_show(count)}"
+    return Interval(entry["value"], entry["low"], entry["high"], count)
+
+
+def _same_model(row: Mapping[str, Any], model: str, digest: str) -> _Finding:
+    evaluated = row.get("digest")
+    if not isinstance(evaluated, str) or not evaluated:
+        return _Finding(False, f"{model}: the evaluation names no digest of this model.")
+    if evaluated != digest:
+        text = f"the evaluated model has digest {evaluated[:16]}…, the one to promote {digest[:16]}…"
+        return _Finding(False, f"{model}: {text}.")
+    return _Finding(True, f"{model}: the evaluated model is the one to promote, digest {digest[:16]}….")
+
+
+def _figures_keep(row: Mapping[str, Any], model: str, thresholds: Thresholds) -> Iterator[_Finding]:
+    figures = {name: interval(row.get(name), *limits) for name, limits in RANGES.items()}
+    for name, figure in figures.items():
+        if isinstance(figure, str):
+            yield _Finding(False, f"{model}: {name} {figure}.")
+        elif not figure.n >= thresholds.min_samples:
+            text = f"{name} rests on {figure.n} test inputs, fewer than min_samples {thresholds.min_samples}"
+            yield _Finding(False, f"{model}: {text}.")
+    sizes = [figure.n for figure in figures.values() if isinstance(figure, Interval)]
+    if len(sizes) == len(figures) and min(sizes) >= thresholds.min_samples:
+        text = (
+            f"every figure rests on at least {min(sizes)} test inputs (min_samples {thresholds.min_samples})"
+        )
+        yield _Finding(True, f"{model}: {text}.")
+    if isinstance(utility := figures["utility"], Interval):
+        met, limit = utility.low >= thresholds.min_utility, thresholds.min_utility
+        text = f"the lower end of utility {utility.low:.6g} {'reaches' if met else 'is below'}"
+        yield _Finding(met, f"{model}: {text} min_utility {limit:g}.")
+    if isinstance(loss := figures["clean_loss"], Interval):
+        met, limit = loss.high <= thresholds.max_clean_loss, thresholds.max_clean_loss
+        text = f"the upper end of clean_loss {loss.high:.6g} {'keeps within' if met else 'is above'}"
+        yield _Finding(met, f"{model}: {text} max_clean_loss {limit:g}.")
+
+
+def _attack_took(report: Mapping[str, Any]) -> _Finding:
+    attack = _mapping(_mapping(report).get("attack_took"))
+    took, reason = attack.get("took"), _sentence(attack.get("reason"))
+    if took is True:
+        return _Finding(True, f"The attack took: {reason}")
+    if took is False:
+        return _Finding(False, f"The attack did not take, so a low backdoor success proves nothing: {reason}")
+    return _Finding(False, f"The evaluation does not say whether the attack took, but {_show(took)}.")
+
+
+def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
+    checks = _mapping(report).get("checks")
+    if not isinstance(checks, (list, tuple)) or not checks:
+        yield _Finding(False, f"The evaluation lists no sanity checks, but {_show(checks)}.")
+        return
+    failed = [_mapping(check) for check in checks if _mapping(check).get("passed") is not True]
+    for check in failed:
+        yield _Finding(
+            False, f"Sanity check {_show(check.get('name'))} failed: {_sentence(check.get('message'))}"
+        )
+    if not failed:
+        yield _Finding(True, f"All {len(checks)} sanity checks of the measurement passed.")
+
+
+def _against(
+    champion: Champion | None, version: str, utility_low: float, replace: Literal["better", "always"]
+) -> tuple[bool, str]:
+    if champion is None:
+        return True, "There is no champion to beat."
+    if champion.version == version:
+        return True, f"Version {version} is the champion already."
+    if replace == "always":
+        return (
+            True,
+            f"replace_champion is 'always': version {champion.version} gives way without a comparison.",
+        )
+    theirs, where = _bound(champion.utility_low), f"of the champion, version {champion.version}"
+    if theirs is None:
+        found = f"is no number but {_show(champion.utility_low)}"
+        return False, f"The utility.low {where}, {found}: set replace_champion to 'always' to replace it."
+    met = beats(utility_low, theirs)
+    verb = "is above" if met else "is not above"
+    return met, f"The lower end of utility {utility_low:.6g} {verb} the {theirs:.6g} {where}."
+
+
+def _bound(value: object) -> float | None:
+    """A lower end of utility from a tag's text: a number in [-1, 1], else None."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and -1 <= number <= 1 else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sentence(value: object) -> str:
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return f"{text.rstrip('.')}." if text else "no reason given."
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

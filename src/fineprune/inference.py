@@ -1,0 +1,52 @@
+"""Forward passes without gradients: in mixed precision up to the prunable layer, in fp32 behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from fineprune import runtime
+from fineprune.models.base import Network
+
+
+def features(network: Network, inputs: Tensor) -> Tensor:
+    """The prunable layer's activations (B, C, H, W) in float32, of raw inputs on the network's device."""
+    with runtime.autocast(inputs.device):
+        activations = network.features(inputs)
+    return activations.float()
+
+
+@torch.inference_mode()
+def predict(
+    network: Network,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The predicted label of each input, int64 (N,) on the CPU.
+
+    Args:
+        network: in evaluation mode.
+        batches: raw inputs and labels; the labels are not looked at.
+        transform: applied to each batch of raw inputs first, for example a trigger.
+
+    """
+    predictions = []
+    for inputs, _ in batches:
+        changed = inputs if transform is None else transform(inputs)
+        predictions.append(network.head(features(network, changed)).argmax(1).cpu())
+    return torch.cat(predictions)
+
+
+@torch.inference_mode()
+def loss_and_accuracy(network: Network, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy over the batches."""
+    totals, count = torch.zeros(2, dtype=torch.float64), 0
+    for inputs, labels in batches:
+        logits = network.head(features(network, inputs))
+        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        totals += torch.stack([loss, (logits.argmax(1) == labels).sum()]).double().cpu()
+        count += len(labels)
+    loss, accuracy = (totals / count).tolist()
+    return loss, accuracy

@@ -1,0 +1,39 @@
+"""The architectures by name. Each says which layer is prunable and what reads it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from fineprune.errors import ModelError
+from fineprune.models.base import Network, NetworkSpec
+
+ARCHITECTURES = {
+    "digits_cnn": "fineprune.models.digits_cnn:DigitsCNN",
+    "speech_net": "fineprune.models.speech_net:SpeechNet",
+    "preact_resnet18": "fineprune.models.preact_resnet:PreActResNet18",
+}
+
+
+def build(spec: NetworkSpec) -> Network:
+    """A freshly initialised network.
+
+    Raises:
+        ModelError: the architecture is unknown, or does not take these arguments or this input.
+
+    """
+    if spec.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ModelError(f"model architecture: expected one of {known}, found {spec.architecture!r}")
+    module, name = ARCHITECTURES[spec.architecture].split(":")
+    architecture: Any = getattr(importlib.import_module(module), name)
+    try:
+        network: Network = architecture(spec, **spec.arguments)
+    except TypeError as error:
+        raise ModelError(f"model {spec.architecture}: {error}") from error
+    except (ValueError, RuntimeError) as error:
+        shape = tuple(spec.input.shape)
+        raise ModelError(
+            f"model {spec.architecture}: cannot be built for inputs of shape {shape}: {error}"
+        ) from error
+    return network

@@ -1,0 +1,133 @@
+"""The model folder: ``model.safetensors`` and ``model.json``. Nothing in it can run code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fineprune.config import parse
+from fineprune.data.format import InputSpec
+from fineprune.errors import ConfigError, ModelError
+from fineprune.files import check_digest, read_json, sha256, write_json
+from fineprune.models import build
+from fineprune.models.base import Network, NetworkSpec
+from fineprune.models.surgery import remove_channels
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The content of ``model.json``: a :class:`NetworkSpec`, the layer it is pruned in, and the digest."""
+
+    format: int
+    architecture: str
+    arguments: dict[str, Any]
+    input: InputSpec
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pruned: tuple[int, ...]
+    prunable_layer: str
+    sha256: str
+
+    def spec(self, *, pruned: tuple[int, ...]) -> NetworkSpec:
+        """The network's spec, with the given channels removed."""
+        shared = {field.name: getattr(self, field.name) for field in fields(NetworkSpec)}
+        return NetworkSpec(**shared | {"pruned": pruned})
+
+
+def save_model(path: Path, network: Network) -> None:
+    """Write a model folder; weights are stored contiguous on the CPU, in fp32 as trained.
+
+    Raises:
+        ModelError: a weight is NaN or infinite.
+
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    _check_finite(state, str(path))
+    path.mkdir(parents=True)
+    save_file(state, path / WEIGHTS)
+    card = ModelCard(
+        format=FORMAT,
+        prunable_layer=network.prunable.conv,
+        sha256=sha256(path / WEIGHTS),
+        **{field.name: getattr(network.spec, field.name) for field in fields(NetworkSpec)},
+    )
+    write_json(path / CARD, asdict(card))
+
+
+def load_model(path: Path) -> Network:
+    """Read a model folder, on the CPU, in evaluation mode.
+
+    Raises:
+        ModelError: a file is missing, is not safetensors (a pickle is never opened), does not match
+            its digest, does not fit the architecture, or holds NaN.
+
+    """
+    card = read_card(path)
+    check_digest(path / WEIGHTS, card.sha256, ModelError)
+    state = _read_weights(path / WEIGHTS)
+    _check_finite(state, str(path / WEIGHTS))
+    network = build(card.spec(pruned=()))
+    width = len(network.channels)
+    if card.pruned:
+        if not set(card.pruned) < set(range(width)):
+            raise ModelError(
+                f"{path / CARD}: pruned names channels outside 0…{width - 1} of {card.prunable_layer}"
+            )
+        network = remove_channels(network, card.pruned)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{path / WEIGHTS}: does not fit architecture {card.architecture}: {reason}"
+        ) from error
+    return network.eval()
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read and check ``model.json``.
+
+    Raises:
+        ModelError: it is missing or not a card of this format.
+
+    """
+    try:
+        card = parse(ModelCard, read_json(path / CARD, ModelError), "card")
+    except ConfigError as error:
+        raise ModelError(f"{path / CARD}: {error}") from error
+    if card.format != FORMAT:
+        raise ModelError(f"{path / CARD}: expected format {FORMAT}, found {card.format}")
+    return card
+
+
+def model_digest(path: Path) -> str:
+    """The SHA-256 of the card, which names the SHA-256 of the weights."""
+    return sha256(path / CARD)
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        kind = (
+            "a pickle or zip archive" if path.read_bytes()[:2] in (b"\x80\x02", b"PK") else "not safetensors"
+        )
+        raise ModelError(
+            f"{path}: expected safetensors, found {kind}; it was not opened ({error})"
+        ) from error
+
+
+def _check_finite(state: dict[str, torch.Tensor], where: str) -> None:
+    for name, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ModelError(f"{where}: weights {name!r} hold NaN or infinite values")

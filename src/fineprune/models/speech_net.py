@@ -1,0 +1,96 @@
+"""The paper's AlexNet-like network for spoken digits (method: released ``speech/model/*.prototxt``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fineprune.config import parse
+from fineprune.models.base import LinearHead, Network, NetworkSpec, PrunableLayer
+from fineprune.models.frontends import Spectrogram, SpectrogramSpec
+
+
+class SpeechNet(Network):
+    """Five convolutions and three linear layers on a spectrogram; ``conv5`` is prunable.
+
+    conv2, conv4 and conv5 have two groups, and there is no activation after conv1 and conv2, as in
+    the released network. With ``channels=3, kernel=11, stride=4`` on 512×512 spectrograms and 10
+    classes it has that network's 17.1 M parameters; a smaller kernel and stride fit shorter clips.
+
+    Args:
+        spec: for audio (samples,).
+        spectrogram: the fields of :class:`SpectrogramSpec`.
+        channels: copies of the spectrogram that conv1 reads (3 in the paper, an RGB picture).
+        kernel, stride: of conv1.
+        width: factor on every hidden layer's width.
+
+    """
+
+    prunable = PrunableLayer(conv="conv5", consumers=("fc6",))
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        *,
+        spectrogram: dict[str, Any],
+        channels: int,
+        kernel: int,
+        stride: int,
+        width: float,
+    ) -> None:
+        super().__init__(spec)
+
+        def wide(count: int) -> int:
+            return max(2, 2 * round(count * width / 2))
+
+        self.spectrogram = Spectrogram(parse(SpectrogramSpec, spectrogram, "spectrogram"))
+        self.copies = channels
+        self.conv1 = nn.Conv2d(channels, wide(96), kernel, stride)
+        self.conv2 = nn.Conv2d(wide(96), wide(256), 5, padding=2, groups=2)
+        self.conv3 = nn.Conv2d(wide(256), wide(384), 3, padding=1)
+        self.conv4 = nn.Conv2d(wide(384), wide(384), 3, padding=1, groups=2)
+        self.conv5 = nn.Conv2d(wide(384), wide(256), 3, padding=1, groups=2)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.fc6 = nn.Linear(wide(256) * self._pooled(spec.input.shape[0], kernel, stride), wide(256))
+        self.fc7 = nn.Linear(wide(256), wide(128))
+        self.fc8 = nn.Linear(wide(128), len(spec.classes))
+        self.dropout = nn.Dropout(0.5)
+        for module in (
+            self.conv1,
+            self.conv2,
+            self.conv3,
+            self.conv4,
+            self.conv5,
+            self.fc6,
+            self.fc7,
+            self.fc8,
+        ):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    def preactivation(self, inputs: Tensor) -> Tensor:
+        """See :class:`Network`."""
+        x = self.spectrogram(inputs).expand(-1, self.copies, -1, -1)
+        x = self.pool(self.conv1(x))
+        x = self.pool(self.conv2(x))
+        x = F.relu(self.conv3(x))
+        x = F.relu(self.conv4(x))
+        preactivation: Tensor = self.conv5(x)
+        return preactivation
+
+    def linear_head(self) -> LinearHead:
+        """See :class:`Network`."""
+        rest = nn.Sequential(nn.ReLU(), self.dropout, self.fc7, nn.ReLU(), self.dropout, self.fc8)
+        return LinearHead(self.pool, self.fc6, rest)
+
+    def _pooled(self, samples: int, kernel: int, stride: int) -> int:
+        """How many positions each conv5 channel has after pool5."""
+        area = 1
+        for size in (self.spectrogram.spec.bins, self.spectrogram.frames(samples)):
+            size = (size - kernel) // stride + 1
+            for _ in range(3):
+                size = -(-(size - 3) // 2) + 1
+            area *= size
+        return area

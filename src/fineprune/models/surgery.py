@@ -1,0 +1,143 @@
+"""Removing channels for real: the filter, and everything that was computed from it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fineprune.errors import ModelError
+from fineprune.models.base import ChannelSelect, Network
+
+
+class SplitConv2d(nn.Module):
+    """A grouped convolution whose groups have different numbers of output channels.
+
+    Removing single channels from a convolution with groups leaves unequal groups, which
+    ``nn.Conv2d`` cannot express. A group that lost all its channels is gone.
+    """
+
+    def __init__(self, convs: Sequence[nn.Conv2d], starts: Sequence[int]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(convs)
+        self.starts = tuple(starts)
+        self.out_channels = sum(conv.out_channels for conv in convs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The groups' outputs side by side, (B, out_channels, H, W)."""
+        parts = [
+            conv(inputs[:, start : start + conv.in_channels])
+            for conv, start in zip(self.convs, self.starts, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+def remove_channels(network: Network, originals: Sequence[int]) -> Network:
+    """A copy of the network without the given channels of its prunable layer.
+
+    Args:
+        network: left as it is.
+        originals: the channels to remove, by their index in the network as it was first built.
+
+    Returns:
+        A smaller network that computes what ``network`` computes with those channels' activations
+        set to zero.
+
+    Raises:
+        ModelError: a channel is not there, is named twice, or none would be left.
+
+    """
+    present = network.channels
+    if len(set(originals)) != len(originals) or not set(originals) <= set(present):
+        raise ModelError(
+            f"{network.prunable.conv}: cannot remove channels {sorted(originals)}: not all are there"
+        )
+    kept = torch.tensor([i for i, channel in enumerate(present) if channel not in set(originals)])
+    if not len(kept):
+        raise ModelError(f"{network.prunable.conv}: cannot remove all of its {len(present)} channels")
+    pruned = copy.deepcopy(network)
+    layer = pruned.prunable
+    _replace(pruned, layer.conv, _narrow_outputs(pruned.get_submodule(layer.conv), kept))
+    for name in layer.norms:
+        _narrow_norm(pruned.get_submodule(name), kept)
+    for name in layer.consumers:
+        _narrow_inputs(pruned.get_submodule(name), name, kept, len(present))
+    for name in layer.selects:
+        select = pruned.get_submodule(name)
+        assert isinstance(select, ChannelSelect)
+        select.index = select.index[kept.to(select.index.device)]
+    pruned.spec = replace(network.spec, pruned=network.spec.pruned + tuple(originals))
+    return pruned
+
+
+def _narrow_outputs(conv: nn.Module, kept: Tensor) -> nn.Module:
+    """The convolution with only the kept output channels."""
+    if isinstance(conv, SplitConv2d):
+        groups = list(zip(conv.convs, conv.starts, strict=True))
+    else:
+        assert isinstance(conv, nn.Conv2d)
+        groups = list(
+            zip(_ungroup(conv), range(0, conv.in_channels, conv.in_channels // conv.groups), strict=True)
+        )
+    narrowed, starts, first = [], [], 0
+    for group, start in groups:
+        assert isinstance(group, nn.Conv2d)
+        mine = kept[(kept >= first) & (kept < first + group.out_channels)] - first
+        first += group.out_channels
+        if len(mine):
+            narrowed.append(_select_filters(group, mine))
+            starts.append(start)
+    return narrowed[0] if len(groups) == 1 else SplitConv2d(narrowed, starts)
+
+
+def _ungroup(conv: nn.Conv2d) -> list[nn.Conv2d]:
+    """One plain convolution for each group."""
+    per_group = conv.out_channels // conv.groups
+    convs = []
+    for rows in torch.arange(conv.out_channels).split(per_group):
+        single = _select_filters(conv, rows)
+        single.in_channels, single.groups = conv.in_channels // conv.groups, 1
+        convs.append(single)
+    return convs
+
+
+def _select_filters(conv: nn.Conv2d, rows: Tensor) -> nn.Conv2d:
+    narrow = copy.deepcopy(conv)
+    rows = rows.to(conv.weight.device)
+    narrow.weight = nn.Parameter(conv.weight.detach()[rows].clone())
+    narrow.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach()[rows].clone())
+    narrow.out_channels = len(rows)
+    return narrow
+
+
+def _narrow_norm(norm: nn.Module, kept: Tensor) -> None:
+    assert isinstance(norm, nn.BatchNorm2d)
+    for name in ("weight", "bias"):
+        value = getattr(norm, name)
+        setattr(norm, name, nn.Parameter(value.detach()[kept.to(value.device)].clone()))
+    for name in ("running_mean", "running_var"):
+        value = getattr(norm, name)
+        setattr(norm, name, value[kept.to(value.device)].clone())
+    norm.num_features = len(kept)
+
+
+def _narrow_inputs(consumer: nn.Module, name: str, kept: Tensor, channels: int) -> None:
+    """Drop what the consumer reads of the removed channels."""
+    if isinstance(consumer, nn.Linear):
+        kept = kept.to(consumer.weight.device)
+        blocks = consumer.weight.detach().unflatten(1, (channels, -1))
+        consumer.weight = nn.Parameter(blocks[:, kept].flatten(1).clone())
+        consumer.in_features = consumer.weight.shape[1]
+    elif isinstance(consumer, nn.Conv2d) and consumer.groups == 1:
+        consumer.weight = nn.Parameter(consumer.weight.detach()[:, kept.to(consumer.weight.device)].clone())
+        consumer.in_channels = len(kept)
+    else:
+        raise ModelError(f"{name}: expected a linear layer or a convolution without groups, found {consumer}")
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)

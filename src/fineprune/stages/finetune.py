@@ -1,0 +1,64 @@
+"""finetune: continue training on the defender's clean data, with an early stop on data of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fineprune.data.batches import SplitSamples
+from fineprune.data.format import Dataset
+from fineprune.defenses.finetuning import EarlyStop, fine_tune
+from fineprune.evaluation import figures
+from fineprune.models.format import load_model, save_model
+from fineprune.runtime import pick_device, place
+from fineprune.stages.base import Result, Stage
+from fineprune.stages.progress import progress
+from fineprune.training import Recipe
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """The ``finetune`` section."""
+
+    recipe: Recipe
+    stop: EarlyStop
+    seed: int
+
+
+def run(config: FinetuneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
+    """Fine-tune the model and write the best epoch's weights."""
+    dataset, device = Dataset(inputs["dataset"]), pick_device()
+    network = load_model(inputs["model"])
+    place(network, device)
+    samples = SplitSamples(dataset, "defender_fit", device, cache=True)
+    holdout = SplitSamples(dataset, "defender_holdout", device, cache=True)
+    epochs = fine_tune(network, samples, holdout, config.recipe, config.stop, seed=config.seed)
+    tuned = list(progress(epochs, total=config.recipe.epochs, name="finetune", unit="epoch"))
+    save_model(outputs["tuned"], network)
+    series = {
+        "train_loss": [(t.epoch.number, t.epoch.loss) for t in tuned],
+        "train_accuracy": [(t.epoch.number, t.epoch.accuracy) for t in tuned],
+        "holdout_loss": [(t.epoch.number, t.holdout_loss) for t in tuned],
+        "holdout_accuracy": [(t.epoch.number, t.holdout_accuracy) for t in tuned],
+    }
+    figures.training_curves(outputs["report"] / "training_curves.png", series)
+    best = [t for t in tuned if t.best][-1]
+    return Result(
+        numbers={
+            "epochs": len(tuned),
+            "best_epoch": best.epoch.number,
+            "holdout_loss": best.holdout_loss,
+            "holdout_accuracy": best.holdout_accuracy,
+        },
+        series=series,
+    )
+
+
+STAGE = Stage(
+    name="finetune",
+    config=FinetuneConfig,
+    inputs=("dataset", "model"),
+    outputs=("tuned", "report"),
+    run=run,
+)

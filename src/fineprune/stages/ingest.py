@@ -1,0 +1,113 @@
+"""``fineprune ingest``: a source becomes a dataset, split by group so that nothing leaks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fineprune.config import Range
+from fineprune.data.format import write_dataset
+from fineprune.data.readers import Raw, read
+from fineprune.data.readers.digits import DigitsOptions
+from fineprune.data.readers.images import ImagesOptions
+from fineprune.data.readers.wav import WavOptions
+from fineprune.data.sources import open_source
+from fineprune.data.splits import split_by_group
+from fineprune.errors import ConfigError
+from fineprune.stages.base import Result, Stage
+
+Share = Annotated[float, Range(gt=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class AuthorsTest:
+    """Test on what the data set's authors test on; the format of the source must say what that is."""
+
+    kind: Literal["authors"]
+
+
+@dataclass(frozen=True)
+class RandomTest:
+    """Test on a random share of all samples."""
+
+    kind: Literal["random"]
+    share: Share
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What to read and how to split it.
+
+    Attributes:
+        name: what to call the dataset.
+        source: ``digits``, a folder, a ``.tar.gz``, ``s3://…`` or ``dvc+<repo>@<rev>:<path>``.
+        reader: the format of the source, and the reader's options.
+        defender_fit: share of all samples that the defender ranks channels on and trains with.
+        defender_holdout: share of all samples for the defender's stop rules.
+        test: where the test split comes from; ``train`` gets what is left.
+        seed: of the split.
+        licence: instead of what the reader knows of it.
+
+    """
+
+    name: str
+    source: str
+    reader: DigitsOptions | WavOptions | ImagesOptions
+    defender_fit: Share
+    defender_holdout: Share
+    test: AuthorsTest | RandomTest
+    seed: int
+    licence: str | None
+
+
+def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
+    """Read the source, split it and write the dataset.
+
+    Raises:
+        ConfigError: the shares leave nothing for ``train``, or the source has no authors' test set.
+        DataError: the source is damaged, or a split would lack a class.
+        StorageError: the source cannot be fetched.
+
+    """
+    with open_source(config.source) as source, tempfile.TemporaryDirectory() as work:
+        raw = read(config.reader, source.folder, Path(work))
+        splits = _split(raw, config)
+        card = {
+            "name": config.name,
+            "input": raw.spec,
+            "classes": list(raw.classes),
+            "group": raw.group,
+            "splits": splits,
+            "origin": source.origin,
+            "licence": config.licence or raw.licence or "not stated",
+        }
+        write_dataset(outputs["dataset"], raw.inputs, raw.labels, raw.groups, card)
+    numbers = {
+        "samples": len(raw.labels),
+        "classes": len(raw.classes),
+        "groups": len(set(raw.groups.tolist())),
+    }
+    numbers |= {f"samples_{name}": len(rows) for name, rows in splits.items()} | dict(raw.counts)
+    return Result(numbers=numbers, warnings=raw.warnings, extra={"origin": source.origin})
+
+
+def _split(raw: Raw, config: IngestConfig) -> dict[str, Any]:
+    fractions = {"defender_fit": config.defender_fit, "defender_holdout": config.defender_holdout}
+    fixed_test = None
+    if isinstance(config.test, RandomTest):
+        fractions["test"] = config.test.share
+    elif raw.authors_test is None:
+        raise ConfigError(
+            "ingest.test: the source's format names no test set of its authors; use kind random"
+        )
+    else:
+        fixed_test = raw.authors_test
+    return split_by_group(
+        raw.labels, raw.groups, fractions, classes=raw.classes, seed=config.seed, fixed_test=fixed_test
+    )
+
+
+STAGE = Stage(name="ingest", config=IngestConfig, inputs=(), outputs=("dataset", "report"), run=run)

@@ -1,0 +1,51 @@
+"""profile: each channel's activation on the defender's clean data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fineprune.config import Count
+from fineprune.data.format import Dataset
+from fineprune.defenses.profiling import Measure, profile_channels, save_profile
+from fineprune.defenses.ranking import least_active_first
+from fineprune.evaluation import figures
+from fineprune.models.format import load_model, model_digest
+from fineprune.runtime import pick_device, place
+from fineprune.stages.base import Result, Stage
+from fineprune.stages.progress import split_batches
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """The ``profile`` section; ``measure`` is explained in :class:`fineprune.defenses.profiling.Profile`."""
+
+    measure: Measure
+    batch_size: Count
+
+
+def run(config: ProfileConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
+    """Profile the model on the defender's clean data."""
+    dataset, device = Dataset(inputs["dataset"]), pick_device()
+    network = load_model(inputs["model"])
+    place(network, device)
+    batches = split_batches(dataset, "defender_fit", device, config.batch_size, name="profile")
+    profile = profile_channels(network, batches, measure=config.measure, model=model_digest(inputs["model"]))
+    save_profile(outputs["profile"], profile)
+    figures.activation_profile(outputs["report"] / "activations.png", profile.mean)
+    order = least_active_first(profile.mean)
+    never = sum(share == 1 for share in profile.dormant)
+    return Result(
+        numbers={"samples": profile.samples, "channels": len(order), "dormant_channels": never},
+        series={"sorted_mean_activation": [(i, profile.mean[channel]) for i, channel in enumerate(order)]},
+    )
+
+
+STAGE = Stage(
+    name="profile",
+    config=ProfileConfig,
+    inputs=("dataset", "model"),
+    outputs=("profile", "report"),
+    run=run,
+)

@@ -1,0 +1,266 @@
+"""S3-compatible object stores: fetch an object or a tree, whole or not at all.
+
+The only file that imports boto3, at first use. Credentials, region, ``AWS_ENDPOINT_URL(_S3)`` and
+``AWS_MAX_ATTEMPTS`` are boto3's own settings; no message repeats a credential.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from fineprune.errors import StorageError
+
+_WORKERS = 8
+_CHUNK = 1 << 16
+_FRUITLESS_TRIES = 3
+_PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
+_CAUSES = {
+    "NoSuchBucket": "there is no such bucket",
+    "NoSuchKey": "there is no such object",
+    "404": "there is no such object",
+    "403": "access denied to this key and secret",
+    "AccessDenied": "access denied",
+    "InvalidAccessKeyId": "access denied: the access key is not known",
+    "SignatureDoesNotMatch": "access denied: the secret does not fit the access key",
+    "PreconditionFailed": "the object changed while it was fetched",
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as its store describes it; ``md5`` is None where the store does not tell it."""
+
+    key: str
+    size: int
+    etag: str
+    md5: str | None
+
+
+class Bucket:
+    """One bucket.
+
+    Args:
+        name: the bucket.
+        endpoint: the store's address; None for what the environment says, or else AWS.
+
+    """
+
+    def __init__(self, name: str, *, endpoint: str | None = None) -> None:
+        self.name = name
+        self._client = _client(endpoint)
+
+    def find(self, key: str) -> Stored | None:
+        """The object of that key, or None.
+
+        Raises:
+            StorageError: the store does not answer, or denies access.
+
+        """
+        try:
+            with _told(self._where(key)):
+                head = self._client.head_object(Bucket=self.name, Key=key)
+        except _MissingError:
+            return None
+        encrypted = "SSECustomerAlgorithm" in head or head.get("ServerSideEncryption", "").startswith(
+            "aws:kms"
+        )
+        return _stored(key, head["ContentLength"], head["ETag"], plain=not encrypted)
+
+    def below(self, prefix: str) -> list[Stored]:
+        """Every object whose key starts with the prefix, but for the markers of empty folders.
+
+        Raises:
+            StorageError: the store does not answer, denies access, or has no such bucket.
+
+        """
+        with _told(self._where(prefix)):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+            entries = [entry for page in pages for entry in page.get("Contents", ())]
+        # A listing does not say how an object is encrypted, hence whether its ETag is an md5.
+        return [
+            _stored(entry["Key"], entry["Size"], entry["ETag"], plain=False)
+            for entry in entries
+            if not entry["Key"].endswith("/")
+        ]
+
+    def download(self, key: str, target: Path) -> None:
+        """Fetch one object; a partial file of an earlier try is continued, and the result is checked.
+
+        Raises:
+            StorageError: there is no such object, it is cut short, or its md5 is not that of the store.
+
+        """
+        stored = self.find(key)
+        if stored is None:
+            raise StorageError(f"{self._where(key)}: there is no such object")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Named by content: what is left of another version is not continued.
+        part = target.with_name(f"{target.name}.{stored.etag[:8]}.part")
+        self._complete(stored, part)
+        self._check(stored, part)
+        os.replace(part, target)
+
+    def download_all(self, wanted: Iterable[tuple[str, Path]]) -> None:
+        """Fetch several objects at a time, each as :meth:`download` does."""
+        jobs = list(wanted)
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            try:
+                results = pool.map(lambda job: self.download(*job), jobs)
+                for _ in tqdm(
+                    results, total=len(jobs), desc="fetching", unit="file", disable=None, leave=False
+                ):
+                    pass
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _complete(self, stored: Stored, part: Path) -> None:
+        """Append to ``part`` until it has the object's size; give up after tries that bring nothing."""
+        fruitless = 0
+        while (have := part.stat().st_size if part.exists() else 0) < stored.size or not part.exists():
+            with _told(self._where(stored.key)):
+                self._append(stored, part, start=have)
+            fruitless = 0 if part.stat().st_size > have else fruitless + 1
+            if fruitless == _FRUITLESS_TRIES:
+                found = f"expected {stored.size} bytes, found {have}"
+                raise StorageError(f"{self._where(stored.key)}: the transfer broke off: {found}")
+            time.sleep(0.1 * fruitless)
+
+    def _append(self, stored: Stored, part: Path, *, start: int) -> None:
+        """Append the object from byte ``start`` on, as far as the transfer goes."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        wanted = {"IfMatch": f'"{stored.etag}"'} | ({"Range": f"bytes={start}-"} if start else {})
+        body = self._client.get_object(Bucket=self.name, Key=stored.key, **wanted)["Body"]
+        # Unlike a refused request, a transfer that breaks off is worth another try.
+        with part.open("ab") as file, suppress(HTTPClientError, IncompleteReadError):
+            for chunk in body.iter_chunks(_CHUNK):
+                file.write(chunk)
+
+    def _check(self, stored: Stored, part: Path) -> None:
+        found = part.stat().st_size
+        if found != stored.size:
+            part.unlink()
+            raise StorageError(f"{self._where(stored.key)}: expected {stored.size} bytes, found {found}")
+        if stored.md5 is not None and (md5 := _md5(part)) != stored.md5:
+            part.unlink()
+            raise StorageError(f"{self._where(stored.key)}: expected md5 {stored.md5}, found {md5}")
+
+    def _where(self, key: str) -> str:
+        return f"s3://{self.name}/{key}"
+
+
+def fetch(url: str, folder: Path, *, endpoint: str | None = None) -> Path:
+    """Fetch ``s3://bucket/key``: an object, or else every object below that prefix.
+
+    Args:
+        url: what to fetch.
+        folder: where to put it; made if need be.
+        endpoint: the store's address; None for what the environment says, or else AWS.
+
+    Returns:
+        The file for an object, and ``folder`` for a tree.
+
+    Raises:
+        StorageError: one line that names the bucket and key and says what is wrong.
+
+    """
+    name, key = split_url(url)
+    bucket = Bucket(name, endpoint=endpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    if key and not key.endswith("/") and bucket.find(key):
+        target = _inside(folder, PurePosixPath(key).name, url)
+        bucket.download(key, target)
+        return target
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    found = bucket.below(prefix)
+    if not found:
+        raise StorageError(f"{url}: there is no such object, nor any below it")
+    bucket.download_all((entry.key, _inside(folder, entry.key[len(prefix) :], url)) for entry in found)
+    return folder
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """The bucket and the key of ``s3://bucket/key``.
+
+    Raises:
+        StorageError: it is not such a URL, or holds credentials (which are not repeated).
+
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise StorageError(
+            f"s3://{parts.netloc.rpartition('@')[2]}: expected no credentials in the URL, found some"
+        )
+    if parts.scheme != "s3" or not parts.netloc:
+        raise StorageError(f"{url}: expected s3://bucket/key")
+    return parts.netloc, url.removeprefix(f"s3://{parts.netloc}").lstrip("/")
+
+
+class _MissingError(StorageError):
+    """The store answered that there is no such object."""
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Turn what boto3 raises into one line about ``where``."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        kind = _MissingError if code in ("404", "NoSuchKey") else StorageError
+        raise kind(f"{where}: {_CAUSES.get(code, f'the store answered {code}')}") from None
+    except NoCredentialsError:
+        raise StorageError(
+            f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from None
+    except BotoCoreError as error:
+        raise StorageError(f"{where}: cannot reach the store: {' '.join(str(error).split())}") from None
+
+
+def _client(endpoint: str | None) -> Any:
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+    except ImportError as error:
+        raise StorageError("s3:// sources need boto3: pip install fineprune[data]") from error
+    config = Config(
+        retries={"mode": "standard"}, connect_timeout=10, read_timeout=60, max_pool_connections=_WORKERS
+    )
+    try:
+        return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise StorageError(f"S3: cannot be set up: {' '.join(str(error).split())}") from None
+
+
+def _stored(key: str, size: int, etag: str, *, plain: bool) -> Stored:
+    etag = etag.strip('"')
+    return Stored(key, size, etag, md5=etag if plain and _PLAIN_MD5.fullmatch(etag) else None)
+
+
+def _inside(folder: Path, relative: str, url: str) -> Path:
+    """``folder / relative``, unless that would leave the folder."""
+    path = PurePosixPath(relative)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise StorageError(f"{url}: expected keys that stay inside a folder, found {relative!r}")
+    return folder.joinpath(*path.parts)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,97 @@
+"""One training loop, for the attacker's networks and for the defender's fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fineprune import runtime
+from fineprune.config import Count, NonNegative, Positive
+from fineprune.data.batches import Samples
+from fineprune.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with momentum.
+
+    Attributes:
+        epochs: passes over the samples.
+        batch_size: samples per step.
+        learning_rate: at the start.
+        schedule: ``constant``, or ``cosine`` down to zero over all steps.
+        momentum, weight_decay: of SGD.
+
+    """
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    schedule: Literal["constant", "cosine"]
+    momentum: NonNegative
+    weight_decay: NonNegative
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the samples gave: its number from 1, mean loss, and accuracy while training."""
+
+    number: int
+    loss: float
+    accuracy: float
+
+
+def train(network: nn.Module, samples: Samples, recipe: Recipe, *, seed: int) -> Iterator[Epoch]:
+    """Train in place on the device where the network lies; yields after each epoch.
+
+    Args:
+        network: takes raw inputs, gives logits; laid out by :func:`fineprune.runtime.place`.
+        samples: drawn in a new random order each epoch; the last, smaller batch is kept.
+        recipe: epochs, steps and rates.
+        seed: of the order, and of dropout.
+
+    Raises:
+        ModelError: the loss is NaN or infinite.
+
+    """
+    device = next(network.parameters()).device
+    torch.manual_seed(seed)
+    order = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(
+        network.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    steps = recipe.epochs * -(-len(samples) // recipe.batch_size)
+    scheduler = (
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) if recipe.schedule == "cosine" else None
+    )
+    for number in range(1, recipe.epochs + 1):
+        network.train()
+        totals = torch.zeros(2, device=device)
+        for positions in torch.randperm(len(samples), generator=order).split(recipe.batch_size):
+            totals += _step(network, optimizer, *samples.draw(positions.to(device)))
+            if scheduler is not None:
+                scheduler.step()
+        network.eval()
+        loss, accuracy = (totals / len(samples)).tolist()
+        if not loss < float("inf"):
+            raise ModelError(
+                f"training: the loss is {loss} in epoch {number}: expected a finite one; lower learning_rate"
+            )
+        yield Epoch(number, loss, accuracy)
+
+
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> Tensor:
+    """One step of SGD; returns (2,): summed loss and count of right predictions."""
+    with runtime.autocast(inputs.device):
+        logits = network(inputs)
+    loss = F.cross_entropy(logits.float(), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    with torch.no_grad():
+        return torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum().float()])
