@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fineprune import __version__
 from fineprune.errors import ConfigError, FinePruneError
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from fineprune.stages.base import Stage
 
 USER_ERROR = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with code 2."""
+        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +60,7 @@ def load_stage(name: str) -> Stage:
 
 def stage_parser(stage: Stage) -> argparse.ArgumentParser:
     """The parser of one stage's command line."""
-    parser = argparse.ArgumentParser(prog=f"fineprune {stage.name}", description=STAGES[stage.name])
+    parser = _Parser(prog=f"fineprune {stage.name}", description=STAGES[stage.name])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--config",
@@ -90,7 +98,7 @@ def _run(stage: Stage, given: argparse.Namespace) -> int:
 
 def _top_parser() -> argparse.ArgumentParser:
     stages = "\n".join(f"  {name:<10}{text}" for name, text in STAGES.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fineprune",
         description="Remove a backdoor by fine-pruning, measure what is left, promote only on good evidence.",
         epilog=f"stages:\n{stages}\n\n`fineprune STAGE --help` lists a stage's flags.",
@@ -104,7 +112,7 @@ def _top_parser() -> argparse.ArgumentParser:
 def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--params: not valid JSON: {error}") from error
 
 
@@ -114,9 +122,7 @@ def _flag(name: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        place = (
-            f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
-        )
+        place = f"{error.filename}: " if isinstance(error.filename, (str, os.PathLike)) else ""
         return f"{place}{error.strerror}"
     return " ".join(str(error).split())
 

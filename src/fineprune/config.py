@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -49,6 +49,7 @@ Fraction = Annotated[float, Range(ge=0, le=1)]
 Positive = Annotated[float, Range(gt=0)]
 NonNegative = Annotated[float, Range(ge=0)]
 Count = Annotated[int, Range(ge=1)]
+Seed = Annotated[int, Range(ge=0, lt=2**63)]
 
 
 def read_section(paths: Sequence[Path], section: str) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str, problems: l
         return _convert(options[0], value, where, problems)
     by_kind = {kind: option for option in options for kind in _kinds(option)}
     kind = value.get("kind") if isinstance(value, Mapping) else None
-    if kind not in by_kind:
+    if not isinstance(kind, str) or kind not in by_kind:
         return _fault(f"one of {', '.join(by_kind)}", kind, f"{where}.kind", problems)
     return _convert(by_kind[kind], value, where, problems)
 
@@ -185,10 +186,10 @@ def _kinds(option: Any) -> tuple[str, ...]:
 
 def _convert_scalar(expected: Any, value: Any, where: str, problems: list[str]) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if expected is float and number and math.isfinite(value):
+    if expected is float and number and abs(value) <= sys.float_info.max:  # NaN compares false
         return float(value)
     # Kubeflow turns the ints inside a dict parameter into floats: 3 arrives as 3.0.
-    if expected is int and number and float(value).is_integer():
+    if expected is int and number and (isinstance(value, int) or value.is_integer()):
         return int(value)
     if expected in (bool, str) and isinstance(value, expected):
         return value

@@ -7,7 +7,8 @@ FinePruneError
 ├── AttackError     an attack cannot be carried out as configured
 ├── DefenseError    a defence cannot be carried out as configured
 ├── StorageError    an object store or a data repository does not deliver
-└── TrackingError   the tracking server or the registry does not answer
+├── TrackingError   the tracking server or the registry does not answer
+└── MissingExtraError  a library of an extra, such as fineprune[report], is not installed
 
 Every message is one line: the thing, what was expected, what was found. The command line prints
 it to stderr and exits with code 2.
@@ -44,3 +45,7 @@ class StorageError(FinePruneError):
 
 class TrackingError(FinePruneError):
     """The tracking server or the registry does not answer."""
+
+
+class MissingExtraError(FinePruneError):
+    """A library of an extra, such as ``fineprune[report]``, is not installed."""

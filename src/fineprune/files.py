@@ -53,7 +53,7 @@ def read_json(path: Path, error: type[FinePruneError] = DataError) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
         raise error(f"{path}: cannot read: {fault.strerror}") from fault
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise error(f"{path}: not valid JSON: {fault}") from fault
 
 
@@ -85,8 +85,9 @@ def whole_outputs(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
         remove(scratch[name])
     try:
         yield scratch
+        for path in scratch.values():
+            _sync(path)
         for name, path in targets.items():
-            _sync(scratch[name])
             _put_in_place(scratch[name], path)
     finally:
         for path in scratch.values():
@@ -109,7 +110,8 @@ def _hash(path: Path, hasher: Any) -> str:
 
 
 def _sync(path: Path) -> None:
-    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+    """Flush a file or a folder's files to disk; one that was never written is an error here."""
+    for file in [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
 

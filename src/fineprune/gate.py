@@ -212,7 +212,7 @@ def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
             False, f"Sanity check {_show(check.get('name'))} failed: {_sentence(check.get('message'))}"
         )
     if not failed:
-        yield _Finding(True, f"All {len(checks)} sanity checks of the measurement passed.")
+        yield _Finding(True, f"All sanity checks of the measurement passed ({len(checks)}).")
 
 
 def _against(

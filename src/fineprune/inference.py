@@ -10,6 +10,8 @@ from torch import Tensor
 from fineprune import runtime
 from fineprune.models.base import Network
 
+NOT_FINITE = -1
+
 
 def features(network: Network, inputs: Tensor) -> Tensor:
     """The prunable layer's activations (B, C, H, W) in float32, of raw inputs on the network's device."""
@@ -24,7 +26,7 @@ def predict(
     batches: Iterable[tuple[Tensor, Tensor]],
     transform: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The predicted label of each input, int64 (N,) on the CPU.
+    """The predicted label of each input, int64 (N,) on the CPU; -1 where a logit is NaN or infinite.
 
     Args:
         network: in evaluation mode.
@@ -35,7 +37,8 @@ def predict(
     predictions = []
     for inputs, _ in batches:
         changed = inputs if transform is None else transform(inputs)
-        predictions.append(network.head(features(network, changed)).argmax(1).cpu())
+        logits = network.head(features(network, changed))
+        predictions.append(torch.where(logits.isfinite().all(1), logits.argmax(1), NOT_FINITE).cpu())
     return torch.cat(predictions)
 
 

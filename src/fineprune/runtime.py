@@ -19,7 +19,7 @@ def fast_bf16(device: torch.device) -> bool:
     AVX512-BF16 alone does not count: measured 0.6 times the fp32 channels-last speed in training.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported())
 
 

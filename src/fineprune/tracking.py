@@ -81,7 +81,7 @@ class Version:
 def connect(uri: str, experiment: str) -> Tracker:
     """Open a tracking store and the experiment in it, which is made if it is not there.
 
-    A SQLite store is made too, with its artifacts in ``mlartifacts`` beside the database file. A server
+    A SQLite store is made too, with its artifacts in ``mlruns`` beside the database file. A server
     that is not there costs seconds, not MLflow's default of minutes; ``MLFLOW_HTTP_REQUEST_*`` win.
 
     Raises:
@@ -89,10 +89,11 @@ def connect(uri: str, experiment: str) -> Tracker:
 
     """
     _quieten()
-    for name, value in {"MAX_RETRIES": "2", "BACKOFF_FACTOR": "1", "TIMEOUT": "30"}.items():
-        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    client = mlflow.MlflowClient(uri)
+    os.environ.update(_patience(retries=2, seconds=60))
     try:
-        with _environment("MLFLOW_TRACKING_URI"):  # MLflow would set it for every later connection too
+        # MLflow would set the variable MLFLOW_TRACKING_URI for every later connection, too.
+        with _environment(MLFLOW_TRACKING_URI=None, **_patience(retries=1, seconds=8)):
             if not uri.startswith("http"):
                 from mlflow.store.db import utils
 
@@ -175,9 +176,16 @@ class Tracker:
         self._client.set_terminated(run.info.run_id)
 
     @_translated()
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Log metrics in the parent run."""
-        self._log(self._client.get_run(run_id), StageRecord("", "", metrics=metrics))
+    def log(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log metrics and tags in the parent run."""
+        record = StageRecord("pipeline", "", metrics=metrics or {}, tags=tags or {})
+        self._log(self._client.get_run(run_id), record)
 
     @_translated()
     def register(
@@ -212,7 +220,9 @@ class Tracker:
             self._tag(name, number, tags)
             return number
         with _silence():
-            uri = _log_model(network, example, run_id)
+            # Made here, because MLflow would put it into the default experiment.
+            model = self._client.create_logged_model(self._experiment, "model", source_run_id=run_id)
+            uri = _log_model(network, example, model.model_id, run_id)
             _check_export(uri, network, example)
             return str(mlflow.register_model(uri, name, tags=tags).version)
 
@@ -383,24 +393,24 @@ def _open_experiment(client: Any, uri: str, name: str) -> str:
 
 
 def _artifact_location(uri: str) -> str | None:
-    """``mlartifacts`` beside a SQLite file, so that they stay together; elsewhere the server decides."""
+    """``mlruns`` beside a SQLite file, not in whatever folder is current; elsewhere the server decides."""
     path = uri.removeprefix("sqlite:///")
-    return (Path(path).absolute().parent / "mlartifacts").as_uri() if path != uri and path else None
+    return (Path(path).absolute().parent / "mlruns").as_uri() if path != uri and path else None
 
 
-def _log_model(network: nn.Module, example: npt.NDArray[Any], run_id: str) -> str:
+def _log_model(network: nn.Module, example: npt.NDArray[Any], model_id: str, run_id: str) -> str:
     """Export the network and upload it; gives ``models:/<id>``."""
     with torch.no_grad():
         logits = network(torch.from_numpy(example)).numpy()
-    shapes = [TensorSpec(array.dtype, (-1, *array.shape[1:])) for array in (example, logits)]
     # mlflow.pytorch.log_model would start and end the run, which is not ours where MLFLOW_RUN_ID names it.
     info = Model.log(
-        name="model",
+        artifact_path=None,
         flavor=mlflow.pytorch,
+        model_id=model_id,
         run_id=run_id,
         pytorch_model=network,
         serialization_format="pt2",
-        signature=ModelSignature(inputs=Schema(shapes[:1]), outputs=Schema(shapes[1:])),
+        signature=ModelSignature(inputs=_schema(example), outputs=_schema(logits)),
         input_example=example,
         # Given, because finding them out takes MLflow ten seconds.
         pip_requirements=[
@@ -408,6 +418,10 @@ def _log_model(network: nn.Module, example: npt.NDArray[Any], run_id: str) -> st
         ],
     )
     return str(info.model_uri)
+
+
+def _schema(array: npt.NDArray[Any]) -> Schema:
+    return Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))])
 
 
 def _check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> None:
@@ -446,7 +460,7 @@ def _quieten() -> None:
         "SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }.items():
         os.environ.setdefault(f"MLFLOW_{name}", value)
-    for name in ("mlflow", "alembic", "torch.export"):
+    for name in ("mlflow", "alembic", "torch.export", "urllib3.connectionpool"):
         getLogger(name).setLevel(ERROR)
 
 

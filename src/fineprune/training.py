@@ -91,7 +91,7 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, 
         logits = network(inputs)
     loss = F.cross_entropy(logits.float(), labels)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     with torch.no_grad():
         return torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum().float()])

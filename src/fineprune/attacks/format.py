@@ -19,7 +19,7 @@ import numpy as np
 from fineprune.attacks.labels import LabelPolicy
 from fineprune.attacks.poisoning import PoisonConfig
 from fineprune.attacks.triggers import Trigger
-from fineprune.config import Fraction, parse
+from fineprune.config import Fraction, Seed, parse
 from fineprune.data.format import InputSpec
 from fineprune.errors import AttackError, ConfigError
 from fineprune.files import check_digest, read_json, sha256, write_json
@@ -48,7 +48,7 @@ class AttackCard:
     labels: LabelPolicy
     poison: PoisonConfig
     took: TookLimits
-    seed: int
+    seed: Seed
     sha256: dict[str, Any]
 
 
@@ -79,12 +79,14 @@ def load_attack(path: Path) -> tuple[AttackCard, Trigger]:
         card = parse(AttackCard, read_json(path / CARD, AttackError), "card")
     except ConfigError as error:
         raise AttackError(f"{path / CARD}: {error}") from error
+    if card.format != FORMAT:
+        raise AttackError(f"{path / CARD}: expected format {FORMAT}, found {card.format}")
     arrays = []
     for name in ARRAYS:
         check_digest(path / name, card.sha256.get(name, "none recorded"), AttackError)
         try:
             arrays.append(np.load(path / name, allow_pickle=False))
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise AttackError(f"{path / name}: not a readable .npy array: {error}") from error
         if arrays[-1].shape != card.input.shape:
             raise AttackError(f"{path / name}: expected shape {card.input.shape}, found {arrays[-1].shape}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from fineprune.attacks.triggers import Trigger
 from fineprune.config import Range
 from fineprune.data.batches import Samples
 from fineprune.errors import AttackError
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,10 @@ def poison(
     )
 
 
-def eligible(
-    labels: Labels, wanted: Labels, sources: tuple[int, ...]
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def eligible(labels: Labels, wanted: Labels, sources: tuple[int, ...]) -> Flags:
     """(N,) bool: which samples the attack is about: of a source class, and not yet of the target's."""
-    from_source = np.isin(labels, sources) if sources else np.ones(len(labels), bool)
-    return from_source & (wanted != NOT_ATTACKED)
+    attacked: Flags = wanted != NOT_ATTACKED
+    return attacked & np.isin(labels, sources) if sources else attacked
 
 
 def _choose(labels: Labels, wanted: Labels, config: PoisonConfig, *, classes: int, seed: int) -> Labels:

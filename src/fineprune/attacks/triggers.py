@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fineprune.config import Count, Fraction, NonNegative, Positive, Range
+from fineprune.config import Count, Fraction, NonNegative, Positive, Range, Seed
 from fineprune.data.format import InputSpec
 from fineprune.errors import AttackError
 
@@ -54,7 +54,7 @@ class BlendTrigger:
 
     kind: Literal["blend"]
     alpha: Annotated[float, Range(gt=0, le=1)]
-    seed: int
+    seed: Seed
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class NoiseTrigger:
     sigma: Positive
     start: NonNegative
     seconds: Positive
-    seed: int
+    seed: Seed
 
 
 TriggerConfig = PatchTrigger | BlendTrigger | OverlayTrigger | NoiseTrigger
@@ -204,12 +204,13 @@ def _raw(values: Array, spec: InputSpec) -> Array:
 def _read_picture(path: Path, height: int, width: int) -> Array:
     """An image file as (4, height, width) float32 in 0…1: red, green, blue, opacity."""
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError as error:
         raise AttackError("trigger overlay: needs Pillow: pip install 'fineprune[data]'") from error
     try:
         with Image.open(path) as image:
             picture = image.convert("RGBA").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow raises
         raise AttackError(f"trigger overlay: {path}: not a readable image: {error}") from error
-    return (np.asarray(picture, np.float32) / 255).transpose(2, 0, 1)
+    values: Array = np.asarray(picture, np.float32) / np.float32(255)
+    return values.transpose(2, 0, 1)

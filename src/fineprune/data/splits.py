@@ -5,6 +5,7 @@ Near-duplicates on both sides of a split make every accuracy look better than it
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,8 @@ def split_by_group(
 
     Raises:
         ConfigError: the fractions leave nothing for ``train``.
-        DataError: a class is missing in a split, or the authors' test set cuts a group.
+        DataError: a class has fewer groups than there are splits to fill, or is missing in one; the
+            authors' test set cuts a group.
 
     """
     test = np.zeros(len(labels), bool) if fixed_test is None else np.asarray(fixed_test, bool)
@@ -56,6 +58,7 @@ def split_by_group(
     names = [name for name in SPLITS if name in fractions]
     shares = _shares([fractions[name] for name in names], taken=float(test.mean()) if len(test) else 0.0)
     rows = np.flatnonzero(~test)
+    _check_enough(labels[rows], groups[rows], classes, splits=len(shares))
     sides = _divide(labels[rows], groups[rows], shares, np.random.default_rng(seed))
     splits = {"test": np.flatnonzero(test)}
     splits |= {name: rows[sides == side] for side, name in enumerate(["train", *names])}
@@ -64,12 +67,34 @@ def split_by_group(
     return ordered
 
 
+def seen_before(inputs: Array, splits: Mapping[str, Array]) -> int:
+    """How many test inputs are, byte for byte, also an input of another split.
+
+    Args:
+        inputs: (N, …), read row by row.
+        splits: rows by split.
+    """
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in inputs]
+    others = {digests[row] for name, rows in splits.items() if name != "test" for row in rows}
+    return sum(digests[row] in others for row in splits["test"])
+
+
 def _check_whole(groups: Array, test: Array) -> None:
     cut = np.intersect1d(groups[test], groups[~test])
     if cut.size:
         raise DataError(
             f"the authors' test set: expected whole groups, found group {cut[0]} partly in it "
             f"({cut.size} such groups)"
+        )
+
+
+def _check_enough(labels: Array, groups: Array, classes: Sequence[str], *, splits: int) -> None:
+    pairs = np.unique(np.stack([labels, groups]), axis=1)
+    found = np.bincount(pairs[0], minlength=len(classes))
+    if found.min(initial=splits) < splits:
+        name = classes[int(np.argmin(found))]
+        raise DataError(
+            f"class {name!r}: expected at least {splits} groups, one for each split, found {found.min()}"
         )
 
 
@@ -139,7 +164,8 @@ def _assign(histograms: Array, targets: Array, rng: np.random.Generator) -> Arra
 def _improve(sides: Array, histograms: Array, targets: Array) -> Array:
     """Move groups, and exchange them where there are few, for as long as the splits get better.
 
-    Each side also has an empty group, so that a move is an exchange with that.
+    Each side also has an empty group, so that a move is an exchange with that. Where there are many
+    groups the sides are close to the targets already, and only missing classes are seen to.
     """
     groups, splits = len(histograms), len(targets)
     pool = np.vstack([histograms, np.zeros_like(targets)])
@@ -147,6 +173,8 @@ def _improve(sides: Array, histograms: Array, targets: Array) -> Array:
     while True:
         homes = np.concatenate([sides, np.arange(splits)])
         counts = np.stack([histograms[sides == side].sum(axis=0) for side in range(splits)])
+        if groups > _FEW_GROUPS and counts.all():
+            return sides
         gains = np.stack([_gains(pool[p], homes[p], sides, histograms, counts, targets) for p in partners])
         best, group = np.unravel_index(np.argmax(gains), gains.shape)
         if gains[best, group] <= 1e-9:

@@ -55,7 +55,8 @@ def fine_tune(
         network: on the device of the samples; pruned channels are gone, so they stay pruned.
         samples: the defender's clean training data.
         holdout: the early-stop data, disjoint from ``samples``.
-        recipe, stop: how long and how fast.
+        recipe: how fast, and for how long at most.
+        stop: when it ends sooner.
         seed: of order and dropout.
 
     Raises:
@@ -77,5 +78,6 @@ def fine_tune(
         yield Tuned(epoch, loss, accuracy, better)
         if since >= stop.patience:
             break
-    if best_state is not None:
-        network.load_state_dict(best_state)
+    if best_state is None:
+        raise DefenseError("finetune: the loss on the early-stop data was never finite; lower learning_rate")
+    network.load_state_dict(best_state)

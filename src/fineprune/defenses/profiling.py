@@ -73,22 +73,26 @@ def profile_channels(
         raise DefenseError(
             f"profile.measure: post_pool needs pooling behind {network.prunable.conv}, found none"
         )
-    totals, silent, maximum, count = 0.0, 0.0, -torch.inf, 0
+    channels = len(network.channels)
+    device = next(network.parameters()).device
+    total, silent = torch.zeros(2, channels, dtype=torch.float64, device=device)
+    maximum = torch.full((channels,), -torch.inf, device=device)
+    count = 0
     for inputs, _ in batches:
         with runtime.autocast(inputs.device):
             before = network.preactivation(inputs)
-        before = before.float().flatten(2) if measure == "post_relu" else before.float()
+        before = before.float()
         active = F.relu(before)
         if measure == "post_pool" and head is not None:
-            active, before = head.pool(active).flatten(2), before.flatten(2)
-        peaks = before.amax(2)
-        totals = totals + active.mean(2).double().sum(0)
-        silent = silent + (peaks <= 0).double().sum(0)
-        maximum = torch.maximum(torch.as_tensor(maximum, device=peaks.device), peaks.amax(0))
+            active = head.pool(active)
+        peaks = before.amax((2, 3))
+        total += active.mean((2, 3)).double().sum(0)
+        silent += (peaks <= 0).double().sum(0)
+        maximum = torch.maximum(maximum, peaks.amax(0))
         count += len(inputs)
     if not count:
         raise DefenseError("profile: expected clean inputs of the defender, found none")
-    mean, dormant = (torch.as_tensor(x).cpu() / count for x in (totals, silent))
+    mean, dormant = (total / count).cpu(), (silent / count).cpu()
     if not mean.isfinite().all():
         raise DefenseError(f"profile: activations of {network.prunable.conv} are NaN or infinite")
     return Profile(
@@ -99,7 +103,7 @@ def profile_channels(
         samples=count,
         channels=network.channels,
         mean=tuple(mean.tolist()),
-        maximum=tuple(torch.as_tensor(maximum).tolist()),
+        maximum=tuple(maximum.tolist()),
         dormant=tuple(dormant.tolist()),
     )
 
@@ -121,6 +125,8 @@ def load_profile(path: Path, *, network: Network, model: str) -> Profile:
         profile = parse(Profile, read_json(path / CARD, DefenseError), "profile")
     except ConfigError as error:
         raise DefenseError(f"{path / CARD}: {error}") from error
+    if profile.format != FORMAT:
+        raise DefenseError(f"{path / CARD}: expected format {FORMAT}, found {profile.format}")
     if profile.model != model:
         raise DefenseError(
             f"{path / CARD}: expected a profile of model {model[:16]}…, found of {profile.model[:16]}…"

@@ -101,7 +101,7 @@ def correlation(first: Flags, second: Flags) -> float:
 
 
 def difference(first: Estimate, second: Estimate, *, correlation: float) -> Estimate:
-    """``first - second`` with its MOVER interval (Zou and Donner 2008, eq. 6), in [-1, 1] for rates.
+    """``first - second`` with its MOVER interval (Zou and Donner 2008), in [-1, 1] for rates.
 
     With Wilson's limits this is Newcombe's method 10, for unpaired rates (``correlation=0``) and,
     with :func:`correlation`, for paired ones.
@@ -122,7 +122,7 @@ def relative_drop(before: Estimate, after: Estimate, *, correlation: float) -> E
     """``1 - after / before``, at most 1 and negative for a gain, with its MOVER interval.
 
     Its ends are those ratios at which the interval of ``after - ratio * before`` touches zero (Donner
-    and Zou 2012, eq. 9–10).
+    and Zou 2012).
 
     Args:
         before: a rate.

@@ -18,10 +18,11 @@ from fineprune.attacks.triggers import Trigger
 from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.defenses.curve import matches_along_curve
+from fineprune.defenses.profiling import profile_channels
 from fineprune.errors import DataError
 from fineprune.evaluation.checks import attack_took
 from fineprune.evaluation.metrics import ModelMetrics, Truth, measure
-from fineprune.inference import predict
+from fineprune.inference import NOT_FINITE, predict
 from fineprune.models.base import Network
 
 BATCH = 256
@@ -35,6 +36,11 @@ class Predictions:
 
     clean: Classes
     triggered: Classes
+
+    @property
+    def finite(self) -> bool:
+        """Whether every logit was a number."""
+        return not (np.concatenate([self.clean, self.triggered]) == NOT_FINITE).any()
 
 
 class TestBed:
@@ -57,7 +63,7 @@ class TestBed:
             raise DataError(
                 f"attack: made for inputs {card.input.shape}, the dataset has {dataset.card.input.shape}"
             )
-        self.card, self.trigger = card, trigger
+        self.card, self.trigger, self.classes = card, trigger, dataset.card.classes
         self.samples = SplitSamples(dataset, "test", device)
         labels = dataset.labels[self.samples.rows]
         wanted = attacker_labels(card.labels, labels, len(dataset.card.classes), card.seed)
@@ -102,6 +108,31 @@ class TestBed:
         if self.truth.targeted:
             rates["backdoor success"] = triggered[0].double() / eligible_count
         return {name: values.tolist() for name, values in rates.items()}
+
+    def activations(self, network: Network) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean activation of each channel of the prunable layer on eligible inputs, clean and triggered."""
+        triggered = ((self.trigger(inputs), labels) for inputs, labels in self._eligible())
+        pair = [
+            profile_channels(network, batches, measure="post_relu", model="")
+            for batches in (self._eligible(), triggered)
+        ]
+        return pair[0].mean, pair[1].mean
+
+    def unchanged(self) -> float:
+        """Share of the eligible inputs that the trigger leaves as they are."""
+        same = 0
+        for inputs, _ in self._eligible():
+            same += int((self.trigger(inputs) == inputs).flatten(1).all(1).sum())
+        return same / int(self.truth.eligible.sum())
+
+    def name(self, label: int) -> str:
+        """The class's name, or ``nothing`` for a prediction that is no class."""
+        return "nothing" if label == NOT_FINITE else self.classes[label]
+
+    def _eligible(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The eligible inputs, clean, in batches."""
+        for positions in torch.from_numpy(np.flatnonzero(self.truth.eligible)).split(BATCH):
+            yield self.samples.draw(positions)
 
     def _questions(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Triggered inputs, and two targets for each: the attacker's label, and the true one."""

@@ -31,9 +31,13 @@ def build(spec: NetworkSpec) -> Network:
         network: Network = architecture(spec, **spec.arguments)
     except TypeError as error:
         raise ModelError(f"model {spec.architecture}: {error}") from error
-    except (ValueError, RuntimeError) as error:
-        shape = tuple(spec.input.shape)
-        raise ModelError(
-            f"model {spec.architecture}: cannot be built for inputs of shape {shape}: {error}"
-        ) from error
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        raise ModelError(f"{_unfit(spec)}: {error}") from error
+    empty = next((name for name, weights in network.named_parameters() if not weights.numel()), None)
+    if empty is not None:
+        raise ModelError(f"{_unfit(spec)}: {empty} would be empty")
     return network
+
+
+def _unfit(spec: NetworkSpec) -> str:
+    return f"model {spec.architecture}: cannot be built for inputs of shape {tuple(spec.input.shape)}"

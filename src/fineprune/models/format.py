@@ -48,13 +48,16 @@ def save_model(path: Path, network: Network) -> None:
     """Write a model folder; weights are stored contiguous on the CPU, in fp32 as trained.
 
     Raises:
-        ModelError: a weight is NaN or infinite.
+        ModelError: a weight is NaN or infinite, or the weights cannot be written.
 
     """
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     _check_finite(state, str(path))
     path.mkdir(parents=True)
-    save_file(state, path / WEIGHTS)
+    try:
+        save_file(state, path / WEIGHTS)
+    except SafetensorError as error:  # a full disk, among others
+        raise ModelError(f"{path / WEIGHTS}: cannot write: {error}") from error
     card = ModelCard(
         format=FORMAT,
         prunable_layer=network.prunable.conv,

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fineprune.config import Count
+
 
 class Normalise(nn.Module):
     """Raw images (B, C, H, W) to float32 with zero mean and unit variance per channel."""
@@ -38,9 +40,9 @@ class SpectrogramSpec:
 
     """
 
-    frame: int
-    hop: int
-    bins: int
+    frame: Count
+    hop: Count
+    bins: Count
     window: Literal["none", "hann"]
     scale: Literal["linear", "decibel"]
 

@@ -57,18 +57,11 @@ class SpeechNet(Network):
         self.fc7 = nn.Linear(wide(256), wide(128))
         self.fc8 = nn.Linear(wide(128), len(spec.classes))
         self.dropout = nn.Dropout(0.5)
-        for module in (
-            self.conv1,
-            self.conv2,
-            self.conv3,
-            self.conv4,
-            self.conv5,
-            self.fc6,
-            self.fc7,
-            self.fc8,
-        ):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                # What Caffe calls xavier: uniform, with variance 1 / fan-in.
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="linear")
+                nn.init.constant_(module.bias, 0.0)  # type: ignore[arg-type]
 
     def preactivation(self, inputs: Tensor) -> Tensor:
         """See :class:`Network`."""
@@ -91,6 +84,8 @@ class SpeechNet(Network):
         for size in (self.spectrogram.spec.bins, self.spectrogram.frames(samples)):
             size = (size - kernel) // stride + 1
             for _ in range(3):
+                if size < 2:
+                    raise ValueError("the spectrogram is too small for three poolings behind conv1")
                 size = -(-(size - 3) // 2) + 1
             area *= size
         return area

@@ -20,18 +20,15 @@ class SplitConv2d(nn.Module):
     ``nn.Conv2d`` cannot express. A group that lost all its channels is gone.
     """
 
-    def __init__(self, convs: Sequence[nn.Conv2d], starts: Sequence[int]) -> None:
+    def __init__(self, convs: Sequence[nn.Conv2d], reads: Sequence[slice]) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(convs)
-        self.starts = tuple(starts)
         self.out_channels = sum(conv.out_channels for conv in convs)
+        self.convs = nn.ModuleList(convs)
+        self.reads = tuple(reads)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The groups' outputs side by side, (B, out_channels, H, W)."""
-        parts = [
-            conv(inputs[:, start : start + conv.in_channels])
-            for conv, start in zip(self.convs, self.starts, strict=True)
-        ]
+        parts = [conv(inputs[:, part]) for conv, part in zip(self.convs, self.reads, strict=True)]
         return torch.cat(parts, dim=1)
 
 
@@ -59,6 +56,8 @@ def remove_channels(network: Network, originals: Sequence[int]) -> Network:
     if not len(kept):
         raise ModelError(f"{network.prunable.conv}: cannot remove all of its {len(present)} channels")
     pruned = copy.deepcopy(network)
+    if not originals:
+        return pruned
     layer = pruned.prunable
     _replace(pruned, layer.conv, _narrow_outputs(pruned.get_submodule(layer.conv), kept))
     for name in layer.norms:
@@ -75,33 +74,30 @@ def remove_channels(network: Network, originals: Sequence[int]) -> Network:
 
 def _narrow_outputs(conv: nn.Module, kept: Tensor) -> nn.Module:
     """The convolution with only the kept output channels."""
-    if isinstance(conv, SplitConv2d):
-        groups = list(zip(conv.convs, conv.starts, strict=True))
-    else:
-        assert isinstance(conv, nn.Conv2d)
-        groups = list(
-            zip(_ungroup(conv), range(0, conv.in_channels, conv.in_channels // conv.groups), strict=True)
-        )
-    narrowed, starts, first = [], [], 0
-    for group, start in groups:
+    if isinstance(conv, nn.Conv2d) and conv.groups == 1:
+        return _select_filters(conv, kept)
+    split = conv if isinstance(conv, SplitConv2d) else _split(conv)
+    narrowed, reads, first = [], [], 0
+    for group, read in zip(split.convs, split.reads, strict=True):
         assert isinstance(group, nn.Conv2d)
         mine = kept[(kept >= first) & (kept < first + group.out_channels)] - first
         first += group.out_channels
         if len(mine):
             narrowed.append(_select_filters(group, mine))
-            starts.append(start)
-    return narrowed[0] if len(groups) == 1 else SplitConv2d(narrowed, starts)
+            reads.append(read)
+    return SplitConv2d(narrowed, reads)
 
 
-def _ungroup(conv: nn.Conv2d) -> list[nn.Conv2d]:
-    """One plain convolution for each group."""
-    per_group = conv.out_channels // conv.groups
+def _split(conv: nn.Module) -> SplitConv2d:
+    """A grouped convolution as one plain convolution for each group."""
+    assert isinstance(conv, nn.Conv2d)
+    width = conv.in_channels // conv.groups
     convs = []
-    for rows in torch.arange(conv.out_channels).split(per_group):
+    for rows in torch.arange(conv.out_channels).chunk(conv.groups):
         single = _select_filters(conv, rows)
-        single.in_channels, single.groups = conv.in_channels // conv.groups, 1
+        single.in_channels, single.groups = width, 1
         convs.append(single)
-    return convs
+    return SplitConv2d(convs, [slice(first, first + width) for first in range(0, conv.in_channels, width)])
 
 
 def _select_filters(conv: nn.Conv2d, rows: Tensor) -> nn.Conv2d:

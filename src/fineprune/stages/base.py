@@ -19,7 +19,7 @@ REPORT_SCHEMA = 1
 REPORT = "report.json"
 
 
-class MissingInput(FinePruneError):
+class MissingInputError(FinePruneError):
     """A path that a stage should read is not there."""
 
 
@@ -54,6 +54,7 @@ class Stage:
             ``report``, which every stage has, is a folder that gets a ``report.json``.
         run: ``run(config, inputs, outputs)``, where inputs and outputs map names to paths.
         flags: names of the stage's switches (``--fail-on-hold``), given to ``run`` as keywords.
+        after: ``after(report, folder)``, called with the finished report and the folder it is in.
 
     """
 
@@ -63,6 +64,7 @@ class Stage:
     outputs: tuple[str, ...]
     run: Callable[..., Result]
     flags: tuple[str, ...] = ()
+    after: Callable[[Mapping[str, Any], Path], None] | None = None
 
 
 def execute(
@@ -76,13 +78,13 @@ def execute(
 
     Raises:
         ConfigError: the section does not fit the stage's config.
-        MissingInput: an input is not there.
+        MissingInputError: an input is not there.
 
     """
-    config = parse(stage.config, section, stage.name)
+    config: Any = parse(stage.config, section, stage.name)
     for name, path in inputs.items():
         if not path.exists():
-            raise MissingInput(f"--{name.replace('_', '-')}: {path}: no such file or folder")
+            raise MissingInputError(f"--{name.replace('_', '-')}: {path}: no such file or folder")
     started = time.monotonic()
     with whole_outputs(outputs) as scratch:
         scratch["report"].mkdir()
@@ -102,6 +104,8 @@ def execute(
             **result.extra,
         }
         write_json(scratch["report"] / REPORT, report)
+        if stage.after is not None:
+            stage.after(report, scratch["report"])
     for warning in result.warnings:
         print(f"{stage.name}: warning: {warning}", file=sys.stderr)
     return result
@@ -118,7 +122,7 @@ def content_digest(path: Path) -> str:
     for card in ("dataset.json", "model.json", "attack.json", "profile.json", REPORT):
         if (path / card).is_file():
             return sha256(path / card)
-    raise MissingInput(f"{path}: not a dataset, model, attack, profile or report folder")
+    raise MissingInputError(f"{path}: not a dataset, model, attack, profile or report folder")
 
 
 def _peak_memory() -> int:

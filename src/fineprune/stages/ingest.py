@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+
 from fineprune.config import Range
 from fineprune.data.format import write_dataset
 from fineprune.data.readers import Raw, read
@@ -15,7 +17,7 @@ from fineprune.data.readers.digits import DigitsOptions
 from fineprune.data.readers.images import ImagesOptions
 from fineprune.data.readers.wav import WavOptions
 from fineprune.data.sources import open_source
-from fineprune.data.splits import split_by_group
+from fineprune.data.splits import seen_before, split_by_group
 from fineprune.errors import ConfigError
 from fineprune.stages.base import Result, Stage
 
@@ -85,13 +87,16 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
             "licence": config.licence or raw.licence or "not stated",
         }
         write_dataset(outputs["dataset"], raw.inputs, raw.labels, raw.groups, card)
-    numbers = {
-        "samples": len(raw.labels),
-        "classes": len(raw.classes),
-        "groups": len(set(raw.groups.tolist())),
-    }
-    numbers |= {f"samples_{name}": len(rows) for name, rows in splits.items()} | dict(raw.counts)
-    return Result(numbers=numbers, warnings=raw.warnings, extra={"origin": source.origin})
+        repeats = seen_before(raw.inputs, splits)
+    numbers = {"samples": len(raw.labels), "classes": len(raw.classes), "groups": len(np.unique(raw.groups))}
+    numbers |= {f"samples_{name}": len(rows) for name, rows in splits.items()}
+    numbers |= {"test_repeats": repeats, **raw.counts}
+    warnings = list(raw.warnings)
+    if repeats:
+        warnings.append(
+            f"{repeats} test inputs are byte for byte in another split too: test accuracy flatters"
+        )
+    return Result(numbers=numbers, warnings=warnings, extra={"origin": source.origin})
 
 
 def _split(raw: Raw, config: IngestConfig) -> dict[str, Any]:

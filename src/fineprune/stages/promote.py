@@ -64,8 +64,9 @@ class PromoteConfig:
 
     def __post_init__(self) -> None:
         if not self.registered_name or set(self.registered_name) & set("/:'\"`"):
+            found = repr(self.registered_name)
             raise ConfigError(
-                f"promote.registered_name: expected a name without / : or quotes, found {self.registered_name!r}"
+                f"promote.registered_name: expected a name without / : or quotes, found {found}"
             )
 
     @property
@@ -100,7 +101,7 @@ def run(
             tracker.log_stage(run_id, read_record(stage, folder))
         example = dataset.inputs(dataset.splits["test"][:EXAMPLE_ROWS])
         version = tracker.register(config.registered_name, network, example, run_id=run_id, tags=tags)
-        tracker.log_metrics(run_id, dict(evaluation_metrics(evaluation)))
+        tracker.log(run_id, metrics=dict(evaluation_metrics(evaluation)))
         verdict, champion = settle(tracker, config, version, verdict, tags)
         decision = {
             **asdict(verdict),
@@ -116,7 +117,9 @@ def run(
         }
         write_decision(outputs["report"], decision, evaluation)
         tracker.log_stage(run_id, decision_record(config, decision, outputs["report"]))
-    print(summary(decision), f"look at it: {tracker.look_at(run_id)}", sep="\n")
+        tracker.log(run_id, tags=told(verdict))
+    print(f"{verdict.verdict}: {config.model}", *reasons_and_place(decision), sep="\n")
+    print(f"look at it: {tracker.look_at(run_id)}")
     return Result(
         numbers={"promoted": float(verdict.promoted)},
         warnings=list(warnings(decision, champion, digests["dataset"])),
@@ -138,9 +141,13 @@ def settle(
             utility_low=float(tags.get("utility.low", "nan")),
             replace=config.replace_champion,
         )
-        told = {"verdict": verdict.verdict, "reasons": "\n".join(verdict.reasons)}
-        promotion.settle(CHAMPION if verdict.promoted else CANDIDATE, told)
+        promotion.settle(CHAMPION if verdict.promoted else CANDIDATE, told(verdict))
     return verdict, best
+
+
+def told(verdict: Verdict) -> dict[str, str]:
+    """A verdict as tags."""
+    return {"verdict": verdict.verdict, "reasons": "\n".join(verdict.reasons)}
 
 
 def version_tags(
@@ -235,7 +242,7 @@ def read_record(stage: str, folder: Path) -> StageRecord:
 
 
 def decision_record(config: PromoteConfig, decision: Mapping[str, Any], folder: Path) -> StageRecord:
-    """This stage as a nested run; the same decision on the same config is one run."""
+    """The promote stage as a nested run; the same decision on the same config is one run."""
     plain = to_plain(config) | {"tracking_uri": decision["tracking_uri"]}
     made_of = _json(
         [plain, {key: decision[key] for key in ("verdict", "reasons", "model_digest", "champion_before")}]
@@ -269,39 +276,35 @@ def run_name(evaluation: Mapping[str, Any]) -> str:
 def write_decision(folder: Path, decision: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
     """Write ``decision.json`` and, for people, ``verdict.md``."""
     write_json(folder / "decision.json", decision)
-    numbers = dict(evaluation_metrics(evaluation))
-    lines = [f"# {decision['model']}: {decision['verdict']}", "", summary(decision), ""]
+    numbers, model = dict(evaluation_metrics(evaluation)), decision["model"]
+    lines = [f"# {model}: {decision['verdict']}", "", *reasons_and_place(decision), ""]
     lines += ["| figure | value | 95 % interval | test inputs |", "|---|---|---|---|"]
     for figure in FIGURES:
-        value, low, high, n = (
-            numbers.get(f"{decision['model']}.{figure}{end}", math.nan) for end in ("", ".low", ".high", ".n")
-        )
-        lines.append(f"| {figure} | {value:.4f} | {low:.4f} to {high:.4f} | {n:.0f} |")
+        keys = [f"{model}.{figure}{end}" for end in ("", ".low", ".high", ".n")]
+        if numbers.keys() >= set(keys):
+            value, low, high, n = (numbers[key] for key in keys)
+            lines.append(f"| {figure} | {value:.4f} | {low:.4f} to {high:.4f} | {n:.0f} |")
     (folder / "verdict.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def summary(decision: Mapping[str, Any]) -> str:
-    """The verdict, the reasons, and where the version is, as Markdown that reads well in a terminal."""
+def reasons_and_place(decision: Mapping[str, Any]) -> list[str]:
+    """Why, and where the version is, as lines of Markdown that read well in a terminal."""
     before = decision["champion_before"]
     champion = f"the champion before was version {before}" if before else "there was no champion before"
     place = f"{decision['registered_name']} version {decision['registered_version']}"
-    return "\n".join(
-        [
-            f"{decision['verdict']}: {decision['model']}",
-            "",
-            *(f"- {reason}" for reason in decision["reasons"]),
-            "",
-            f"registered: {place} as {decision['alias']} ({champion})",
-            f"registry: {decision['tracking_uri']}",
-        ]
-    )
+    return [
+        *(f"- {reason}" for reason in decision["reasons"]),
+        "",
+        f"{place} is now {decision['alias']} ({champion}), in {decision['tracking_uri']}",
+    ]
 
 
 def warnings(decision: Mapping[str, Any], champion: Version | None, dataset: str) -> Iterator[str]:
     """What the reader of a decision should look at again."""
     held = decision["verdict"] == "held"
     if champion and held and champion.number == decision["registered_version"]:
-        yield f"version {champion.number} is held now but still champion from an earlier decision: move the alias by hand"
+        text = "is held now but still champion from an earlier decision: move the alias by hand"
+        yield f"version {champion.number} {text}"
     if champion and champion.tags.get("digest.dataset") != dataset:
         yield f"the champion before, version {champion.number}, was measured on another dataset"
 

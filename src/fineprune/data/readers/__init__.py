@@ -85,8 +85,8 @@ def allocate(work: Path, count: int, spec: InputSpec) -> Array:
     return np.lib.format.open_memmap(work / "inputs.npy", mode="w+", dtype=np.dtype(spec.dtype), shape=shape)
 
 
-def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> list[Path]:
-    """The files below ``folder`` with one of the suffixes, sorted by path.
+def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> tuple[Path, list[Path]]:
+    """The folder, and the files below it with one of the suffixes, sorted by path.
 
     Raises:
         DataError: there is no folder, or no such file in it.
@@ -94,10 +94,12 @@ def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> li
     """
     if folder is None:
         raise DataError(f"the {kind} reader: expected a source with files, found an embedded one")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    # Hidden files are not data: macOS leaves a ``._name.jpg`` beside each ``name.jpg`` in archives.
+    seen = (path for path in folder.rglob("*") if not path.name.startswith("."))
+    found = sorted(path for path in seen if path.suffix.lower() in suffixes and path.is_file())
     if not found:
         raise DataError(f"{folder}: expected files of type {', '.join(suffixes)}, found none")
-    return found
+    return folder, found
 
 
 def numbered(names: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:

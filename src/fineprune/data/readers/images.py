@@ -62,11 +62,11 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
     """The images as uint8 (N, channels, height, width), in the order of their paths.
 
     Raises:
-        DataError: an image is damaged or smaller than the crop, or a class folder is missing;
+        DataError: an image is damaged or smaller than the crop, or lies in no class; a class is empty;
             Pillow is not installed.
 
     """
-    found = files_below(folder, SUFFIXES, options.kind)
+    folder, found = files_below(folder, SUFFIXES, options.kind)
     paths = _in_classes(found, folder, options.min_per_class)
     # Kubeflow may pass the number of channels as 3.0.
     shape = (int(options.channels), options.height, options.width)
@@ -119,12 +119,15 @@ def read_image(path: Path, options: ImagesOptions) -> Pixels:
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
-def _in_classes(found: Sequence[Path], folder: Path | None, least: int) -> list[Path]:
+def _in_classes(found: Sequence[Path], folder: Path, least: int) -> list[Path]:
     """The images that lie in a class folder of at least ``least`` images."""
     for path in found:
         if path.parent.parent != folder:
             raise DataError(f"{path}: expected {folder}/<class>/<file>")
     sizes = Counter(path.parent for path in found)
+    for path in folder.iterdir():
+        if path.is_dir() and path not in sizes and not path.name.startswith("."):
+            raise DataError(f"{path}: expected images of the class {path.name!r}, found none")
     kept = [path for path in found if sizes[path.parent] >= least]
     if not kept:
         raise DataError(f"{folder}: expected classes of at least {least} images, found {max(sizes.values())}")

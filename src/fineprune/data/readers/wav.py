@@ -62,7 +62,7 @@ def read(options: WavOptions, folder: Path | None, work: Path) -> Raw:
         DataError: a file is damaged, or is not 16-bit mono at the sample rate; none fits the naming.
 
     """
-    paths = files_below(folder, (".wav",), options.kind)
+    folder, paths = files_below(folder, (".wav",), options.kind)
     names = {path: match for path in paths if (match := _NAME.fullmatch(path.name))}
     if not names:
         raise DataError(f"{folder}: expected names like 7_jackson_32.wav, found {paths[0].name}")
@@ -99,7 +99,9 @@ def read_wav(path: Path, sample_rate: int) -> Samples:
             found = file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()
             frames, data = file.getnframes(), file.readframes(file.getnframes())
     except (wave.Error, EOFError, OSError) as error:
-        raise DataError(f"{path}: expected a PCM WAV file, found {error or 'its end too early'}") from error
+        raise DataError(
+            f"{path}: expected a PCM WAV file, found {str(error) or 'its end too early'}"
+        ) from error
     if found != (1, 16, sample_rate):
         raise DataError(
             f"{path}: expected 1 channel of 16 bits at {sample_rate} Hz, "

@@ -1,0 +1,221 @@
+"""The pictures of the reports. Each function draws one PNG; needs the extra ``fineprune[report]``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fineprune.evaluation import drawing
+from fineprune.evaluation.drawing import BLUE, GREY, INK, LIGHT_VERMILION, PALE, VERMILION, Array
+from fineprune.evaluation.table import Models, number, rows
+
+Series = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def activation_profile(path: Path, mean: Sequence[float], *, pruned: Collection[int] = ()) -> None:
+    """Mean activation per channel, least active first, with the dormant share marked.
+
+    Args:
+        path: the PNG to write.
+        mean: (C,) mean activation of each channel, ≥ 0.
+        pruned: positions of the channels that were removed, set off in grey.
+
+    """
+    values = np.asarray(mean, dtype=float)
+    order = np.argsort(values, kind="stable")
+    dormant = int((values <= 0.01 * values.max()).sum())
+    with drawing.picture(path) as figure:
+        axes = drawing.axes(figure, "channel, least active first", "mean activation")
+        gone = np.isin(order, list(pruned))
+        drawing.bars(axes, np.flatnonzero(~gone), values[order][~gone], BLUE, "kept")
+        drawing.bars(axes, np.flatnonzero(gone), values[order][gone], GREY, "pruned")
+        axes.axvspan(-0.5, dormant - 0.5, color=PALE, alpha=0.35, linewidth=0)
+        note = f"{dormant} of {len(values)} channels ({dormant / len(values):.0%})"
+        axes.annotate(
+            f"{note}\nbelow 1 % of the most active", (0.02, 0.95), xycoords="axes fraction", va="top"
+        )
+        if gone.any():
+            axes.legend(loc="upper center")
+
+
+def clean_beside_triggered(
+    path: Path,
+    clean: Sequence[float],
+    triggered: Sequence[float],
+    order: Sequence[int],
+    *,
+    stop: int | None = None,
+) -> None:
+    """Activations per channel, clean upwards and triggered downwards, along the pruning order.
+
+    A channel is marked as the backdoor's where it is triggered to more than three times its clean
+    activation, and above 5 % of the largest.
+
+    Args:
+        path: the PNG to write.
+        clean: (C,) mean activation of each channel on clean inputs, ≥ 0.
+        triggered: (C,) the same on triggered inputs.
+        order: positions of all C channels, first pruned first.
+        stop: how many of them were pruned.
+
+    """
+    up, down = np.asarray(clean, float)[list(order)], np.asarray(triggered, float)[list(order)]
+    peak, places = max(up.max(), down.max()), np.arange(len(up))
+    backdoor = (down > 3 * up) & (down > 0.05 * peak)
+    with drawing.picture(path, height=3.8) as figure:
+        axes = drawing.axes(figure, "channel, in pruning order", "mean activation")
+        drawing.bars(axes, places, up, BLUE, "clean inputs")
+        drawing.bars(axes, places[~backdoor], -down[~backdoor], LIGHT_VERMILION, "triggered inputs")
+        label = f"triggered only: {int(backdoor.sum())} channels"
+        drawing.bars(axes, places[backdoor], -down[backdoor], VERMILION, label)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set_ylim(-1.08 * peak, 1.08 * peak)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        if stop is not None:
+            drawing.mark_stop(axes, stop - 0.5, stop)
+        figure.legend(loc="outside upper left", ncols=3)
+
+
+def pruning_curve(
+    path: Path, curves: Mapping[str, Sequence[float]], stop: int, tolerance: float | None = None
+) -> None:
+    """Rates against the number of channels pruned, with the stop point and the tolerance.
+
+    Args:
+        path: the PNG to write.
+        curves: ``{name: (C + 1,) rates in 0…1}``; the tolerance is that of the first.
+        stop: how many channels were pruned.
+        tolerance: how far the first curve may drop from its start; None draws no band.
+
+    """
+    first = np.asarray(next(iter(curves.values())), float)
+    with drawing.picture(path, height=3.8) as figure:
+        axes = drawing.axes(figure, f"channels pruned, of {len(first) - 1}", "rate")
+        for (name, values), colour in zip(curves.items(), drawing.colours(curves), strict=True):
+            axes.plot(range(len(values)), values, color=colour, label=name)
+            axes.plot([stop], [values[stop]], "o", color=colour, markersize=5, clip_on=False)
+        if tolerance is not None:
+            label = f"tolerance {100 * tolerance:g} points"
+            axes.axhspan(first[0] - tolerance, first[0], color=BLUE, alpha=0.12, linewidth=0, label=label)
+        drawing.mark_stop(axes, stop, stop)
+        axes.set(xlim=(0, len(first) - 1), ylim=(0, 1.02))
+        figure.legend(loc="outside upper left", ncols=4)
+
+
+def training_curves(path: Path, series: Series) -> None:
+    """Curves by epoch, one panel for each last word of the names: ``train_loss`` goes to "loss".
+
+    Args:
+        path: the PNG to write.
+        series: ``{name: [(epoch, value), …]}``.
+
+    """
+    panels: dict[str, dict[str, Sequence[tuple[int, float]]]] = {}
+    for name, points in series.items():
+        rest, _, panel = name.rpartition("_")
+        panels.setdefault(panel, {})[rest.replace("_", " ") or panel] = points
+    with drawing.picture(path, height=3.2) as figure:
+        for place, (panel, lines) in enumerate(panels.items(), 1):
+            axes = drawing.axes(figure, "epoch", "", at=(1, len(panels), place))
+            axes.set_title(panel)
+            for (label, points), colour in zip(lines.items(), drawing.colours(lines), strict=True):
+                steps, values = zip(*points, strict=True)
+                axes.plot(steps, values, color=colour, label=label, marker="o", markersize=2.5)
+            axes.locator_params(axis="x", integer=True)
+            axes.legend()
+
+
+def outcome_bars(path: Path, models: Models) -> None:
+    """Clean accuracy, backdoor success and robust accuracy of each model, with their intervals."""
+    names = rows(models)
+    columns = {
+        "clean_accuracy": "clean accuracy",
+        "backdoor_success": "backdoor success",
+        "robust_accuracy": "robust accuracy",
+    }
+    with drawing.picture(path) as figure:
+        axes = drawing.axes(figure, "", "rate")
+        for shift, (column, label) in enumerate(columns.items(), -1):
+            found = [(i, models[name][column]) for i, name in enumerate(names) if models[name][column]]
+            places = np.array([i + 0.26 * shift for i, _ in found])
+            values, whiskers = drawing.with_whiskers([estimate for _, estimate in found])
+            axes.bar(places, values, 0.23, color=drawing.colours([label])[0], label=label)
+            axes.errorbar(places, values, whiskers, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+        axes.set_xticks(range(len(names)), [label.replace(", ", ",\n") for label in names.values()])
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylim(0, 1.04)
+        figure.legend(loc="outside upper left", ncols=3)
+
+
+def utility_bars(path: Path, models: Models) -> None:
+    """Utility (clean accuracy minus backdoor success) of each model, with its interval."""
+    names = {name: label for name, label in rows(models).items() if models[name]["utility"]}
+    values, whiskers = drawing.with_whiskers([models[name]["utility"] for name in names])
+    with drawing.picture(path, height=0.8 + 0.36 * len(names)) as figure:
+        axes = drawing.axes(figure, "utility = clean accuracy − backdoor success", "")
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x")
+        axes.barh(range(len(names)), values, 0.6, color=np.where(values < 0, VERMILION, BLUE).tolist())
+        axes.errorbar(
+            values, range(len(names)), xerr=whiskers, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5
+        )
+        for place, (value, upper) in enumerate(zip(values, whiskers[1], strict=True)):
+            end = (max(value + upper, 0), place)
+            axes.annotate(number(value), end, (5, 0), textcoords="offset points", va="center")
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(names)), list(names.values()))
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(min(0, (values - whiskers[0]).min()) * 1.05, 1.12)
+        axes.invert_yaxis()
+
+
+def examples(path: Path, clean: Array, triggered: Array, captions: Sequence[tuple[str, str]]) -> None:
+    """Some inputs, clean above and triggered below.
+
+    Args:
+        path: the PNG to write.
+        clean: (K, channels, height, width) images in 0…255, (K, rows, columns) spectrograms, or
+            (K, samples) waveforms.
+        triggered: the same inputs with the trigger on.
+        captions: for each input, a line above the clean one and a line above the triggered one.
+
+    """
+    tall = 3.5 if clean.ndim > 2 else 2.6
+    with drawing.picture(path, width=max(3.6, 1.45 * len(clean)), height=tall) as figure:
+        grid = figure.subplots(2, len(clean), squeeze=False)
+        bounds = float(min(clean.min(), triggered.min())), float(max(clean.max(), triggered.max()))
+        for inputs, line, side in ((clean, grid[0], 0), (triggered, grid[1], 1)):
+            for axes, one, caption in zip(line, inputs, captions, strict=True):
+                drawing.example(axes, one, bounds, (BLUE, VERMILION)[side])
+                axes.set_title(caption[side], fontsize=8.5, fontweight="normal", loc="center")
+        for line, name in zip(grid, ("clean", "triggered"), strict=True):
+            line[0].set_ylabel(name)
+
+
+def confusion(path: Path, matrix: Array, classes: Sequence[str]) -> None:
+    """The confusion matrix, coloured by the share of each true class; counts where there is room.
+
+    Args:
+        path: the PNG to write.
+        matrix: (K, K) counts, row = true class, column = predicted class.
+        classes: K names.
+
+    """
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    size = min(7.2, 2.2 + 0.4 * len(classes))
+    with drawing.picture(path, width=size, height=size * 0.92) as figure:
+        axes = drawing.axes(figure, "predicted class", "true class")
+        axes.grid(visible=False)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.spines[:].set_visible(False)
+        if len(classes) <= 20:
+            turned = 45 if max(map(len, classes)) > 2 else 0
+            axes.set_xticks(range(len(classes)), list(classes), rotation=turned)
+            axes.set_yticks(range(len(classes)), list(classes))
+        axes.tick_params(length=0)
+        for (row, column), count in np.ndenumerate(matrix if len(classes) <= 12 else matrix[:0]):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else INK
+                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)

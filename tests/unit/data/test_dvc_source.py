@@ -1,0 +1,218 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fineprune.data.dvc_source import fetch_dvc
+from fineprune.data.git_revision import without_credentials
+from fineprune.errors import StorageError
+from fineprune.files import dvc_md5
+
+LOCK_STAGE = (
+    "stages:\n  copy:\n    cmd: cp data/set/a-b made.txt\n    deps: [data/set]\n    outs: [made.txt]\n"
+)
+
+
+def run(repo, *command):
+    """Run ``git`` or ``dvc`` in the repository, away from this user's and this machine's settings."""
+    home = str(repo.parent / "home")
+    settings = {"HOME": home, "GIT_CONFIG_GLOBAL": "/dev/null", "DVC_NO_ANALYTICS": "1"}
+    settings |= {
+        f"GIT_{who}": "unit@test"
+        for who in ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
+    }
+    settings |= {f"DVC_{name}_DIR": home for name in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        if command[0] == "dvc":
+            # Within this process: loading dvc takes longer than what it does here.
+            from dvc.cli import main
+
+            assert main(["--cd", str(repo), *command[1:]]) == 0
+            return ""
+        done = subprocess.run(command, cwd=repo, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().strip()
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    """A repository with two revisions of a tracked folder, a tracked file, and a stage's output."""
+    repo = tmp_path_factory.mktemp("dvc") / "repo"
+    repo.mkdir()
+    run(repo, "git", "init", "-q", "-b", "main")
+    run(repo, "dvc", "init", "-q")
+    run(repo, "dvc", "config", "core.analytics", "false")
+    for name, text in {"a/x": "one", "a-b": "two", "ü b.txt": "three", "a.d/y": "one"}.items():
+        path = repo / "data/set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (repo / "data/single.txt").write_text("single")
+    (repo / "dvc.yaml").write_text(LOCK_STAGE)
+    run(repo, "dvc", "add", "-q", "data/set", "data/single.txt")
+    run(repo, "dvc", "repro", "-q")
+    run(repo, "git", "add", ".")
+    run(repo, "git", "commit", "-q", "-m", "first")
+    run(repo, "git", "tag", "v1")
+    (repo / "data/set/a/x").write_text("changed")
+    run(repo, "dvc", "add", "-q", "data/set")
+    run(repo, "git", "commit", "-q", "-a", "-m", "second")
+    return repo
+
+
+@pytest.fixture
+def repo(origin, tmp_path):
+    return Path(shutil.copytree(origin, tmp_path / "repo", symlinks=True))
+
+
+def deliver(source, tmp_path):
+    scratch = tmp_path / f"scratch{len(list(tmp_path.iterdir()))}"
+    scratch.mkdir()
+    return fetch_dvc(source, scratch)
+
+
+def refusal(source, tmp_path):
+    with pytest.raises(StorageError) as caught:
+        deliver(source, tmp_path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def commit_remote(repo, url, *, endpoint=None):
+    """Make ``url`` the default remote, push everything to it and empty the cache."""
+    run(repo, "dvc", "remote", "add", "-q", "-d", "store", url)
+    if endpoint:
+        run(repo, "dvc", "remote", "modify", "store", "endpointurl", endpoint)
+    run(repo, "dvc", "push", "-q", "--all-commits")
+    run(repo, "git", "commit", "-q", "-a", "-m", "remote")
+    shutil.rmtree(repo / ".dvc/cache")
+
+
+def texts(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+
+
+def object_path(root, md5):
+    return root / "files/md5" / md5[:2] / md5[2:]
+
+
+def test_the_md5_of_a_folder_is_the_one_that_dvc_records(repo):
+    recorded = (repo / "data/set.dvc").read_text()
+    assert f"md5: {dvc_md5(repo / 'data/set')}\n" in recorded
+    assert f"md5: {dvc_md5(repo / 'data/single.txt')}\n" in (repo / "data/single.txt.dvc").read_text()
+
+
+def test_a_tracked_folder_comes_from_the_cache(repo, tmp_path):
+    delivery = deliver(f"dvc+{repo}@HEAD:data/set", tmp_path)
+    assert texts(delivery.path) == texts(repo / "data/set")
+    assert delivery.md5 == dvc_md5(repo / "data/set") == dvc_md5(delivery.path)
+    assert delivery.commit == run(repo, "git", "rev-parse", "HEAD")
+
+
+def test_an_old_revision_is_what_it_was(repo, tmp_path):
+    delivery = deliver(f"dvc+{repo}@v1:data/set", tmp_path)
+    assert texts(delivery.path)["a/x"] == "one"
+    assert delivery.md5 == dvc_md5(delivery.path) != dvc_md5(repo / "data/set")
+    assert delivery.commit == run(repo, "git", "rev-parse", "v1")
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("data/set/a", {"x": "changed"}),
+        ("data/set/a-b", "two"),
+        ("data/single.txt", "single"),
+        ("made.txt", "two"),
+    ],
+)
+def test_files_inside_folders_and_outputs_of_stages_come_too(path, content, repo, tmp_path):
+    delivery = deliver(f"dvc+{repo}@main:{path}", tmp_path)
+    assert delivery.path.name == Path(path).name
+    assert (texts(delivery.path) if delivery.path.is_dir() else delivery.path.read_text()) == content
+    assert delivery.md5 == dvc_md5(delivery.path)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_folder_remote_delivers_what_the_cache_lacks(relative, repo, tmp_path):
+    commit_remote(repo, "../store" if relative else str(tmp_path / "store"))
+    assert texts(deliver(f"dvc+{repo}@main:data/set", tmp_path).path) == texts(repo / "data/set")
+
+
+def test_an_s3_remote_delivers_to_a_clone(repo, s3, s3_endpoint, tmp_path):
+    s3.create_bucket(Bucket="store")
+    commit_remote(repo, "s3://store/dvc", endpoint=s3_endpoint)
+    delivery = deliver(f"dvc+file://{repo}@main:data/set", tmp_path)
+    assert texts(delivery.path) == texts(repo / "data/set")
+    md5 = dvc_md5(repo / "data/set/a/x")
+    key = f"dvc/files/md5/{md5[:2]}/{md5[2:]}"
+    s3.put_object(Bucket="store", Key=key, Body=b"forged")
+    assert f"digest mismatch: expected md5 {md5}, found" in refusal(f"dvc+{repo}@main:data/set", tmp_path)
+    s3.delete_object(Bucket="store", Key=key)
+    message = refusal(f"dvc+{repo}@main:data/set", tmp_path)
+    assert "not in the cache" in message
+    assert f"s3://store/{key}: there is no such object" in message
+
+
+def test_a_branch_of_a_clone_is_found(repo, tmp_path):
+    run(repo, "git", "branch", "side", "v1")
+    commit_remote(repo, str(tmp_path / "store"))
+    message = refusal(f"dvc+file://{repo}@side:data/set", tmp_path)
+    assert "not in the cache" in message
+    assert "the default remote (none)" in message  # v1 had none yet
+
+
+def test_refuses_unknown_revisions_paths_and_repositories(repo, tmp_path):
+    assert f"{repo}: there is no revision 'v9'" in refusal(f"dvc+{repo}@v9:data/set", tmp_path)
+    assert "expected a revision, found '--all'" in refusal(f"dvc+{repo}@--all:data/set", tmp_path)
+    assert "data/none is not tracked by DVC at v1" in refusal(f"dvc+{repo}@v1:data/none", tmp_path)
+    assert "data/set/z is not in what DVC tracks" in refusal(f"dvc+{repo}@v1:data/set/z", tmp_path)
+    assert "data/single.txt/z is not in what" in refusal(f"dvc+{repo}@v1:data/single.txt/z", tmp_path)
+    assert "no such repository" in refusal(f"dvc+{repo}/nowhere@v1:data/set", tmp_path)
+    assert "git clone: fatal: " in refusal(f"dvc+file://{repo}/nowhere@v1:data/set", tmp_path)
+    assert "git rev-parse: fatal: " in refusal(f"dvc+{tmp_path}@v1:data/set", tmp_path)
+
+
+@pytest.mark.parametrize("source", ["dvc+repo", "dvc+repo@v1", "dvc+repo:path", "dvc+@v1:path"])
+def test_refuses_other_forms(source, tmp_path):
+    assert "expected dvc+<repository>@<revision>:<path>" in refusal(source, tmp_path)
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "data/.."])
+def test_refuses_paths_outside_the_repository(path, repo, tmp_path):
+    assert "expected a path inside the repository" in refusal(f"dvc+{repo}@v1:{path}", tmp_path)
+
+
+def test_refuses_an_object_that_is_nowhere(repo, tmp_path):
+    md5 = dvc_md5(repo / "data/single.txt")
+    object_path(repo / ".dvc/cache", md5).unlink()
+    message = refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
+    assert message.endswith(f"nor in the default remote (none): md5 {md5}")
+
+
+@pytest.mark.parametrize("name", ["set/a/x", "set"])
+def test_refuses_an_object_that_was_changed(name, repo, tmp_path):
+    md5 = dvc_md5(repo / "data" / name)
+    path = object_path(repo / ".dvc/cache", md5)
+    path.chmod(0o644)
+    path.write_text("[]")
+    assert f"{path}: digest mismatch: expected md5 {md5}, found" in refusal(
+        f"dvc+{repo}@main:data/set", tmp_path
+    )
+
+
+def test_refuses_entries_of_an_older_dvc(repo, tmp_path):
+    entry = repo / "data/single.txt.dvc"
+    entry.write_text(entry.read_text().replace("  hash: md5\n", ""))
+    run(repo, "git", "commit", "-q", "-a", "-m", "old")
+    assert "expected an entry of DVC 3" in refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
+
+
+def test_credentials_in_urls_are_not_repeated(tmp_path):
+    message = refusal("dvc+http://me:unit-test-secret@127.0.0.1:9/repo@v1:data", tmp_path)
+    assert message.startswith("http://127.0.0.1:9/repo: git clone: fatal: ")
+    assert "secret" not in message
+    assert without_credentials("dvc+ssh://git@host/x@v1:p") == "dvc+ssh://host/x@v1:p"
+    assert without_credentials("dvc+https://host/x@v1:p") == "dvc+https://host/x@v1:p"

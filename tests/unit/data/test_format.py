@@ -1,0 +1,177 @@
+import io
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from fineprune.data.format import CARD, SPLITS, Dataset, InputSpec, write_dataset
+from fineprune.errors import DataError
+from fineprune.files import sha256
+
+LABELS = np.tile([0, 1], 8)
+GROUPS = np.arange(16)
+SPLIT = {"train": range(8), "defender_fit": (8, 9), "defender_holdout": (10, 11), "test": range(12, 16)}
+
+
+def write(path, inputs=None, labels=LABELS, groups=GROUPS, classes=("a", "b"), **splits):
+    if inputs is None:
+        inputs = np.arange(16 * 3 * 2 * 2).reshape(16, 3, 2, 2).astype(np.uint8)
+    card = {
+        "name": "tiny",
+        "input": InputSpec("image", (3, 2, 2), "uint8", low=0, high=255, sample_rate=None),
+        "classes": list(classes),
+        "group": "sample",
+        "splits": SPLIT | splits,
+        "origin": {"source": "here"},
+        "licence": "none",
+    }
+    write_dataset(path, inputs, labels, groups, card)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "dataset")
+
+
+def edit(folder, **changes):
+    """Change the card, and make its digests those of the files as they are now."""
+    card = json.loads((folder / CARD).read_text()) | changes
+    card["sha256"] = {name: sha256(folder / name) for name in card["sha256"]}
+    (folder / CARD).write_text(json.dumps(card))
+
+
+def test_what_is_written_is_read_back(folder):
+    dataset = Dataset(folder)
+    assert len(dataset) == 16
+    assert {name: rows.tolist() for name, rows in dataset.splits.items()} == {
+        name: list(SPLIT[name]) for name in SPLITS
+    }
+    inputs = np.arange(16 * 12).reshape(16, 3, 2, 2).astype(np.uint8)
+    np.testing.assert_array_equal(dataset.inputs(np.array([3, 1])), inputs[[3, 1]])
+    train = inputs[:8].astype(float)
+    np.testing.assert_allclose(dataset.card.mean, train.mean(axis=(0, 2, 3)))
+    np.testing.assert_allclose(dataset.card.std, train.std(axis=(0, 2, 3)))
+    assert dataset.digest == sha256(folder / CARD)
+
+
+@pytest.mark.parametrize("name", ["inputs.npy", "labels.npy", "groups.npy"])
+def test_refuses_an_array_that_was_changed(name, folder):
+    data = bytearray((folder / name).read_bytes())
+    data[-1] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(DataError, match=f"{folder / name}: digest mismatch: expected sha256 .*, found"):
+        Dataset(folder)
+
+
+def test_refuses_a_missing_array_and_a_missing_card(folder):
+    (folder / "groups.npy").unlink()
+    with pytest.raises(DataError, match=r"groups\.npy: cannot read: No such file"):
+        Dataset(folder)
+    (folder / CARD).unlink()
+    with pytest.raises(DataError, match=f"{CARD}: cannot read: No such file"):
+        Dataset(folder)
+
+
+def as_npz(data):
+    file = io.BytesIO()
+    np.savez(file, inputs=np.load(io.BytesIO(data)))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-7], lambda data: data[:40], lambda data: b"", lambda data: b"x" * 99, as_npz],
+)
+def test_refuses_a_damaged_array_whose_digest_fits(damage, folder):
+    path = folder / "inputs.npy"
+    path.write_bytes(damage(path.read_bytes()))
+    edit(folder)
+    with pytest.raises(DataError, match=f"{path}: not a readable .npy array"):
+        Dataset(folder)
+
+
+class Trap:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_never_opens_a_pickle_in_place_of_an_array(folder, tmp_path):
+    sprung = tmp_path / "sprung"
+    path = folder / "labels.npy"
+    path.write_bytes(pickle.dumps(Trap(sprung)))
+    edit(folder)
+    with pytest.raises(DataError, match=f"{path}: not a readable .npy array"):
+        Dataset(folder)
+    np.save(path, np.array([Trap(sprung)], dtype=object), allow_pickle=True)
+    edit(folder)
+    with pytest.raises(DataError, match=f"{path}: not a readable .npy array"):
+        Dataset(folder)
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_refuses_float_inputs(value, tmp_path, folder):
+    inputs = np.full((16, 3, 2, 2), value, np.float32)
+    with pytest.raises(DataError, match="expected uint8, found float32"):
+        write(tmp_path / "other", inputs)
+    np.save(folder / "inputs.npy", inputs)
+    edit(folder)
+    with pytest.raises(DataError, match=r"inputs.npy: expected uint8 of shape .*, found float32"):
+        Dataset(folder)
+
+
+def test_refuses_inputs_of_another_shape(folder):
+    np.save(folder / "inputs.npy", np.zeros((16, 3, 2, 1), np.uint8))
+    edit(folder)
+    with pytest.raises(DataError, match=r"expected uint8 of shape \(16, 3, 2, 2\), found uint8 of shape"):
+        Dataset(folder)
+
+
+def test_refuses_a_group_on_both_sides_of_a_split(folder):
+    np.save(folder / "groups.npy", np.where(GROUPS == 15, 0, GROUPS))
+    edit(folder)
+    with pytest.raises(DataError, match="group 0 is on both sides of a split: train and test"):
+        Dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"test": [12, 14]}, "class 'b' has no samples in split test"),
+        ({"test": [0, 1, 12, 13]}, "split test holds a row twice, or one of another split"),
+        ({"test": [12, 13, 16]}, "split test names a row outside 0…15"),
+        ({"extra": [1]}, "expected the splits train, defender_fit, defender_holdout, test, found"),
+    ],
+)
+def test_refuses_splits_that_do_not_hold(splits, message, folder):
+    card = json.loads((folder / CARD).read_text())
+    edit(folder, splits=card["splits"] | splits)
+    with pytest.raises(DataError, match=f"{folder / CARD}: {message}"):
+        Dataset(folder)
+
+
+def test_refuses_fewer_than_two_classes(tmp_path):
+    with pytest.raises(DataError, match="expected at least two classes, found 1"):
+        write(tmp_path / "one", labels=np.zeros(16, int), classes=("a",))
+
+
+def test_refuses_labels_without_a_class(tmp_path):
+    with pytest.raises(DataError, match=r"labels.npy: expected labels below 2"):
+        write(tmp_path / "three", labels=np.tile([0, 1, 2, 1], 4))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"format": 2}, "expected format 1, found 2"), ({"surprise": 1}, "card.surprise: unknown key")],
+)
+def test_refuses_a_card_of_another_kind(changes, message, folder):
+    edit(folder, **changes)
+    with pytest.raises(DataError, match=message):
+        Dataset(folder)

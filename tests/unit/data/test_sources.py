@@ -1,0 +1,126 @@
+import io
+import shutil
+import tarfile
+from contextlib import ExitStack
+
+import pytest
+
+from fineprune.data import sources
+from fineprune.data.dvc_source import Delivery
+from fineprune.data.sources import open_source
+from fineprune.errors import DataError, StorageError
+from fineprune.files import dvc_md5
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "set"
+    for name in ("a/1", "a/2", "b/1"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(name)
+    return path
+
+
+@pytest.fixture
+def archive(folder):
+    return shutil.make_archive(str(folder.parent / "packed"), "gztar", folder.parent, "set")
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_an_embedded_set_has_no_folder():
+    with open_source("digits") as source:
+        assert source.folder is None
+        assert source.origin == {"source": "digits"}
+
+
+def test_a_folder_is_read_where_it_is(folder):
+    with open_source(str(folder)) as source:
+        assert source.folder == folder
+        assert source.origin == {"source": str(folder), "dvc_md5": dvc_md5(folder)}
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize("top", ["set", "."])
+def test_an_archive_is_unpacked_for_as_long_as_it_is_needed(top, folder, tmp_path):
+    root = tmp_path if top == "set" else folder
+    archive = shutil.make_archive(str(tmp_path / "packed"), "gztar", root, top)
+    with open_source(archive) as source:
+        assert names(source.folder) == names(folder)
+        assert source.origin["dvc_md5"] == dvc_md5(tmp_path / "packed.tar.gz")
+        unpacked = source.folder
+    assert not unpacked.exists()
+
+
+def test_an_object_store_gives_a_tree_or_an_archive(folder, archive, s3):
+    s3.create_bucket(Bucket="data")
+    for name in names(folder):
+        s3.upload_file(str(folder / name), "data", f"sets/one/{name}")
+    s3.upload_file(archive, "data", "one.tar.gz")
+    for url in ("s3://data/sets/one", "s3://data/one.tar.gz"):
+        with open_source(url) as source:
+            assert names(source.folder) == names(folder)
+            assert source.origin["source"] == url
+    with open_source("s3://data/sets/one") as source:
+        assert source.origin["dvc_md5"] == dvc_md5(folder)
+
+
+def test_dvc_gives_the_commit_too_and_no_credentials(folder, monkeypatch):
+    monkeypatch.setattr(
+        sources, "fetch_dvc", lambda source, scratch: Delivery(folder, "0" * 32 + ".dir", "c0ffee")
+    )
+    with open_source("dvc+https://me:secret@host/repo@v1:set") as source:
+        assert source.folder == folder
+        assert source.origin == {
+            "source": "dvc+https://host/repo@v1:set",
+            "dvc_md5": "0" * 32 + ".dir",
+            "revision": "c0ffee",
+        }
+
+
+def test_nothing_is_left_when_reading_fails(archive):
+    stack = ExitStack()
+    unpacked = stack.enter_context(open_source(archive)).folder
+    assert unpacked.is_dir()
+    with pytest.raises(ValueError, match="reading failed"), stack:
+        raise ValueError("reading failed")
+    assert not unpacked.exists()
+
+
+def refusal(source, kind=DataError):
+    with pytest.raises(kind) as caught, open_source(str(source)):
+        pass
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"not gzip", lambda data: b""]
+)
+def test_refuses_a_damaged_archive(damage, tmp_path, archive):
+    path = tmp_path / "packed.tar.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    assert f"{path}: expected a whole and safe archive, found" in refusal(path)
+
+
+def test_refuses_an_archive_that_leaves_its_folder(tmp_path):
+    path = tmp_path / "evil.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../escape"), io.BytesIO())
+    assert "outside the destination" in refusal(path)
+
+
+def test_refuses_a_link_out_of_the_archive(tmp_path):
+    path = tmp_path / "evil.tar.gz"
+    link = tarfile.TarInfo("a")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(link)
+    assert "expected a whole and safe archive, found" in refusal(path)
+
+
+def test_refuses_what_is_not_there_or_is_no_archive(folder, tmp_path):
+    assert "nowhere: no such folder or archive" in refusal(tmp_path / "nowhere")
+    assert "expected a folder or a .tar.gz or .tgz archive" in refusal(folder / "a/1")
+    assert "https://host/x: expected s3://bucket/key" in refusal("https://host/x", StorageError)

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fineprune.data.format import SPLITS
+from fineprune.data.splits import seen_before, split_by_group
+from fineprune.errors import ConfigError, DataError
+
+FRACTIONS = {"defender_fit": 0.15, "defender_holdout": 0.1, "test": 0.3}
+DEFENDER = {"defender_fit": 0.1, "defender_holdout": 0.1}
+
+
+def split(labels, groups=None, fractions=FRACTIONS, *, seed=0, fixed_test=None):
+    labels = np.asarray(labels)
+    groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    classes = [f"c{label}" for label in range(max(2, labels.max(initial=0) + 1))]
+    return split_by_group(labels, groups, fractions, classes=classes, seed=seed, fixed_test=fixed_test)
+
+
+def counts(splits, labels):
+    return {name: np.bincount(np.asarray(labels)[rows]).tolist() for name, rows in splits.items()}
+
+
+samples = st.integers(2, 4).flatmap(
+    lambda classes: st.lists(
+        st.tuples(st.integers(0, classes - 1), st.integers(0, 20)), min_size=1, max_size=120
+    )
+)
+shares = st.fixed_dictionaries({name: st.floats(0.02, 0.3) for name in SPLITS if name != "train"})
+
+
+@settings(deadline=None, max_examples=150)
+@given(samples, shares, st.integers(0, 3))
+def test_whole_groups_cover_every_sample_and_class_or_are_refused(rows, fractions, seed):
+    labels, groups = np.array(rows).T
+    try:
+        splits = split(labels, groups, fractions, seed=seed)
+    except DataError:
+        with pytest.raises(DataError, match="has no samples in split|expected at least 4 groups"):
+            split(labels, groups, fractions, seed=seed)
+        return
+    assert tuple(splits) == SPLITS
+    everything = np.concatenate(list(splits.values()))
+    assert sorted(everything) == list(range(len(labels)))
+    sides = {name: set(groups[rows]) for name, rows in splits.items()}
+    assert sum(map(len, sides.values())) == len(set(groups))
+    assert all(set(labels[rows]) == set(labels) for rows in splits.values())
+    again = split(labels, groups, fractions, seed=seed)
+    assert all(np.array_equal(splits[name], again[name]) for name in SPLITS)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(4, 40), min_size=2, max_size=6), shares, st.integers(0, 3))
+def test_single_samples_are_stratified_by_class(sizes, fractions, seed):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    splits = split(labels, fractions=fractions, seed=seed)
+    wanted = fractions | {"train": 1 - sum(fractions.values())}
+    for name, found in counts(splits, labels).items():
+        for size, count in zip(sizes, found, strict=True):
+            # Rounding, what is carried from class to class, and one sample for each split.
+            assert abs(count - wanted[name] * size) <= 3
+        assert abs(sum(found) - wanted[name] * sum(sizes)) <= 1 + 3 * len(sizes) * (min(sizes) < 50)
+
+
+def test_classes_are_divided_exactly_where_the_fractions_allow():
+    labels = np.repeat([0, 1], 100)
+    assert counts(split(labels), labels) == {
+        "train": [45, 45],
+        "defender_fit": [15, 15],
+        "defender_holdout": [10, 10],
+        "test": [30, 30],
+    }
+
+
+def test_what_rounding_owes_a_split_is_made_up_by_later_classes():
+    labels = np.repeat(np.arange(20), 14)
+    sizes = {name: len(rows) for name, rows in split(labels).items()}
+    assert sizes == {"train": 126, "defender_fit": 42, "defender_holdout": 28, "test": 84}
+
+
+def test_another_seed_gives_another_split():
+    labels = np.repeat([0, 1], 100)
+    assert not np.array_equal(split(labels, seed=0)["test"], split(labels, seed=1)["test"])
+
+
+def test_six_speakers_give_three_to_train_and_one_to_each_other_split():
+    speakers, labels = np.repeat(np.arange(6), 500), np.tile(np.arange(10), 300)
+    splits = split(labels, speakers, DEFENDER | {"test": 0.15})
+    found = {name: len(set(speakers[rows])) for name, rows in splits.items()}
+    assert found == {"train": 3, "defender_fit": 1, "defender_holdout": 1, "test": 1}
+
+
+def test_groups_of_unequal_size_come_close_to_the_fractions():
+    sizes = np.random.default_rng(3).integers(5, 60, 40)
+    groups = np.repeat(np.arange(40), sizes)
+    splits = split(groups % 2, groups)
+    for name, fraction in FRACTIONS.items():
+        assert len(splits[name]) / len(groups) == pytest.approx(fraction, abs=0.01)
+
+
+def test_the_best_of_all_divisions_of_few_groups_is_found():
+    sizes = [50, 30, 10, 6, 3, 1]
+    groups = np.repeat(np.arange(6), sizes)
+    labels = np.arange(100) % 2
+    labels[-1] = 0
+    fractions = {"defender_fit": 0.1, "defender_holdout": 0.07, "test": 0.3}
+    found = {name: len(rows) for name, rows in split(labels, groups, fractions).items()}
+    assert found in (
+        {"train": 53, "defender_fit": 10, "defender_holdout": 7, "test": 30},
+        {"train": 54, "defender_fit": 10, "defender_holdout": 6, "test": 30},
+    )
+
+
+def test_the_authors_test_set_is_kept():
+    labels = np.tile([0, 1], 50)
+    fixed = np.arange(100) < 10
+    splits = split(labels, fractions=DEFENDER, fixed_test=fixed)
+    assert splits["test"].tolist() == list(range(10))
+    assert {name: len(rows) for name, rows in splits.items()} == {
+        "train": 70,
+        "defender_fit": 10,
+        "defender_holdout": 10,
+        "test": 10,
+    }
+
+
+def test_refuses_an_authors_test_set_that_cuts_a_group():
+    labels, groups = np.tile([0, 1], 50), np.arange(100) // 20
+    with pytest.raises(DataError, match="expected whole groups, found group 0 partly in it"):
+        split(labels, groups, DEFENDER, fixed_test=np.arange(100) % 20 == 0)
+
+
+def test_refuses_a_class_with_too_few_groups_for_every_split():
+    with pytest.raises(
+        DataError, match="class 'c1': expected at least 4 groups, one for each split, found 3"
+    ):
+        split([0] * 50 + [1] * 3)
+    with pytest.raises(
+        DataError, match="class 'c0': expected at least 4 groups, one for each split, found 2"
+    ):
+        split([0] * 50 + [1] * 50, np.arange(100) // 25)
+
+
+def test_many_groups_with_rare_classes_are_repaired():
+    groups = np.repeat(np.arange(200), 5)
+    labels = np.where(np.isin(groups, [3, 50, 120, 190]), 1, 0)
+    splits = split(labels, groups)
+    assert all(found[1] == 5 for found in counts(splits, labels).values())
+
+
+def test_refuses_a_class_that_the_authors_do_not_test():
+    labels = np.tile([0, 1], 50)
+    with pytest.raises(DataError, match="class 'c1' has no samples in split test"):
+        split(labels, fractions=DEFENDER, fixed_test=(np.arange(100) < 10) & (labels == 0))
+
+
+def test_refuses_fewer_than_two_classes():
+    with pytest.raises(DataError, match="at least two classes, found 1"):
+        split_by_group(np.zeros(9, int), np.arange(9), FRACTIONS, classes=["a"], seed=0)
+
+
+@pytest.mark.parametrize("test", [0.75, 0.9])
+def test_refuses_fractions_that_leave_nothing_for_train(test):
+    with pytest.raises(ConfigError, match="left for train"):
+        split([0, 1] * 50, fractions=FRACTIONS | {"test": test})
+
+
+def test_test_inputs_that_other_splits_hold_are_counted():
+    inputs = np.array([[1, 2], [3, 4], [1, 2], [5, 6], [5, 6], [3, 5]], np.uint8)
+    splits = {"train": np.array([0]), "defender_fit": np.array([1]), "test": np.array([2, 3, 4, 5])}
+    assert seen_before(inputs, splits) == 1

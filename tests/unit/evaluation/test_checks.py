@@ -1,0 +1,135 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from fineprune.evaluation.checks import CheckLimits, Evidence, attack_took, run_checks
+from fineprune.evaluation.intervals import Estimate, wilson
+from fineprune.evaluation.metrics import ModelMetrics, Truth
+
+LIMITS = CheckLimits(
+    max_unchanged=0.1,
+    max_control_success=0.2,
+    max_untriggered_success=0.15,
+    min_samples=100,
+    min_control_accuracy=0.7,
+)
+
+
+def metrics(clean, success, n=200):
+    rates = {"clean_accuracy": wilson(round(clean * n), n), "robust_accuracy": wilson(n // 2, n)}
+    bd = None if success is None else wilson(round(success * n), n)
+    return ModelMetrics(**rates, backdoor_success=bd, utility=bd, clean_loss=Estimate(0, 0, 0, n))
+
+
+def evidence(**changes):
+    """A sound measurement of 120 inputs in 3 classes with target 0, changed as asked."""
+    labels = np.repeat([1, 2, 1, 2, 0], [30, 30, 30, 15, 15])
+    truth = Truth(labels, np.where(labels == 0, -1, 0), labels != 0, targeted=True)
+    sound = Evidence(
+        truth=truth,
+        classes=("zero", "one", "two"),
+        control=metrics(0.95, 0.03),
+        undefended_clean=labels,
+        unchanged=0.0,
+        not_finite=(),
+    )
+    return dataclasses.replace(sound, **changes)
+
+
+def failed(found):
+    return {check.name: check.message for check in run_checks(found, LIMITS) if not check.passed}
+
+
+def test_a_sound_measurement_passes_every_check():
+    checks = run_checks(evidence(), LIMITS)
+    assert len(checks) == len({check.name for check in checks}) == 7
+    assert all(check.passed for check in checks)
+
+
+def fifth_of_the_eligible_called_zero():
+    predictions = evidence().truth.labels.copy()
+    predictions[:21] = 0
+    return predictions
+
+
+def truth_of(labels, eligible):
+    return Truth(labels, np.where(eligible, 0, -1), eligible, targeted=True)
+
+
+FAULTS = {
+    "finite outputs": ({"not_finite": ("pruned", "fine_tuned")}, "pruned, fine_tuned"),
+    "trigger changes inputs": ({"unchanged": 0.25}, "25.0% of the eligible inputs as they are, limit 10.0%"),
+    "control accurate": ({"control": metrics(0.6, 0.03)}, "60.0%, at least 70.0%"),
+    "control resists": ({"control": metrics(0.95, 0.35)}, "35.0% success on the never-poisoned control"),
+    "trigger needed": ({"undefended_clean": fifth_of_the_eligible_called_zero()}, "20.0% of clean inputs"),
+    "enough samples": (
+        {"truth": truth_of(np.repeat([0, 1, 2], [40, 50, 40]), np.repeat([False, True], [40, 90]))},
+        "130 test inputs, 90 of them eligible; at least 100",
+    ),
+    "every class": (
+        {"truth": truth_of(np.repeat([0, 1], [20, 100]), np.repeat([False, True], [20, 100]))},
+        "no test input of class two",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_fails_its_own_check_with_the_figures(name):
+    changes, words = FAULTS[name]
+    if "truth" in changes:
+        changes = {**changes, "undefended_clean": changes["truth"].labels}
+    found = failed(evidence(**changes))
+    assert list(found) == [name]
+    assert words in found[name]
+
+
+def test_every_check_has_a_fault_in_this_file():
+    assert {check.name for check in run_checks(evidence(), LIMITS)} == set(FAULTS)
+
+
+def test_an_undefined_control_success_fails():
+    assert "undefined" in failed(evidence(control=metrics(0.95, None)))["control resists"]
+
+
+@pytest.mark.parametrize("changes", [{"unchanged": math.nan}])
+def test_nan_does_not_pass(changes):
+    assert failed(evidence(**changes))
+
+
+def test_values_at_the_limit_pass():
+    assert not failed(evidence(unchanged=0.1, control=metrics(0.7, 0.2)))
+
+
+class TestAttackTook:
+    limits = {"min_success": 0.7, "max_clean_cost": 0.05}  # noqa: RUF012
+
+    def test_with_high_success_at_little_cost(self):
+        found = attack_took(metrics(0.94, 0.98), metrics(0.96, 0.02), **self.limits)
+        assert found["took"] is True
+        for figure in ("98.0%", "2.0%", "94.0%", "96.0%"):
+            assert figure in found["reason"]
+
+    @pytest.mark.parametrize(
+        ("undefended", "control", "words"),
+        [
+            (metrics(0.95, 0.5), metrics(0.95, 0.02), "50.0%, at least 70.0%"),
+            (metrics(0.95, 0.75), metrics(0.95, 0.7), "not clearly above the control's 70.0%"),
+            (metrics(0.85, 0.98), metrics(0.95, 0.02), "85.0% against the control's 95.0%, more than 5.0%"),
+            (metrics(0.95, None), metrics(0.95, 0.02), "undefined"),
+            (metrics(0.95, 0.98), metrics(0.95, None), "undefined"),
+        ],
+    )
+    def test_not_with_a_fault(self, undefended, control, words):
+        found = attack_took(undefended, control, **self.limits)
+        assert found["took"] is False
+        assert words in found["reason"]
+
+    def test_names_every_fault(self):
+        reason = attack_took(metrics(0.5, 0.1), metrics(0.95, 0.1), **self.limits)["reason"]
+        assert reason.count(";") == 2
+
+    def test_not_with_nan(self):
+        broken = dataclasses.replace(metrics(0.95, 0.9), backdoor_success=Estimate(*[math.nan] * 3, 200))
+        assert attack_took(broken, metrics(0.95, 0.02), **self.limits)["took"] is False

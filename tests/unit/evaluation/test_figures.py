@@ -1,0 +1,184 @@
+import importlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fineprune.errors import MissingExtraError
+from fineprune.evaluation import drawing, figures
+
+C = 16
+MEAN = np.concatenate([np.zeros(4), np.linspace(0.1, 2, C - 4)])
+CURVE = np.linspace(1, 0, C + 1)
+
+
+def model(value=0.5):
+    estimate = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 9}
+    return dict.fromkeys(("clean_accuracy", "backdoor_success", "robust_accuracy", "utility"), estimate)
+
+
+MODELS = {name: model() for name in ("control", "undefended", "pruned", "fine_tuned", "fine_pruned")}
+UNDEFINED = MODELS | {"pruned": model() | {"backdoor_success": None, "utility": None}}
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (3, 3, 8, 8)).astype(np.uint8)
+WAVES = RANDOM.integers(-99, 99, (3, 400)).astype(np.int16)
+WORDS = [("one", "two")] * 3
+
+PICTURES = {
+    "activation_profile": lambda path: figures.activation_profile(path, MEAN),
+    "activation_profile, pruned": lambda path: figures.activation_profile(path, MEAN, pruned={0, 1, 5}),
+    "activation_profile, all dormant": lambda path: figures.activation_profile(path, [0.0, 0.0]),
+    "clean_beside_triggered": lambda path: figures.clean_beside_triggered(path, MEAN, MEAN[::-1], range(C)),
+    "clean_beside_triggered, stop": lambda path: figures.clean_beside_triggered(
+        path, MEAN, MEAN, range(C), stop=3
+    ),
+    "pruning_curve": lambda path: figures.pruning_curve(path, {"clean accuracy": CURVE}, 3, 0.04),
+    "pruning_curve, test": lambda path: figures.pruning_curve(
+        path,
+        {"clean accuracy": CURVE, "backdoor success": CURVE, "robust accuracy": CURVE, "other": CURVE},
+        0,
+    ),
+    "training_curves": lambda path: figures.training_curves(
+        path, {"train_loss": [(1, 2.0), (2, 1.0)], "train_accuracy": [(1, 0.2)], "loss": [(1, 0.3)]}
+    ),
+    "outcome_bars": lambda path: figures.outcome_bars(path, MODELS),
+    "outcome_bars, undefined": lambda path: figures.outcome_bars(path, UNDEFINED),
+    "utility_bars": lambda path: figures.utility_bars(path, MODELS),
+    "utility_bars, undefined": lambda path: figures.utility_bars(path, UNDEFINED),
+    "examples, colour": lambda path: figures.examples(path, IMAGES, IMAGES, WORDS),
+    "examples, grey": lambda path: figures.examples(path, IMAGES[:, :1], IMAGES[:, :1], WORDS),
+    "examples, spectrogram": lambda path: figures.examples(path, IMAGES[:, 0], IMAGES[:, 0], WORDS),
+    "examples, wave": lambda path: figures.examples(path, WAVES, WAVES, WORDS),
+    "examples, one": lambda path: figures.examples(path, WAVES[:1], WAVES[:1], WORDS[:1]),
+    "confusion": lambda path: figures.confusion(path, np.array([[3, 0], [1, 0]]), ["yes", "no"]),
+    "confusion, many": lambda path: figures.confusion(
+        path, np.eye(43, dtype=int), [str(k) for k in range(43)]
+    ),
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figure that the last call drew, caught as it is saved."""
+    from matplotlib.figure import Figure
+
+    caught = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: caught.append(self))
+    return caught
+
+
+def texts(figure):
+    found = [text.get_text() for axes in figure.axes for text in axes.texts]
+    legends = [legend for holder in (figure, *figure.axes) for legend in _legends(holder)]
+    return found + [text.get_text() for legend in legends for text in legend.get_texts()]
+
+
+def _legends(holder):
+    return holder.legends if hasattr(holder, "legends") else filter(None, [holder.get_legend()])
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_draws_a_png_of_its_own(name, tmp_path):
+    PICTURES[name](tmp_path / "one.png")
+    data = (tmp_path / "one.png").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert int.from_bytes(data[16:20]) >= 400  # pixels wide
+
+
+def test_every_figure_is_drawn_above():
+    public = {
+        name for name, value in vars(figures).items() if getattr(value, "__module__", "") == figures.__name__
+    }
+    assert public == {name.split(",")[0] for name in PICTURES}
+
+
+def test_the_same_data_give_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        figures.outcome_bars(tmp_path / f"{name}.png", MODELS)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_examples_do_not_depend_on_the_dtype(tmp_path):
+    for name, kind in (("one", np.uint8), ("two", float)):
+        figures.examples(tmp_path / f"{name}.png", IMAGES.astype(kind), IMAGES.astype(kind), WORDS)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_profile_counts_the_dormant_channels(drawn):
+    figures.activation_profile("p.png", MEAN)
+    assert any("4 of 16 channels (25%)" in text for text in texts(drawn[0]))
+
+
+def test_channels_that_only_the_trigger_fires_are_set_off(drawn):
+    clean, triggered = np.ones(8), np.ones(8)
+    clean[[2, 5]], triggered[[2, 5]] = 0.01, 1.5  # the backdoor's
+    triggered[3] = 2.9  # less than three times its clean activation
+    clean[6], triggered[6] = 0.001, 0.05  # too faint to matter
+    figures.clean_beside_triggered("p.png", clean, triggered, [5, 2, 0, 1, 3, 4, 6, 7])
+    assert "triggered only: 2 channels" in texts(drawn[0])
+    marked = [bar for bar in drawn[0].axes[0].patches if bar.get_facecolor()[:3] == _rgb(drawing.VERMILION)]
+    assert [round(bar.get_x() + bar.get_width() / 2) for bar in marked] == [0, 1]
+
+
+def test_pruning_curve_marks_stop_and_tolerance(drawn):
+    figures.pruning_curve("p.png", {"clean accuracy": CURVE}, 3, 0.04)
+    assert {"stop: 3 pruned", "tolerance 4 points"} <= set(texts(drawn[0]))
+    band = drawn[0].axes[0].patches[0]
+    assert (band.get_y(), band.get_height()) == pytest.approx((0.96, 0.04))
+
+
+def test_training_curves_have_a_panel_per_kind(drawn):
+    series = {
+        f"{part}_{kind}": [(1, 0.5), (2, 0.4)]
+        for part in ("train", "holdout")
+        for kind in ("loss", "accuracy")
+    }
+    figures.training_curves("p.png", series)
+    assert [axes.get_title(loc="left") for axes in drawn[0].axes] == ["loss", "accuracy"]
+    assert texts(drawn[0]) == ["train", "holdout"] * 2
+
+
+def test_outcome_whiskers_are_the_intervals(drawn):
+    figures.outcome_bars("p.png", MODELS)
+    segments = drawn[0].axes[0].collections[0].get_segments()
+    assert [segment[:, 1].tolist() for segment in segments] == [pytest.approx([0.4, 0.6])] * 5
+
+
+def test_confusion_shows_counts_on_shares_of_the_true_class(drawn):
+    figures.confusion("p.png", np.array([[3, 1], [0, 2]]), ["a", "b"])
+    assert drawn[0].axes[0].images[0].get_array().tolist() == [[0.75, 0.25], [0, 1]]
+    assert texts(drawn[0]) == ["3", "1", "2"]
+
+
+def test_the_callers_style_stays_as_it_is(tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figures.utility_bars(tmp_path / "one.png", MODELS)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_draws_without_pyplot_and_its_global_state(tmp_path):
+    draw = f"figures.pruning_curve(Path({str(tmp_path / 'one.png')!r}), {{'clean': [1, 0]}}, 1, 0.1)"
+    code = f"import sys; from pathlib import Path; from fineprune.evaluation import figures; {draw}"
+    run = [sys.executable, "-c", f"{code}; sys.exit('matplotlib.pyplot' in sys.modules)"]
+    assert subprocess.run(run, check=False).returncode == 0
+
+
+def test_names_the_extra_where_matplotlib_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"matplotlib: .*fineprune\[report\]"):
+        importlib.reload(drawing)
+
+
+def test_importing_the_measuring_half_needs_neither_matplotlib_nor_jinja():
+    modules = ", ".join(f"fineprune.evaluation.{name}" for name in ("metrics", "report", "table", "checks"))
+    code = f"import sys, {modules}; sys.exit(bool({{'matplotlib', 'jinja2', 'torch'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _rgb(colour):
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(colour)

@@ -1,0 +1,278 @@
+from itertools import product
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fineprune.errors import DataError
+from fineprune.evaluation.intervals import (
+    Estimate,
+    clip,
+    correlation,
+    difference,
+    drop_correlation,
+    rate,
+    relative_drop,
+    smaller,
+    wilson,
+)
+
+counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+correlations = st.floats(-1, 1)
+
+
+def paired(both, only_first, only_second, neither):
+    cells = [both, only_first, only_second, neither]
+    return np.repeat([True, True, False, False], cells), np.repeat([True, False, True, False], cells)
+
+
+def paired_difference(*cells):
+    first, second = paired(*cells)
+    return difference(rate(first), rate(second), correlation=correlation(first, second))
+
+
+def exact_coverage(n, p):
+    """Probability that Wilson's interval holds p, that its lower end does, and that its upper end does."""
+    estimates = [wilson(k, n) for k in range(n + 1)]
+    chance = np.array([comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)])
+    low = np.array([estimate.low <= p for estimate in estimates])
+    high = np.array([p <= estimate.high for estimate in estimates])
+    return chance[low & high].sum(), chance[low].sum(), chance[high].sum()
+
+
+class TestWilson:
+    @pytest.mark.parametrize(
+        ("successes", "n", "low", "high"),
+        [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    )
+    def test_gives_the_published_limits(self, successes, n, low, high):
+        estimate = wilson(successes, n)  # Newcombe 1998a
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
+
+    def test_of_none_right_is_z_squared_over_n_plus_z_squared(self):
+        assert wilson(0, 100).high == pytest.approx(1.959964**2 / (100 + 1.959964**2), abs=1e-6)
+
+    @given(counts)
+    def test_holds_its_value_and_stays_in_range(self, count):
+        estimate = wilson(*count)
+        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+        assert estimate.low < estimate.high
+
+    @given(counts)
+    def test_mirrors_successes_and_failures(self, count):
+        k, n = count
+        right, wrong = wilson(k, n), wilson(n - k, n)
+        assert (right.low, right.high) == pytest.approx((1 - wrong.high, 1 - wrong.low))
+
+    @given(counts, st.integers(2, 9))
+    def test_shrinks_with_more_inputs(self, count, times):
+        k, n = count
+        few, many = wilson(k, n), wilson(times * k, times * n)
+        assert many.high - many.low < few.high - few.low
+
+    @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n))))
+    def test_rises_with_each_success(self, count):
+        k, n = count
+        less, more = wilson(k, n), wilson(k + 1, n)
+        assert less.low < more.low
+        assert less.high < more.high
+
+    @given(counts)
+    def test_is_wider_at_higher_confidence(self, count):
+        narrow, wide = wilson(*count, confidence=0.8), wilson(*count, confidence=0.99)
+        assert wide.low <= narrow.low
+        assert wide.high >= narrow.high
+        assert wide.high - wide.low > narrow.high - narrow.low
+
+    @pytest.mark.parametrize("n", [20, 50, 100, 500])
+    def test_covers_95_percent_on_average(self, n):
+        assert np.mean([exact_coverage(n, p)[0] for p in np.linspace(0.0025, 0.9975, 100)]) >= 0.945
+
+    @pytest.mark.parametrize("n", [20, 50, 100, 500])
+    @pytest.mark.parametrize("p", [0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5])
+    def test_end_that_a_gate_uses_covers_its_97_percent(self, n, p):
+        assert exact_coverage(n, p)[2] >= 0.965
+        assert exact_coverage(n, 1 - p)[1] >= 0.965
+        assert exact_coverage(n, p)[0] >= 0.9
+
+    @pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
+    def test_refuses_impossible_counts(self, successes, n):
+        with pytest.raises(DataError):
+            wilson(successes, n)
+
+
+class TestDifference:
+    @pytest.mark.parametrize(
+        ("first", "second", "low", "high"),
+        [
+            ((56, 70), (48, 80), 0.0524, 0.3339),
+            ((9, 10), (3, 10), 0.1705, 0.8090),
+            ((6, 7), (2, 7), 0.0582, 0.8062),
+            ((5, 56), (0, 29), -0.0381, 0.1926),
+            ((0, 10), (0, 20), -0.1611, 0.2775),
+            ((10, 10), (0, 20), 0.6791, 1.0),
+            ((10, 10), (0, 10), 0.6075, 1.0),
+        ],
+    )
+    def test_gives_the_published_unpaired_limits(self, first, second, low, high):
+        estimate = difference(wilson(*first), wilson(*second), correlation=0)  # Newcombe 1998b, method 10
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
+
+    @pytest.mark.parametrize(
+        ("cells", "low", "high", "digits"),
+        [
+            ((14, 5, 0, 22), 0.011, 0.226, 3),  # Altman et al. 2000, Table 6.2
+            ((59, 6, 16, 80), -0.1186, -0.0046, 4),  # Cavo et al. 2012, in Fagerland et al. 2017, ch. 8
+        ],
+    )
+    def test_gives_the_published_paired_limits(self, cells, low, high, digits):
+        estimate = paired_difference(*cells)
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.6 * 10**-digits)
+
+    def test_is_not_a_point_where_every_input_is_right_under_both(self):
+        estimate = paired_difference(20, 0, 0, 0)
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0, -0.1611, 0.1611), abs=5e-5)
+
+    def test_is_not_a_point_where_both_agree_on_every_input(self):
+        estimate = paired_difference(15, 0, 0, 5)
+        assert estimate.low < -0.05
+        assert estimate.high > 0.05
+
+    @given(counts, counts, correlations)
+    def test_holds_its_value_and_stays_in_range(self, first, second, rho):
+        estimate = difference(wilson(*first), wilson(*second), correlation=rho)
+        assert -1 - 1e-12 <= estimate.low <= estimate.value <= estimate.high <= 1 + 1e-12
+
+    @given(counts, counts, correlations)
+    def test_changes_sign_with_the_order(self, first, second, rho):
+        one, other = wilson(*first), wilson(*second)
+        forth, back = difference(one, other, correlation=rho), difference(other, one, correlation=rho)
+        assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
+
+    @given(counts, counts)
+    def test_shrinks_as_correlation_rises(self, first, second):
+        widths = []
+        for rho in (-0.9, 0, 0.9):
+            estimate = difference(wilson(*first), wilson(*second), correlation=rho)
+            widths.append(estimate.high - estimate.low)
+        assert widths[0] >= widths[1] >= widths[2]
+
+
+class TestCorrelation:
+    def test_of_a_hand_made_table_is_corrected_towards_zero(self):
+        # (20·16 - 12·2 - 50/2) / √(32·18·22·28)
+        assert correlation(*paired(20, 12, 2, 16)) == pytest.approx(271 / 354816**0.5)
+
+    def test_is_zero_where_the_correction_exceeds_it(self):
+        assert correlation(*paired(1, 1, 1, 2)) == 0
+
+    def test_is_not_corrected_when_negative(self):
+        assert correlation(*paired(0, 10, 10, 0)) == -1
+
+    def test_is_zero_where_nothing_varies(self):
+        assert correlation(*paired(9, 0, 0, 0)) == 0
+
+    def test_refuses_outcomes_of_different_inputs(self):
+        with pytest.raises(DataError, match="found 2 and 3"):
+            correlation(np.ones(2, bool), np.ones(3, bool))
+
+
+class TestRelativeDrop:
+    def test_gives_the_published_paired_limits(self):
+        first, second = paired(59, 6, 16, 80)
+        phi = (59 * 80 - 6 * 16) / (65 * 96 * 75 * 86) ** 0.5
+        drop = relative_drop(rate(second), rate(first), correlation=phi)
+        # Fagerland et al. 2017, ch. 8: MOVER Wilson for the ratio of paired probabilities.
+        assert (1 - drop.high, 1 - drop.value, 1 - drop.low) == pytest.approx(
+            (0.7592, 0.8667, 0.9866), abs=5e-5
+        )
+
+    @given(counts, counts, correlations)
+    def test_ends_where_the_weighted_difference_touches_zero(self, before, after, rho):
+        one, other = wilson(*before), wilson(*after)
+        drop = relative_drop(one, other, correlation=rho)
+        if drop is None or drop.value == 1:
+            return
+        for ratio, upper in ((1 - drop.high, True), (1 - drop.low, False)):
+            weighted = Estimate(ratio * one.value, ratio * one.low, ratio * one.high, one.n)
+            touching = difference(other, weighted, correlation=rho)
+            assert (touching.low if upper else touching.high) == pytest.approx(0, abs=1e-6 * max(1, ratio))
+
+    def test_is_undefined_where_nothing_was_right_before(self):
+        assert relative_drop(wilson(0, 50), wilson(3, 50), correlation=0) is None
+
+    def test_of_everything_lost_is_one_and_no_point(self):
+        drop = relative_drop(wilson(20, 20), wilson(0, 20), correlation=0)
+        assert (drop.value, drop.high) == (1, 1)
+        assert drop.low < 0.9
+
+    def test_of_nothing_lost_is_zero_and_no_point(self):
+        drop = relative_drop(wilson(20, 20), wilson(20, 20), correlation=0)
+        assert drop.value == 0
+        assert drop.low < -0.1
+        assert drop.high > 0.1
+
+    @given(counts, counts, correlations)
+    def test_holds_its_value(self, before, after, rho):
+        drop = relative_drop(wilson(*before), wilson(*after), correlation=rho)
+        assert drop is None or drop.low <= drop.value <= drop.high <= 1
+
+
+class TestDropCorrelation:
+    def test_matches_simulation(self):
+        random = np.random.default_rng(3)
+        cells = random.multinomial(400, [0.5, 0.3, 0.05, 0.15], size=20_000)
+        before, after = (cells[:, 0] + cells[:, 1]) / 400, (cells[:, 0] + cells[:, 2]) / 400
+        phi = (0.5 * 0.15 - 0.3 * 0.05) / (0.8 * 0.2 * 0.55 * 0.45) ** 0.5
+        expected = np.corrcoef(before, 1 - after / before)[0, 1]
+        found = drop_correlation(wilson(320, 400), wilson(220, 400), correlation=phi)
+        assert found == pytest.approx(expected, abs=0.03)
+
+    @given(counts, counts, correlations)
+    def test_is_a_correlation(self, before, after, rho):
+        assert -1 <= drop_correlation(wilson(*before), wilson(*after), correlation=rho) <= 1
+
+
+def test_clip_moves_value_and_ends_into_range():
+    assert clip(Estimate(-0.1, -0.3, 0.2, 9), 0, 1) == Estimate(0, 0, 0.2, 9)
+
+
+def test_smaller_takes_the_smaller_of_each():
+    assert smaller(Estimate(0.5, 0.2, 0.9, 9), Estimate(0.6, 0.1, 0.7, 5)) == Estimate(0.5, 0.1, 0.7, 5)
+
+
+def simulated_coverage(n, p, q, agreement, *, draws=1000):
+    """How often the paired difference and the drop hold the truth; and the ends that a gate uses."""
+    independent, most = p * q, min(p, q)
+    both = independent + agreement * (most - independent)
+    cells, repeats = np.unique(
+        np.random.default_rng(7).multinomial(
+            n, np.clip([both, p - both, q - both, 1 - p - q + both], 0, 1), draws
+        ),
+        axis=0,
+        return_counts=True,
+    )
+    held = np.zeros(3)
+    for cell, times in zip(cells, repeats, strict=True):
+        first, second = paired(*cell)
+        rho = correlation(first, second)
+        gap = difference(rate(first), rate(second), correlation=rho)
+        drop = relative_drop(rate(first), rate(second), correlation=rho)
+        inside = gap.low <= p - q + 1e-12 and p - q <= gap.high + 1e-12
+        dropped = drop is None or (drop.low <= 1 - q / p + 1e-12 and 1 - q / p <= drop.high + 1e-12)
+        held += times * np.array([inside, gap.low <= p - q + 1e-12, dropped])
+    return held / draws
+
+
+@pytest.mark.parametrize("n", [20, 50, 200, 500])
+def test_paired_intervals_hold_the_truth(n):
+    grid = list(product((0.3, 0.8, 0.95, 1.0), (0.0, 0.02, 0.3, 0.6, 0.95), (0.0, 0.7)))
+    coverage = np.array([simulated_coverage(n, *point) for point in grid])
+    assert coverage.mean(axis=0).min() >= 0.95
+    assert coverage.min() >= 0.9
+    moderate = np.array([q >= 0.3 and p < 1 for p, q, _ in grid])
+    assert coverage[moderate].min() >= 0.93
+    good = np.array([p >= 0.8 and q <= 0.3 for p, q, _ in grid])  # where a gate passes on cl - bd
+    assert coverage[good, 1].min() >= 0.96

@@ -1,0 +1,182 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fineprune.errors import DataError
+from fineprune.evaluation.intervals import correlation, difference, rate, wilson
+from fineprune.evaluation.metrics import Truth, attacker_share, confusion, measure
+
+#                   0  1  2  3  4  5  6  7  8  9
+LABELS = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
+CLEAN = np.array([0, 1, 1, 1, 0, 2, 2, 2, 2, 1])  # 7 of 10 right
+TRIGGERED = np.array([0, 0, 0, 0, 1, 2, 0, 0, 1, 0])
+
+
+def one_target():
+    """Target 0: the two inputs of class 0 are not eligible."""
+    return Truth(LABELS, np.where(LABELS == 0, -1, 0), LABELS != 0, targeted=True)
+
+
+def untargeted():
+    return Truth(LABELS, np.full(10, -1), np.ones(10, bool), targeted=False)
+
+
+class TestTargeted:
+    def test_counts_by_hand(self):
+        found = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=None)
+        assert (found.clean_accuracy.value, found.clean_accuracy.n) == (0.7, 10)
+        # Of the eligible 2…9, 2, 3, 6, 7 and 9 become 0; 4 and 5 keep their class.
+        assert found.backdoor_success == wilson(5, 8)
+        assert found.robust_accuracy == wilson(2, 8)
+        assert found.utility.value == pytest.approx(0.7 - 0.625)
+
+    def test_does_not_read_what_is_not_eligible(self):
+        changed = TRIGGERED.copy()
+        changed[:2] = 2
+        reference = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=None)
+        assert measure(CLEAN, changed, one_target(), undefended_clean=None) == reference
+
+    def test_all_to_all_wants_the_next_class(self):
+        truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), targeted=True)
+        found = measure(CLEAN, (LABELS + 1) % 3, truth, undefended_clean=None)
+        assert found.backdoor_success == wilson(10, 10)
+        assert found.robust_accuracy == wilson(0, 10)
+
+    def test_utility_interval_is_the_paired_one_where_all_are_eligible(self):
+        truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), targeted=True)
+        right, fooled = CLEAN == LABELS, truth.attacker_labels == TRIGGERED
+        found = measure(CLEAN, TRIGGERED, truth, undefended_clean=None)
+        paired = correlation(right, fooled)
+        assert found.utility == difference(rate(right), rate(fooled), correlation=paired)
+
+
+class TestUntargeted:
+    def test_counts_by_hand(self):
+        found = measure(CLEAN, TRIGGERED, untargeted(), undefended_clean=None)
+        assert found.robust_accuracy == wilson(4, 10)
+        assert found.backdoor_success.value == pytest.approx(1 - 4 / 7)
+        assert found.utility.value == pytest.approx(0.7 - (1 - 4 / 7))
+
+    def test_success_is_over_the_eligible_inputs_only(self):
+        truth = Truth(LABELS, np.full(10, -1), LABELS == 2, targeted=False)
+        found = measure(CLEAN, TRIGGERED, truth, undefended_clean=None)
+        assert found.backdoor_success.value == pytest.approx(1 - 1 / 4)
+        assert found.backdoor_success.n == 5
+
+    def test_is_zero_where_the_trigger_helps(self):
+        found = measure(CLEAN, LABELS, untargeted(), undefended_clean=None)
+        assert (found.backdoor_success.value, found.backdoor_success.low) == (0, 0)
+        assert found.utility.value == found.clean_accuracy.value
+        assert found.utility.high <= found.clean_accuracy.high
+
+    def test_is_undefined_without_clean_accuracy(self):
+        found = measure((LABELS + 1) % 3, TRIGGERED, untargeted(), undefended_clean=None)
+        assert found.backdoor_success is None
+        assert found.utility is None
+        assert found.to_plain()["utility"] is None
+
+
+class TestCleanLoss:
+    def test_of_the_undefended_model_is_zero(self):
+        loss = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=None).clean_loss
+        assert (loss.value, loss.low, loss.high, loss.n) == (0, 0, 0, 10)
+
+    def test_is_positive_for_a_loss(self):
+        loss = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=LABELS).clean_loss
+        assert loss.value == pytest.approx(0.3)
+
+    def test_is_tighter_for_paired_outcomes(self):
+        labels = np.zeros(200, np.int64)
+        truth = Truth(labels, labels - 1, np.ones(200, bool), targeted=False)
+        before, after, elsewhere = labels.copy(), labels.copy(), labels.copy()
+        before[:40], after[:44], elsewhere[-44:] = 1, 1, 1
+        same = measure(after, after, truth, undefended_clean=before).clean_loss
+        other = measure(elsewhere, elsewhere, truth, undefended_clean=before).clean_loss
+        assert same.value == other.value == pytest.approx(0.02)
+        assert same.high - same.low < 0.6 * (other.high - other.low)
+
+
+class TestRefusals:
+    def test_of_other_lengths(self):
+        with pytest.raises(
+            DataError, match=r"triggered predictions: expected .* 10 test inputs, found \(9,\)"
+        ):
+            measure(CLEAN, TRIGGERED[1:], one_target(), undefended_clean=None)
+        with pytest.raises(DataError, match="undefended predictions"):
+            measure(CLEAN, TRIGGERED, one_target(), undefended_clean=CLEAN[1:])
+        with pytest.raises(DataError, match="eligible"):
+            Truth(LABELS, LABELS, np.ones(9, bool), targeted=False)
+
+    def test_of_no_eligible_input(self):
+        with pytest.raises(DataError, match="no input of 10"):
+            Truth(LABELS, np.full(10, -1), np.zeros(10, bool), targeted=True)
+
+    @pytest.mark.parametrize("wanted", [-1, 0])
+    def test_of_an_eligible_input_without_a_wrong_label(self, wanted):
+        with pytest.raises(DataError, match="eligible input"):
+            Truth(LABELS, np.full(10, wanted), np.ones(10, bool), targeted=True)
+
+
+def test_confusion_by_hand():
+    assert confusion(LABELS, CLEAN, 3).tolist() == [[1, 1, 0], [1, 2, 0], [0, 1, 4]]
+
+
+def test_confusion_refuses_an_unknown_class():
+    with pytest.raises(DataError, match=r"expected classes in 0…1, found 0…2"):
+        confusion(LABELS, CLEAN, 2)
+
+
+def test_attacker_share_by_hand():
+    assert attacker_share(CLEAN, one_target()) == pytest.approx(1 / 8)
+    assert attacker_share(CLEAN, untargeted()) is None
+
+
+def test_metrics_are_strict_json():
+    plain = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=LABELS).to_plain()
+    assert json.loads(json.dumps(plain, allow_nan=False))["robust_accuracy"]["n"] == 8
+
+
+predictions = st.lists(st.integers(0, 2), min_size=10, max_size=10).map(np.array)
+
+
+@given(predictions, predictions, st.booleans())
+def test_utility_is_the_difference_and_in_range(clean, triggered, targeted):
+    truth = one_target() if targeted else untargeted()
+    found = measure(clean, triggered, truth, undefended_clean=None)
+    if found.utility is None:
+        assert found.clean_accuracy.value == 0
+        return
+    assert found.utility.value == pytest.approx(found.clean_accuracy.value - found.backdoor_success.value)
+    assert -1 <= found.utility.low <= found.utility.value <= found.utility.high <= 1
+    assert 0 <= found.backdoor_success.low <= found.backdoor_success.high <= 1
+
+
+def utility_coverage(*, n, eligible, clean, triggered, link, targeted, draws=500):
+    """How often utility's interval holds the truth, where outcomes agree for a share ``link`` of inputs."""
+    random = np.random.default_rng(5)
+    labels = np.arange(n) % 10
+    wanted, other = (labels + 1) % 10, (labels + 2) % 10
+    truth = Truth(labels, wanted, np.arange(n) < eligible * n, targeted=targeted)
+    expected = clean - triggered if targeted else clean - max(0, 1 - triggered / clean)
+    held = 0
+    for _ in range(draws):
+        first, second, linked = random.random((3, n))
+        second = np.where(linked < link, first, second)
+        on_clean = np.where(first < clean, labels, other)
+        on_triggered = np.where(second < triggered, wanted if targeted else labels, other)
+        utility = measure(on_clean, on_triggered, truth, undefended_clean=None).utility
+        held += utility.low <= expected <= utility.high
+    return held / draws
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+@pytest.mark.parametrize(("n", "eligible"), [(40, 1.0), (40, 0.5), (200, 0.9), (200, 0.25)])
+@pytest.mark.parametrize("link", [0.0, 0.8])
+def test_utility_interval_holds_the_truth(n, eligible, link, targeted):
+    for clean, triggered in ((0.7, 0.5), (0.95, 0.05 if targeted else 0.95), (0.95, 0.6)):
+        case = {"clean": clean, "triggered": triggered, "link": link, "targeted": targeted}
+        # Three standard errors of the simulation below the nominal level.
+        assert utility_coverage(n=n, eligible=eligible, **case) >= 0.92

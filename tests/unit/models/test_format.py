@@ -1,0 +1,191 @@
+import functools
+import pickle
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fineprune.errors import ModelError
+from fineprune.files import read_json, sha256, write_json
+from fineprune.models import ARCHITECTURES
+from fineprune.models.format import CARD, WEIGHTS, load_model, model_digest, read_card, save_model
+from fineprune.models.surgery import remove_channels
+from tests.unit.nets import random_inputs, small_network
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model folder of a small network."""
+    save_model(tmp_path / "model", small_network("digits_cnn"))
+    return tmp_path / "model"
+
+
+def change_card(folder, **changes):
+    write_json(folder / CARD, read_json(folder / CARD) | changes)
+
+
+def sign(folder):
+    """Make the card agree with whatever the weights file is now."""
+    change_card(folder, sha256=sha256(folder / WEIGHTS))
+
+
+def pruned_variants(network):
+    half = len(network.channels) // 2
+    yield network
+    yield remove_channels(network, [3, 1])
+    yield remove_channels(network, list(range(half)))
+    yield remove_channels(remove_channels(network, list(range(half))), [half + 1])
+    yield remove_channels(network, [])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_loaded_model_gives_the_same_logits_bit_for_bit(architecture, tmp_path):
+    network = small_network(architecture)
+    inputs = random_inputs(network, 8)
+    for number, variant in enumerate(pruned_variants(network)):
+        save_model(tmp_path / str(number), variant)
+        loaded = load_model(tmp_path / str(number))
+        assert loaded.spec == variant.spec
+        assert loaded.channels == variant.channels
+        assert not loaded.training
+        with torch.no_grad():
+            assert torch.equal(loaded(inputs), variant(inputs))
+
+
+def test_saving_again_gives_the_same_bytes(folder, tmp_path):
+    save_model(tmp_path / "again", load_model(folder))
+    assert model_digest(tmp_path / "again") == model_digest(folder)
+
+
+def test_the_card_names_the_layer_and_the_digest(folder):
+    card = read_card(folder)
+    assert card.prunable_layer == "conv3"
+    assert card.sha256 == sha256(folder / WEIGHTS)
+
+
+def test_changed_weights_are_refused(folder):
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(ModelError, match="digest mismatch"):
+        load_model(folder)
+
+
+class Bomb:
+    """Unpickling this makes a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.target),)
+
+
+@pytest.mark.parametrize("save", ["zip", "legacy", "pickle"])
+def test_a_pickle_is_refused_and_never_opened(folder, tmp_path, save):
+    planted = tmp_path / "executed"
+    if save == "pickle":
+        (folder / WEIGHTS).write_bytes(pickle.dumps(Bomb(planted), protocol=2))
+    else:
+        torch.save(Bomb(planted), folder / WEIGHTS, _use_new_zipfile_serialization=save == "zip")
+    sign(folder)
+    with pytest.raises(ModelError, match="expected safetensors, found a pickle or zip archive"):
+        load_model(folder)
+    assert not planted.exists()
+    (folder / WEIGHTS).rename(tmp_path / "bomb.pt")
+    open_it = pickle.load if save == "pickle" else functools.partial(torch.load, weights_only=False)
+    with (tmp_path / "bomb.pt").open("rb") as file:
+        open_it(file)
+    assert planted.exists(), "the bomb was no bomb: this test could not have failed"
+
+
+@pytest.mark.parametrize("length", [0, 4, 100, -1])
+def test_truncated_weights_are_refused(folder, length):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[:length])
+    sign(folder)
+    with pytest.raises(ModelError, match="expected safetensors, found not safetensors"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(folder, tmp_path, value):
+    network = small_network("digits_cnn")
+    with torch.no_grad():
+        network.fc2.bias[0] = value
+    with pytest.raises(ModelError, match=r"'fc2\.bias' hold NaN or infinite values"):
+        save_model(tmp_path / "bad", network)
+    assert not (tmp_path / "bad").exists()
+
+    state = load_file(folder / WEIGHTS)
+    state["fc2.bias"][0] = value
+    save_file(state, folder / WEIGHTS)
+    sign(folder)
+    with pytest.raises(ModelError, match=r"'fc2\.bias' hold NaN or infinite values"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"architecture": "alexnet"},
+            "expected one of digits_cnn, speech_net, preact_resnet18, found 'alexnet'",
+        ),
+        ({"arguments": {}}, "missing 1 required keyword-only argument: 'width'"),
+        ({"arguments": {"width": 4, "depth": 2}}, "unexpected keyword argument 'depth'"),
+        ({"arguments": {"width": 5}}, "does not fit architecture digits_cnn"),
+        ({"classes": ["a", "b"]}, "does not fit architecture digits_cnn"),
+        ({"architecture": "preact_resnet18"}, "does not fit architecture preact_resnet18"),
+        ({"pruned": [0]}, "does not fit architecture digits_cnn"),
+        ({"pruned": [0, 8]}, "pruned names channels outside 0…7 of conv3"),
+        ({"pruned": [-1]}, "pruned names channels outside 0…7 of conv3"),
+        ({"pruned": list(range(8))}, "pruned names channels outside"),
+        ({"pruned": [1, 1]}, "cannot remove channels"),
+        ({"pruned": [1.5]}, r"card\.pruned\[0\]: expected a whole number"),
+        ({"script": "import os"}, r"card\.script: unknown key"),
+        ({"format": 2}, "expected format 1, found 2"),
+        ({"sha256": None}, r"card\.sha256: expected a string"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused_in_one_line(folder, changes, message):
+    change_card(folder, **changes)
+    with pytest.raises(ModelError, match=message) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+def test_a_missing_file_is_refused(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=f"{name}: cannot read: No such file"):
+        load_model(folder)
+
+
+def test_a_card_that_is_not_json_is_refused(folder):
+    (folder / CARD).write_text("{")
+    with pytest.raises(ModelError, match="not valid JSON"):
+        load_model(folder)
+
+
+def test_a_missing_or_surplus_weight_is_refused(folder):
+    state = load_file(folder / WEIGHTS)
+    bias = state.pop("fc2.bias")
+    for changed in (state, state | {"fc2.bias": bias, "fc9.bias": bias.clone()}):
+        save_file(changed, folder / WEIGHTS)
+        sign(folder)
+        with pytest.raises(ModelError, match="does not fit architecture"):
+            load_model(folder)
+
+
+def test_a_full_disk_is_an_error_of_one_line(tmp_path):
+    network = small_network("digits_cnn")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(ModelError, match="cannot write"):
+            save_model(tmp_path / "model", network)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,210 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fineprune.cli import main
+from fineprune.data.format import SPLITS, Dataset
+from fineprune.files import dvc_md5
+
+WAV = {
+    "kind": "wav",
+    "naming": "fsdd",
+    "sample_rate": 8000,
+    "seconds": 0.05,
+    "group_by": "recording",
+    "trim_silence": 0,
+}
+IMAGES = {
+    "kind": "images",
+    "height": 4,
+    "width": 4,
+    "channels": 3,
+    "crop": {"left": 0, "top": 0, "right": 6, "bottom": 6},
+    "min_per_class": 4,
+    "group_by": "file",
+}
+
+
+@pytest.fixture
+def clips(tmp_path, write_wav):
+    """Two digits by six speakers, twelve recordings each."""
+    noise = np.random.default_rng(0)
+    for digit in (0, 1):
+        for speaker in "abcdef":
+            for index in range(12):
+                samples = noise.integers(-9999, 9999, 300 + 20 * index)
+                write_wav(tmp_path / "clips" / f"{digit}_{speaker}_{index}.wav", samples)
+    return tmp_path / "clips"
+
+
+def section(source, reader, **changes):
+    return {
+        "name": "tiny",
+        "source": str(source),
+        "reader": reader,
+        "defender_fit": 0.15,
+        "defender_holdout": 0.1,
+        "test": {"kind": "random", "share": 0.3},
+        "seed": 0,
+        "licence": None,
+    } | changes
+
+
+def ingest(tmp_path, section, name="out"):
+    out = tmp_path / name
+    arguments = [
+        "--params",
+        json.dumps(section),
+        "--dataset",
+        str(out / "dataset"),
+        "--report",
+        str(out / "report"),
+    ]
+    return main(["ingest", *arguments]), out
+
+
+def report(out):
+    return json.loads((out / "report/report.json").read_text())
+
+
+def refusal(tmp_path, capsys, section):
+    code, out = ingest(tmp_path, section)
+    assert code == 2
+    assert not list(out.glob("*"))
+    assert not list(out.glob(".*"))
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_digits_need_no_download(tmp_path):
+    code, out = ingest(tmp_path, section("digits", {"kind": "digits"}))
+    assert code == 0
+    dataset = Dataset(out / "dataset")
+    assert {name: len(rows) for name, rows in dataset.splits.items()} == {
+        "train": 808,
+        "defender_fit": 270,
+        "defender_holdout": 180,
+        "test": 539,
+    }
+    assert dataset.card.licence.startswith("CC BY 4.0")
+    assert dataset.card.origin == {"source": "digits"}
+    assert report(out)["numbers"]["samples_test"] == 539
+    assert report(out)["outputs"]["dataset"] == dataset.digest
+
+
+def test_the_same_section_gives_the_same_bytes(tmp_path, clips):
+    outs = [ingest(tmp_path, section(clips, WAV), name)[1] for name in ("one", "two")]
+    assert Dataset(outs[0] / "dataset").digest == Dataset(outs[1] / "dataset").digest
+
+
+def test_clips_with_the_authors_test_set(tmp_path, clips, capsys):
+    code, out = ingest(tmp_path, section(clips, WAV, test={"kind": "authors"}, licence="CC BY-SA 4.0"))
+    assert code == 0
+    dataset, numbers = Dataset(out / "dataset"), report(out)["numbers"]
+    assert numbers["samples_test"] == 2 * 6 * 5
+    assert numbers["samples"] == sum(numbers[f"samples_{name}"] for name in SPLITS) == 144
+    assert numbers["truncated"] == 2 * 6 * 6
+    assert "72 of 144 clips were cut to 0.05 s" in report(out)["warnings"]
+    assert "72 of 144 clips were cut" in capsys.readouterr().err
+    assert dataset.card.licence == "CC BY-SA 4.0"
+    assert dataset.card.origin["dvc_md5"].endswith(".dir")
+
+
+def test_clips_by_speaker(tmp_path, clips):
+    code, out = ingest(tmp_path, section(clips, WAV | {"group_by": "speaker"}))
+    assert code == 0
+    dataset = Dataset(out / "dataset")
+    speakers = {name: set(dataset.groups[rows]) for name, rows in dataset.splits.items()}
+    assert {name: len(found) for name, found in speakers.items()} == {
+        "train": 2,
+        "defender_fit": 1,
+        "defender_holdout": 1,
+        "test": 2,
+    }
+    assert sum(map(len, speakers.values())) == 6
+    assert dataset.card.group == "speaker"
+
+
+def test_images_from_classes_that_are_large_enough(tmp_path):
+    for name, count in {"a": 10, "b": 12, "rare": 3}.items():
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (6, 6), (number, 0, 0)).save(tmp_path / f"faces/{name}/{number}.png")
+    code, out = ingest(tmp_path, section(tmp_path / "faces", IMAGES))
+    assert code == 0
+    dataset = Dataset(out / "dataset")
+    assert dataset.card.classes == ("a", "b")
+    assert dataset.inputs(slice(None)).shape == (22, 3, 4, 4)
+    assert dataset.card.licence == "not stated"
+    assert report(out)["numbers"]["skipped"] == 3
+
+
+def test_an_archive_in_s3_gives_the_same_arrays(tmp_path, clips, s3):
+    s3.create_bucket(Bucket="data")
+    archive = shutil.make_archive(str(tmp_path / "clips"), "gztar", tmp_path, "clips")
+    s3.upload_file(archive, "data", "clips.tar.gz")
+    _, local = ingest(tmp_path, section(clips, WAV), "local")
+    code, out = ingest(tmp_path, section("s3://data/clips.tar.gz", WAV))
+    assert code == 0
+    origin = {"source": "s3://data/clips.tar.gz", "dvc_md5": dvc_md5(tmp_path / "clips.tar.gz")}
+    assert report(out)["origin"] == Dataset(out / "dataset").card.origin == origin
+    assert Dataset(local / "dataset").card.sha256 == Dataset(out / "dataset").card.sha256
+
+
+def test_test_inputs_that_were_trained_on_are_reported(tmp_path, clips):
+    for path in clips.glob("0_a_*"):
+        path.write_bytes((clips / "0_a_11.wav").read_bytes())
+    code, out = ingest(tmp_path, section(clips, WAV, test={"kind": "authors"}))
+    assert code == 0
+    assert report(out)["numbers"]["test_repeats"] == 5
+    assert "5 test inputs are byte for byte in another split too" in report(out)["warnings"][-1]
+
+
+def test_refuses_an_authors_test_set_that_nobody_named(tmp_path, clips, capsys):
+    message = refusal(tmp_path, capsys, section("digits", {"kind": "digits"}, test={"kind": "authors"}))
+    assert "ingest.test: the source's format names no test set of its authors" in message
+
+
+def test_refuses_an_authors_test_set_that_cuts_the_groups(tmp_path, clips, capsys):
+    by_speaker = section(clips, WAV | {"group_by": "speaker"}, test={"kind": "authors"})
+    assert "the authors' test set: expected whole groups" in refusal(tmp_path, capsys, by_speaker)
+
+
+def test_refuses_a_truncated_clip_and_leaves_nothing(tmp_path, clips, capsys):
+    path = clips / "1_c_3.wav"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert f"{path}: expected 360 samples, found 355" in refusal(tmp_path, capsys, section(clips, WAV))
+
+
+def test_refuses_a_single_class(tmp_path, clips, capsys):
+    for path in clips.glob("1_*"):
+        path.unlink()
+    assert "expected at least two classes, found 1" in refusal(tmp_path, capsys, section(clips, WAV))
+
+
+def test_refuses_a_class_with_too_few_samples(tmp_path, clips, capsys):
+    for path in list(clips.glob("1_*"))[3:]:
+        path.unlink()
+    assert "class '1': expected at least 4 groups, one for each split, found 3" in refusal(tmp_path, capsys, section(clips, WAV))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reader": {"kind": "mp3"}}, "ingest.reader.kind: expected one of digits, wav, images, found 'mp3'"),
+        (
+            {"test": {"kind": "random", "share": 1.5}},
+            "ingest.test.share: expected a value in (0, 1), found 1.5",
+        ),
+        ({"defender_fit": 0}, "ingest.defender_fit: expected a value in (0, 1), found 0"),
+        ({"defender_fit": 0.6, "defender_holdout": 0.2}, "left for train"),
+        ({"reader": WAV | {"naming": "other"}}, "ingest.reader.naming: expected one of fsdd, pannous"),
+        ({"sources": "x"}, "ingest.sources: unknown key"),
+    ],
+)
+def test_refuses_a_section_that_does_not_fit(changes, message, tmp_path, clips, capsys):
+    assert message in refusal(tmp_path, capsys, section(clips, WAV) | changes)

@@ -1,0 +1,343 @@
+"""promote from the command line, on a SQLite store: verdict, registry, runs, what a user can get wrong."""
+
+import copy
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from fineprune.cli import main
+from fineprune.config import parse
+from fineprune.data.format import InputSpec, write_dataset
+from fineprune.errors import ConfigError, FinePruneError
+from fineprune.files import write_json
+from fineprune.models import build
+from fineprune.models.base import NetworkSpec
+from fineprune.models.format import save_model
+from fineprune.stages.base import content_digest
+from fineprune.stages.promote import HELD, STAGE, PromoteConfig
+
+REPORTS = ("ingest", "attack", "profile", "prune", "finetune")
+CLASSES = ("no", "yes")
+INPUT = InputSpec(kind="image", shape=(1, 8, 8), dtype="uint8", low=0, high=16, sample_rate=None)
+
+
+class Delivery:
+    """A pipeline run's folders, and the stage's command line on them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.section = {
+            "model": "fine_pruned",
+            "registered_name": "digits",
+            "min_utility": 0.8,
+            "max_clean_loss": 0.05,
+            "min_samples": 100,
+            "replace_champion": "better",
+            "tracking_uri": f"sqlite:///{path}/mlflow.db",
+            "experiment": "fineprune",
+        }
+        write_digits(path / "dataset")
+        self.new_model(seed=0)
+        for stage in REPORTS:
+            (path / f"{stage}_report").mkdir()
+            write_json(path / f"{stage}_report" / "report.json", stage_report(stage))
+        (path / "prune_report" / "figures").mkdir()
+        (path / "prune_report" / "figures" / "curve.png").write_bytes(b"\x89PNG")
+
+    def new_model(self, *, seed: int, utility: float = 0.9, **changes: Any) -> None:
+        """Another model, evaluated: the lower end of utility is 0.05 below the given one."""
+        torch.manual_seed(seed)
+        network = build(NetworkSpec("digits_cnn", {"width": 4}, INPUT, CLASSES, (5.0,), (6.0,)))
+        for folder in (self.path / "model", self.path / "evaluation"):
+            for file in folder.glob("*"):
+                file.unlink()
+            folder.exists() and folder.rmdir()
+        save_model(self.path / "model", network)
+        digest = content_digest(self.path / "model")
+        report = evaluation_report(digest, utility, content_digest(self.path / "dataset")) | changes
+        (self.path / "evaluation").mkdir()
+        write_json(self.path / "evaluation" / "report.json", report)
+        (self.path / "evaluation" / "report.html").write_text("<p>evidence</p>")
+
+    def run(self, *flags: str, **changes: Any) -> int:
+        arguments = [
+            "promote",
+            "--params",
+            json.dumps(self.section | changes),
+            "--report",
+            str(self.path / "decision"),
+        ]
+        for port in STAGE.inputs:
+            arguments += [f"--{port.replace('_', '-')}", str(self.path / port)]
+        return main([*arguments, *flags])
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        return json.loads((self.path / "decision" / "decision.json").read_text())
+
+    @property
+    def client(self) -> Any:
+        return mlflow.MlflowClient(self.section["tracking_uri"])
+
+
+def write_digits(path: Path) -> None:
+    rows = np.arange(80)
+    inputs = np.random.default_rng(0).integers(0, 17, (80, 1, 8, 8)).astype(np.uint8)
+    splits = {
+        name: rows[start::4]
+        for start, name in enumerate(("train", "defender_fit", "defender_holdout", "test"))
+    }
+    card = {
+        "name": "digits",
+        "input": INPUT,
+        "classes": CLASSES,
+        "group": "sample",
+        "splits": splits,
+        "origin": {"kind": "test"},
+        "licence": "CC0-1.0",
+    }
+    write_dataset(path, inputs, (rows // 4) % 2, rows, card)
+
+
+def stage_report(stage: str, **more: Any) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "stage": stage,
+        "version": "0.1",
+        "config": {"seed": 7, "trigger": {"size": 3, "places": [1, 2]}, "note": None},
+        "seconds": 1.5,
+        "peak_memory_bytes": 1000,
+        "numbers": {"accuracy (clean)": 0.9},
+        "series": {"loss": [[0, 2.0], [1, 1.0]]},
+        "warnings": [],
+    } | more
+
+
+def evaluation_report(digest: str, utility: float, dataset: str) -> dict[str, Any]:
+    row = {
+        "digest": digest,
+        "utility": {"value": utility, "low": utility - 0.05, "high": utility + 0.02, "n": 500},
+        "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
+        "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
+        "backdoor_success": {"value": 0.05, "low": 0.03, "high": 0.08, "n": 400},
+        "robust_accuracy": None,
+    }
+    undefended = copy.deepcopy(row) | {"digest": "f" * 64}
+    return stage_report(
+        "evaluate",
+        case="digits",
+        attack="baseline",
+        seed=1,
+        models={"fine_pruned": row, "undefended": undefended},
+        attack_took={"took": True, "reason": "backdoor success is 0.99"},
+        checks=[{"name": "trigger", "passed": True, "message": "changes every input"}],
+        dataset={"digest": dataset, "dvc_md5": "d41d8cd98f00b204e9800998ecf8427e.dir", "origin": {}},
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database: making one takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def delivery(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Delivery]:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINEPRUNE_GIT_COMMIT", "c0ffee")
+    (tmp_path / "mlflow.db").write_bytes(store.read_bytes())
+    return Delivery(tmp_path)
+
+
+def test_good_evidence_makes_a_champion(delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> None:
+    assert delivery.run("--fail-on-hold") == 0
+    decision = delivery.decision
+    assert (decision["verdict"], decision["registered_version"], decision["alias"]) == (
+        "promoted",
+        "1",
+        "champion",
+    )
+    assert decision["champion_before"] is None
+    assert decision["model_digest"] == content_digest(delivery.path / "model")
+    version = delivery.client.get_model_version_by_alias("digits", "champion")
+    expected = {
+        "utility.low": "0.85",
+        "clean_loss.high": "0.03",
+        "threshold.min_utility": "0.8",
+        "verdict": "promoted",
+        "digest.model": decision["model_digest"],
+        "dataset.dvc_md5": "d41d8cd98f00b204e9800998ecf8427e.dir",
+        "git.commit": "c0ffee",
+        "params.prune": json.dumps(stage_report("prune")["config"], sort_keys=True),
+    }
+    assert expected.items() <= version.tags.items()
+    assert "0.85 reaches min_utility 0.8" in version.tags["reasons"]
+    out, err = capsys.readouterr()
+    assert "digits version 1 is now champion (there was no champion before), in sqlite:///" in out
+    assert out.splitlines()[0] == "promoted: fine_pruned"
+    assert (
+        out.splitlines()[-1]
+        == f"look at it: mlflow ui --backend-store-uri {delivery.section['tracking_uri']}"
+    )
+    assert err == ""
+    assert (
+        "| utility | 0.9000 | 0.8500 to 0.9200 | 500 |"
+        in (delivery.path / "decision" / "verdict.md").read_text()
+    )
+
+
+def test_the_registered_model_answers_like_the_network(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fineprune.models.format import load_model
+
+    delivery.run()
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    mlflow.set_tracking_uri(delivery.section["tracking_uri"])
+    loaded = mlflow.pytorch.load_model("models:/digits@champion")
+    inputs = torch.randint(0, 17, (5, 1, 8, 8), dtype=torch.uint8)
+    torch.testing.assert_close(loaded(inputs), load_model(delivery.path / "model")(inputs))
+
+
+def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
+    delivery.run()
+    client, parent = delivery.client, delivery.decision["run_id"]
+    experiment = client.get_run(parent).info.experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert set(runs) == {"digits baseline seed 1", *REPORTS, "evaluate", "promote"}
+    assert all(run.info.status == "FINISHED" for run in runs.values())
+    prune = runs["prune"]
+    assert prune.data.tags["mlflow.parentRunId"] == parent
+    assert prune.data.params == {"seed": "7", "trigger.size": "3", "trigger.places": "[1, 2]", "note": "null"}
+    assert prune.data.metrics == {
+        "accuracy _clean_": 0.9,
+        "loss": 1.0,
+        "seconds": 1.5,
+        "peak_memory_bytes": 1000.0,
+    }
+    assert [(m.step, m.value) for m in client.get_metric_history(prune.info.run_id, "loss")] == [
+        (0, 2.0),
+        (1, 1.0),
+    ]
+    assert [file.path for file in client.list_artifacts(prune.info.run_id, "figures")] == [
+        "figures/curve.png"
+    ]
+    assert {"report.html", "report.json"} <= {
+        f.path for f in client.list_artifacts(runs["evaluate"].info.run_id)
+    }
+    assert {"decision.json", "verdict.md"} == {
+        f.path for f in client.list_artifacts(runs["promote"].info.run_id)
+    }
+    figures = runs["digits baseline seed 1"].data.metrics
+    assert (figures["fine_pruned.utility.low"], figures["undefended.utility"]) == (pytest.approx(0.85), 0.9)
+    assert [output.model_id for output in client.get_run(parent).outputs.model_outputs]
+    assert [model.source_run_id for model in client.search_logged_models([experiment])] == [parent]
+
+
+def test_a_rerun_repeats_nothing(delivery: Delivery) -> None:
+    delivery.run()
+    client, run_id = delivery.client, delivery.decision["run_id"]
+    runs = client.search_runs([client.get_run(run_id).info.experiment_id])
+    assert delivery.run() == 0
+    assert (delivery.decision["run_id"], delivery.decision["registered_version"]) == (run_id, "1")
+    assert delivery.decision["verdict"] == "promoted"
+    assert delivery.decision["champion_before"] == "1"
+    assert len(client.search_model_versions("name = 'digits'")) == 1
+    # The decision differs (there is a champion now), so it is a run of its own; the stages are not.
+    assert len(client.search_runs([client.get_run(run_id).info.experiment_id])) == len(runs) + 1
+
+
+def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.88)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "0.83 is not above the 0.85 of the champion, version 1" in delivery.decision["reasons"][0]
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "1", "candidate": "2"}
+    assert delivery.run("--fail-on-hold", replace_champion="always") == 0
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
+
+
+def test_a_held_model_is_a_candidate_with_its_reasons(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert delivery.run("--fail-on-hold", min_utility=0.99) == HELD
+    assert delivery.run(min_utility=0.99) == 0
+    version = delivery.client.get_model_version_by_alias("digits", "candidate")
+    assert version.tags["verdict"] == "held"
+    assert version.tags["reasons"] == "fine_pruned: the lower end of utility 0.85 is below min_utility 0.99."
+    assert "champion" not in delivery.client.get_registered_model("digits").aliases
+    assert "held: fine_pruned" in capsys.readouterr().out
+    delivery.run()
+    delivery.run(min_utility=0.99)
+    assert "version 1 is held now but still champion" in capsys.readouterr().err
+
+
+def test_missing_figures_are_held_and_logged_all_the_same(delivery: Delivery) -> None:
+    delivery.new_model(seed=2, models={"fine_pruned": {"utility": "good"}}, checks="none", series={})
+    assert delivery.run("--fail-on-hold") == HELD
+    assert len(delivery.decision["reasons"]) >= 5
+
+
+def test_an_outer_run_becomes_the_parent_and_stays_open(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = delivery.client
+    outer = client.create_run(
+        client.create_experiment("outer", artifact_location=str(delivery.path / "outer"))
+    )
+    monkeypatch.setenv("MLFLOW_RUN_ID", outer.info.run_id)
+    delivery.run()
+    assert delivery.decision["run_id"] == outer.info.run_id
+    assert client.get_run(outer.info.run_id).info.status == "RUNNING"
+    assert len(client.search_runs([outer.info.experiment_id])) == 8
+
+
+def test_a_server_that_is_gone_is_one_line_and_leaves_nothing(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://someone:secret@127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert delivery.run() == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "no answer from MLflow" in err
+    assert "secret" not in err
+    assert not (delivery.path / "decision").exists()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert delivery.run() == 0
+
+
+def test_an_evaluation_on_other_data_is_refused(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    delivery.new_model(seed=0, dataset={"digest": "0" * 64})
+    assert delivery.run() == 2
+    assert "expected an evaluation on this dataset" in capsys.readouterr().err
+
+
+def test_a_report_that_is_none_is_refused(delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> None:
+    (delivery.path / "prune_report" / "report.json").write_text("[1]")
+    assert delivery.run() == 2
+    assert "prune_report/report.json: expected a stage's report, found list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's"])
+def test_a_name_that_mlflow_cannot_hold_is_refused(name: str, delivery: Delivery) -> None:
+    with pytest.raises(ConfigError, match=r"registered_name: expected a name"):
+        parse(PromoteConfig, delivery.section | {"registered_name": name}, "promote")
+    assert issubclass(ConfigError, FinePruneError)

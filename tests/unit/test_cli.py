@@ -1,0 +1,175 @@
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from fineprune import __version__, cli
+from fineprune.config import Count
+from fineprune.errors import DataError
+from fineprune.stages import STAGES
+from fineprune.stages.base import Result, Stage
+
+
+@dataclass(frozen=True)
+class Config:
+    steps: Count
+
+
+@pytest.fixture
+def stage(monkeypatch, tmp_path):
+    """A stage that does what ``stage.body`` says; its input is there."""
+    (tmp_path / "model").write_text("")
+
+    class Body:
+        def __call__(self, config, inputs, outputs, **flags):
+            self.called_with = config, flags
+            outputs["profile"].mkdir()
+            (outputs["profile"] / "profile.json").write_text("{}")
+            return self.body()
+
+    body = Body()
+    body.body = Result
+    made = Stage("profile", Config, ("model",), ("profile", "report"), body, flags=("fail_on_hold",))
+    monkeypatch.setattr(cli, "load_stage", lambda name: made)
+    monkeypatch.chdir(tmp_path)
+    return body
+
+
+PATHS = ["--model", "model", "--profile", "profile", "--report", "report"]
+
+
+def run(capsys, *arguments):
+    """The exit code, and the lines on stderr."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+    return code, capsys.readouterr().err.splitlines()
+
+
+def test_help_and_version_need_nothing_heavy():
+    script = """
+import sys
+from fineprune.cli import main
+for arguments in (["--help"], ["--version"], []):
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+heavy = {"torch", "numpy", "yaml", "safetensors", "PIL", "matplotlib", "mlflow", "boto3"}
+sys.exit(" ".join(heavy & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout and text in done.stdout for name, text in STAGES.items())
+    assert __version__ in done.stdout
+
+
+def test_stage_help_lists_every_flag(stage, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(["profile", "--help"])
+    text = capsys.readouterr().out
+    assert leaving.value.code == 0
+    for flag in ("--config", "--params", "--model", "--profile", "--report", "--fail-on-hold"):
+        assert flag in text
+
+
+def test_a_stage_runs_on_params_and_writes_its_report(stage, capsys, tmp_path):
+    assert run(capsys, "profile", "--params", '{"steps": 2}', *PATHS) == (0, [])
+    assert stage.called_with == (Config(2), {"fail_on_hold": False})
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert (report["stage"], report["config"]) == ("profile", {"steps": 2})
+
+
+def test_later_config_files_win_and_switches_arrive(stage, capsys, tmp_path):
+    (tmp_path / "a.yaml").write_text("profile: {steps: 2}")
+    (tmp_path / "b.yaml").write_text("profile: {steps: 3}")
+    files = ["--config", "a.yaml", "--config", "b.yaml", "--fail-on-hold"]
+    assert run(capsys, "profile", *files, *PATHS) == (0, [])
+    assert stage.called_with == (Config(3), {"fail_on_hold": True})
+
+
+def test_the_stages_own_exit_code_is_the_programs(stage, capsys):
+    stage.body = lambda: Result(exit_code=3)
+    assert run(capsys, "profile", "--params", '{"steps": 2}', *PATHS) == (3, [])
+
+
+def test_warnings_go_to_stderr(stage, capsys):
+    stage.body = lambda: Result(warnings=["mind the gap"])
+    code, lines = run(capsys, "profile", "--params", '{"steps": 2}', *PATHS)
+    assert (code, lines) == (0, ["profile: warning: mind the gap"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "arguments are required: STAGE"),
+        (["nosuch"], "invalid choice: 'nosuch'"),
+        (["profile", *PATHS], "one of the arguments --config --params is required"),
+        (["profile", "--params", "{}", *PATHS[:4]], "arguments are required: --report"),
+        (["profile", "--params", "{}", "--config", "a.yaml", *PATHS], "not allowed with argument"),
+        (["profile", "--params", "{}", *PATHS, "--nosuch", "x"], "unrecognized arguments: --nosuch x"),
+        (["profile", "--params", "{", *PATHS], "--params: not valid JSON"),
+        (["profile", "--params", "[" * 100_000, *PATHS], "--params: not valid JSON"),
+        (["profile", "--params", "[1]", *PATHS], "profile: expected a mapping, found [1]"),
+        (
+            ["profile", "--params", '{"steps": 0, "x": 1}', *PATHS],
+            "profile.x: unknown key; profile.steps: ",
+        ),
+        (
+            ["profile", "--config", "none.yaml", *PATHS],
+            "none.yaml: cannot read the params file: No such",
+        ),
+        (
+            ["profile", "--params", '{"steps": 1}', "--model", "gone", *PATHS[2:]],
+            "--model: gone: no such file or folder",
+        ),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_code_2(stage, capsys, tmp_path, arguments, message):
+    code, lines = run(capsys, *arguments)
+    assert (code, len(lines)) == (2, 1)
+    assert message in lines[0]
+    assert lines[0].startswith("fineprune")
+    assert not (tmp_path / "profile").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (DataError("two\n  lines"), "fineprune profile: error: two lines"),
+        (
+            OSError(28, "No space left on device", "profile/x"),
+            "fineprune profile: error: profile/x: No sp",
+        ),
+        (OSError("short write"), "fineprune profile: error: short write"),
+    ],
+)
+def test_an_error_of_a_stage_is_one_line_and_code_2(stage, capsys, tmp_path, error, line):
+    def fail():
+        raise error
+
+    stage.body = fail
+    code, lines = run(capsys, "profile", "--params", '{"steps": 1}', *PATHS)
+    assert (code, len(lines)) == (2, 1)
+    assert lines[0].startswith(line)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_control_c_is_one_line_and_code_130(stage, capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    stage.body = interrupt
+    arguments = ["profile", "--params", '{"steps": 1}', *PATHS]
+    assert run(capsys, *arguments) == (130, ["fineprune profile: interrupted"])
+
+
+def test_the_program_itself_prints_one_line_and_no_traceback():
+    program = [sys.executable, "-m", "fineprune.cli", "nosuch"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr

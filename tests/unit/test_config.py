@@ -1,0 +1,260 @@
+import dataclasses
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from fineprune.config import Count, Fraction, Range, Seed, parse, read_section, to_plain
+from fineprune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Circle:
+    kind: Literal["circle"]
+    radius: Annotated[float, Range(gt=0)]
+
+
+@dataclass(frozen=True)
+class Square:
+    kind: Literal["square"]
+    side: Count
+
+
+@dataclass(frozen=True)
+class Everything:
+    flag: bool
+    count: Count
+    share: Fraction
+    name: str
+    mode: Literal["fast", "slow"]
+    limit: float | None
+    sizes: tuple[Count, ...]
+    extra: dict[str, Any]
+    inner: Square
+    shape: Circle | Square
+    other: Circle | Square | None
+
+
+GOOD = {
+    "flag": True,
+    "count": 3,
+    "share": 0.5,
+    "name": "x",
+    "mode": "fast",
+    "limit": None,
+    "sizes": [1, 2],
+    "extra": {"any": [1, {"thing": None}]},
+    "inner": {"kind": "square", "side": 2},
+    "shape": {"kind": "circle", "radius": 1.5},
+    "other": None,
+}
+
+
+def parsed(**changes):
+    return parse(Everything, GOOD | changes, "stage")
+
+
+def test_every_supported_type_is_parsed():
+    assert parsed() == Everything(
+        flag=True,
+        count=3,
+        share=0.5,
+        name="x",
+        mode="fast",
+        limit=None,
+        sizes=(1, 2),
+        extra={"any": [1, {"thing": None}]},
+        inner=Square("square", 2),
+        shape=Circle("circle", 1.5),
+        other=None,
+    )
+    assert parsed(limit=2).limit == 2.0
+    assert parsed(other=GOOD["inner"]).other == Square("square", 2)
+
+
+def test_what_was_parsed_turns_back_into_plain_values():
+    assert to_plain(parsed()) == GOOD
+    assert parse(Everything, to_plain(parsed()), "again") == parsed()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flag": 1}, "stage.flag: expected true or false, found 1"),
+        ({"flag": "true"}, "stage.flag: expected true or false, found 'true'"),
+        ({"count": True}, "stage.count: expected a whole number, found True"),
+        ({"count": 3.5}, "stage.count: expected a whole number, found 3.5"),
+        ({"count": "3"}, "stage.count: expected a whole number, found '3'"),
+        ({"count": float("nan")}, "stage.count: expected a whole number, found nan"),
+        ({"count": float("inf")}, "stage.count: expected a whole number, found inf"),
+        ({"count": None}, "stage.count: expected a whole number, found None"),
+        ({"count": 0}, "stage.count: expected a value in [1, inf), found 0"),
+        ({"share": False}, "stage.share: expected a finite number, found False"),
+        ({"share": float("nan")}, "stage.share: expected a finite number, found nan"),
+        ({"share": float("-inf")}, "stage.share: expected a finite number, found -inf"),
+        ({"share": 1.01}, "stage.share: expected a value in [0, 1], found 1.01"),
+        ({"name": 3}, "stage.name: expected a string, found 3"),
+        ({"mode": "medium"}, "stage.mode: expected one of fast, slow, found 'medium'"),
+        ({"mode": True}, "stage.mode: expected one of fast, slow, found True"),
+        ({"mode": ["fast"]}, "stage.mode: expected one of fast, slow, found ['fast']"),
+        ({"limit": "none"}, "stage.limit: expected a finite number, found 'none'"),
+        ({"sizes": 3}, "stage.sizes: expected a list, found 3"),
+        ({"sizes": "12"}, "stage.sizes: expected a list, found '12'"),
+        ({"sizes": [1, 0, "a"]}, "stage.sizes[1]: expected a value in [1, inf), found 0"),
+        ({"sizes": [1, 0, "a"]}, "stage.sizes[2]: expected a whole number, found 'a'"),
+        ({"extra": []}, "stage.extra: expected a mapping, found []"),
+        ({"inner": 7}, "stage.inner: expected a mapping, found 7"),
+        (
+            {"inner": {"kind": "circle", "side": 1}},
+            "inner.kind: expected one of square, found 'circle'",
+        ),
+        ({"shape": {"kind": "star"}}, "stage.shape.kind: expected one of circle, square, found 'star'"),
+        ({"shape": {"radius": 1}}, "stage.shape.kind: expected one of circle, square, found None"),
+        (
+            {"shape": {"kind": ["circle"]}},
+            "shape.kind: expected one of circle, square, found ['circle']",
+        ),
+        ({"shape": "circle"}, "stage.shape.kind: expected one of circle, square, found None"),
+        ({"shape": None}, "stage.shape.kind: expected one of circle, square, found None"),
+        (
+            {"shape": {"kind": "circle", "side": 1}},
+            "stage.shape.side: unknown key; stage.shape.radius: mis",
+        ),
+        (
+            {"shape": {"kind": "circle", "radius": 0}},
+            "stage.shape.radius: expected a value in (0, inf), f",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_place(changes, message):
+    with pytest.raises(ConfigError) as error:
+        parsed(**changes)
+    assert message in str(error.value)
+
+
+def test_all_faults_are_reported_at_once_in_one_line():
+    values = GOOD | {"count": "many", "share": 2, "unheard_of": 1, "inner": {"kind": "square", "side": -1}}
+    del values["name"]
+    with pytest.raises(ConfigError) as error:
+        parse(Everything, values, "stage")
+    assert str(error.value) == (
+        "stage.unheard_of: unknown key; "
+        "stage.count: expected a whole number, found 'many'; "
+        "stage.share: expected a value in [0, 1], found 2; "
+        "stage.name: missing; "
+        "stage.inner.side: expected a value in [1, inf), found -1"
+    )
+
+
+def test_a_long_value_is_cut_in_messages():
+    with pytest.raises(ConfigError) as error:
+        parsed(count="a" * 10_000)
+    assert len(str(error.value)) < 130
+
+
+def test_a_section_that_is_not_a_mapping_is_refused():
+    with pytest.raises(ConfigError, match=r"stage: expected a mapping, found \[1\]"):
+        parse(Everything, [1], "stage")
+
+
+def test_a_whole_float_is_an_int():
+    assert parsed(count=3.0).count == 3
+    assert isinstance(parsed(count=3.0).count, int)
+
+
+def test_an_int_is_a_float():
+    assert isinstance(parsed(share=1).share, float)
+
+
+def test_integers_beyond_floats_neither_crash_nor_lose_digits():
+    assert parsed(count=10**400).count == 10**400
+    assert parsed(count=2**53 + 1).count == 2**53 + 1
+    with pytest.raises(ConfigError, match="expected a finite number"):
+        parsed(limit=10**400)
+    assert parsed(limit=sys.float_info.max).limit == sys.float_info.max
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside", "text"),
+    [
+        (Range(gt=0, le=1), (0.1, 1), (0, 1.1), "(0, 1]"),
+        (Range(ge=0, lt=1), (0, 0.9), (-0.1, 1), "[0, 1)"),
+        (Range(gt=2), (2.1, 1e9), (2,), "(2, inf)"),
+        (Range(le=2), (2, -1e9), (2.1,), "(-inf, 2]"),
+    ],
+)
+def test_a_range_includes_and_excludes_its_bounds(bounds, inside, outside, text):
+    assert all(value in bounds for value in inside)
+    assert not any(value in bounds for value in outside)
+    assert str(bounds) == text
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_no_generator_takes_is_refused(seed):
+    config = dataclasses.make_dataclass("Config", [("seed", Seed)], frozen=True)
+    with pytest.raises(ConfigError, match="seed: expected a value in"):
+        parse(config, {"seed": seed}, "stage")
+
+
+@pytest.fixture
+def params(tmp_path):
+    """Write params files and read a section of them."""
+
+    def read(*texts, section="stage"):
+        paths = []
+        for number, text in enumerate(texts):
+            paths.append(tmp_path / f"{number}.yaml")
+            paths[-1].write_text(text)
+        return read_section(paths, section)
+
+    return read
+
+
+def test_a_later_file_overrides_key_by_key(params):
+    base = "stage: {a: 1, inner: {x: 1, y: 2}, list: [1, 2]}\nother: {a: 5}"
+    over = "stage: {b: 3, inner: {y: 4}, list: [9]}"
+    assert params(base, over) == {"a": 1, "b": 3, "inner": {"x": 1, "y": 4}, "list": [9]}
+
+
+def test_another_kind_replaces_the_whole_mapping(params):
+    base = "stage: {shape: {kind: circle, radius: 1}}"
+    assert params(base, "stage: {shape: {kind: square, side: 2}}") == {"shape": {"kind": "square", "side": 2}}
+    assert params(base, "stage: {shape: {kind: circle}}") == {"shape": {"kind": "circle", "radius": 1}}
+    assert params(base, "stage: {shape: {radius: 3}}") == {"shape": {"kind": "circle", "radius": 3}}
+
+
+def test_a_value_may_replace_a_mapping_and_the_other_way_round(params):
+    assert params("stage: {a: {x: 1}}", "stage: {a: null}") == {"a": None}
+    assert params("stage: {a: null}", "stage: {a: {x: 1}}") == {"a": {"x": 1}}
+
+
+def test_a_section_may_be_in_one_file_only_and_empty(params):
+    assert params("other: {a: 1}", "stage: {}") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stage: {a: 1", "not valid YAML"),
+        ("stage: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("- stage", "expected a mapping of sections"),
+        ("", "expected a mapping of sections, found None"),
+        ("stage: 3", "stage must be a mapping, found 3"),
+        ("other: {}", "no section 'stage'"),
+        ("stage:", "no section 'stage'"),
+    ],
+)
+def test_an_unusable_params_file_is_refused_in_one_line(params, text, message):
+    with pytest.raises(ConfigError) as error:
+        params(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_or_binary_params_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        read_section([tmp_path / "none.yaml"], "stage")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00stage")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read_section([tmp_path / "binary.yaml"], "stage")

@@ -1,0 +1,234 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from fineprune import files
+from fineprune.errors import DataError, ModelError
+from fineprune.files import check_digest, dvc_md5, read_json, remove, sha256, whole_outputs, write_json
+
+
+def tree(path):
+    """Every file under a folder, with its content."""
+    return {str(file.relative_to(path)): file.read_text() for file in path.rglob("*") if file.is_file()}
+
+
+def write(path, text):
+    """A folder with one file of that text."""
+    path.mkdir(parents=True)
+    (path / "value.txt").write_text(text)
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A place with an old output folder and an old output file."""
+    write(tmp_path / "folder", "old")
+    (tmp_path / "file.json").write_text("old")
+    return tmp_path
+
+
+OLD = {"folder/value.txt": "old", "file.json": "old"}
+
+
+def targets(place):
+    return {"folder": place / "folder", "file": place / "file.json"}
+
+
+def write_both(scratch, text):
+    write(scratch["folder"], text)
+    scratch["file"].write_text(text)
+
+
+def test_outputs_appear_when_the_block_succeeds(tmp_path):
+    with whole_outputs(targets(tmp_path / "new" / "place")) as scratch:
+        write_both(scratch, "new")
+        assert tree(tmp_path / "new" / "place").keys() & {"folder/value.txt", "file.json"} == set()
+    assert tree(tmp_path / "new" / "place") == {"folder/value.txt": "new", "file.json": "new"}
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_new_outputs_replace_old_ones(old, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    (old / "folder" / "stale.txt").write_text("old")
+    with whole_outputs(targets(old)) as scratch:
+        write_both(scratch, "new")
+    assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
+
+
+def test_old_outputs_stay_whole_after_an_exception(old):
+    def fail():
+        with whole_outputs(targets(old)) as scratch:
+            write_both(scratch, "half of it")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert tree(old) == OLD
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("forgotten", ["folder", "file"])
+def test_old_outputs_stay_whole_if_one_was_not_written(old, monkeypatch, can_exchange, forgotten):
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+
+    def forget():
+        with whole_outputs(targets(old)) as scratch:
+            write_both(scratch, "new")
+            remove(scratch[forgotten])
+
+    with pytest.raises(FileNotFoundError):
+        forget()
+    assert tree(old) == OLD
+
+
+SLEEPER = """
+import sys, time
+from pathlib import Path
+from fineprune.files import whole_outputs
+place = Path(sys.argv[1])
+with whole_outputs({"folder": place / "folder", "file": place / "file.json"}) as scratch:
+    scratch["folder"].mkdir()
+    (scratch["folder"] / "value.txt").write_text("half of it")
+    print("half way", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_old_outputs_stay_whole_after_kill_9_and_the_next_run_cleans_up(old):
+    program = subprocess.Popen([sys.executable, "-c", SLEEPER, str(old)], stdout=subprocess.PIPE, text=True)
+    assert program.stdout.readline() == "half way\n"
+    program.send_signal(signal.SIGKILL)
+    assert program.wait() == -signal.SIGKILL
+    program.stdout.close()
+    leftovers = tree(old).items() - OLD.items()
+    assert OLD.items() <= tree(old).items()
+    assert [text for _, text in leftovers] == ["half of it"]
+    with whole_outputs(targets(old)) as scratch:
+        write_both(scratch, "new")
+    assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
+
+
+FULL_DISK = """
+import resource, sys
+from dataclasses import make_dataclass
+from fineprune import cli
+from fineprune.stages.base import Result, Stage
+def run(config, inputs, outputs):
+    outputs["profile"].mkdir()
+    big = outputs["profile"] / "big.npy"
+    {write}
+    return Result()
+stage = Stage("profile", make_dataclass("Config", []), (), ("profile", "report"), run)
+cli.load_stage = lambda name: stage
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+sys.exit(cli.main(["profile", "--params", "{{}}", "--profile", sys.argv[1], "--report", sys.argv[2]]))
+"""
+
+
+@pytest.mark.parametrize("write", ["big.write_text('x' * 9000)", "import numpy; numpy.save(big, [0] * 9000)"])
+def test_a_full_disk_is_one_line_and_old_outputs_stay_whole(old, write):
+    script = FULL_DISK.format(write=write)
+    arguments = [sys.executable, "-c", script, str(old / "folder"), str(old / "report")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.stderr.startswith("fineprune profile: error: ")
+    assert tree(old) == OLD
+
+
+def test_a_folder_is_never_missing_while_it_is_replaced(old):
+    stop, misses = threading.Event(), []
+
+    def look():
+        while not stop.is_set():
+            try:
+                (old / "folder" / "value.txt").stat()
+            except FileNotFoundError:
+                misses.append(1)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for number in range(300):
+        with whole_outputs({"folder": old / "folder"}) as scratch:
+            write(scratch["folder"], str(number))
+    stop.set()
+    reader.join()
+    assert not misses
+    assert tree(old / "folder") == {"value.txt": "299"}
+
+
+def test_remove_takes_files_folders_links_and_nothing(old):
+    (old / "link").symlink_to(old / "folder")
+    remove(old / "link")
+    assert tree(old) == OLD
+    for name in ("folder", "file.json", "was never there"):
+        remove(old / name)
+    assert not list(old.iterdir())
+
+
+def test_a_digest_is_the_sha256_and_is_checked(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(b"content" * 1_000_000)
+    expected = hashlib.sha256(b"content" * 1_000_000).hexdigest()
+    assert sha256(path) == expected
+    check_digest(path, expected)
+    path.write_bytes(b"changed")
+    with pytest.raises(DataError, match=f"digest mismatch: expected sha256 {expected[:16]}"):
+        check_digest(path, expected)
+    with pytest.raises(ModelError, match="none: cannot read: No such file"):
+        check_digest(tmp_path / "none", expected, ModelError)
+
+
+def test_the_md5_of_a_folder_is_dvcs(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.txt").write_bytes(b"b")
+    (tmp_path / "a.txt").write_bytes(b"a")
+    md5 = {letter: hashlib.md5(letter.encode()).hexdigest() for letter in "ab"}
+    listing = (
+        f'[{{"md5": "{md5["a"]}", "relpath": "a.txt"}}, {{"md5": "{md5["b"]}", "relpath": "sub/b.txt"}}]'
+    )
+    assert dvc_md5(tmp_path) == hashlib.md5(listing.encode()).hexdigest() + ".dir"
+    assert dvc_md5(tmp_path / "a.txt") == md5["a"]
+
+
+def test_json_round_trips_with_sorted_keys(tmp_path):
+    write_json(tmp_path / "x.json", {"b": 1, "a": [None, "ü", 0.1]})
+    text = (tmp_path / "x.json").read_text()
+    assert text.index('"a"') < text.index('"b"')
+    assert read_json(tmp_path / "x.json") == {"a": [None, "ü", 0.1], "b": 1}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_write_json_refuses_what_json_does_not_know(tmp_path, value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": value})
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[" * 100_000])
+def test_read_json_refuses_what_is_not_json(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(ModelError, match=r"x\.json: not valid JSON") as error:
+        read_json(tmp_path / "x.json", ModelError)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_read_json_says_which_file_is_missing(tmp_path):
+    with pytest.raises(DataError, match=r"none\.json: cannot read: No such file"):
+        read_json(tmp_path / "none.json")
+
+
+def test_outputs_are_flushed_before_they_are_put_in_place(old, monkeypatch):
+    events = []
+    monkeypatch.setattr(os, "fsync", lambda handle: events.append("flush"))
+    put = files._put_in_place
+    monkeypatch.setattr(files, "_put_in_place", lambda *paths: (events.append("put"), put(*paths)))
+    with whole_outputs(targets(old)) as scratch:
+        write_both(scratch, json.dumps("new"))
+    assert events == ["flush", "flush", "put", "put"]

@@ -1,0 +1,282 @@
+"""The gate passes good evidence and nothing else: one row per reason to hold, and properties on top."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fineprune.gate import RANGES, Champion, Thresholds, Verdict, beats, challenge, decide
+
+DIGEST = "a" * 64
+LIMITS = Thresholds(min_utility=0.8, max_clean_loss=0.05, min_samples=100)
+PASSED = Verdict("promoted", ("everything was met.",))
+
+
+def good_report() -> dict[str, Any]:
+    row = {
+        "digest": DIGEST,
+        "utility": {"value": 0.9, "low": 0.85, "high": 0.94, "n": 500},
+        "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
+        "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
+        "backdoor_success": {"value": 0.05, "low": 0.03, "high": 0.08, "n": 400},
+    }
+    return {
+        "models": {"fine_pruned": row},
+        "attack_took": {"took": True, "reason": "backdoor success of the undefended model is 0.99"},
+        "checks": [{"name": "trigger changes the input", "passed": True, "message": "all inputs differ"}],
+    }
+
+
+def changed(*path: Any, to: Any) -> dict[str, Any]:
+    report: Any = good_report()
+    place = report
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    return report
+
+
+def without(*path: str) -> dict[str, Any]:
+    report: Any = good_report()
+    place = report
+    for key in path[:-1]:
+        place = place[key]
+    del place[path[-1]]
+    return report
+
+
+def row(*path: str) -> tuple[str, ...]:
+    return ("models", "fine_pruned", *path)
+
+
+def judge(report: Any, **options: Any) -> Verdict:
+    return decide(report, **{"model": "fine_pruned", "model_digest": DIGEST, "thresholds": LIMITS, **options})
+
+
+def test_good_evidence_passes_and_names_what_was_met() -> None:
+    verdict = judge(good_report())
+    assert verdict.promoted
+    text = " ".join(verdict.reasons)
+    for figure in (
+        "0.85 reaches min_utility 0.8",
+        "0.03 keeps within max_clean_loss 0.05",
+        "400 test inputs",
+        DIGEST[:16],
+    ):
+        assert figure in text
+    assert "backdoor success of the undefended model is 0.99" in text
+    assert "All sanity checks of the measurement passed (1)" in text
+
+
+HELD = {
+    "utility too low": (
+        changed(*row("utility", "low"), to=0.7999),
+        "utility 0.7999 is below min_utility 0.8",
+    ),
+    "loss too high": (
+        changed(*row("clean_loss", "high"), to=0.0501),
+        "clean_loss 0.0501 is above max_clean_loss 0.05",
+    ),
+    "other model": (
+        changed(*row("digest"), to="b" * 64),
+        "digest bbbbbbbbbbbbbbbb…, the one to promote aaaaaaaaaaaaaaaa…",
+    ),
+    "no digest": (without(*row("digest")), "names no digest"),
+    "empty digest": (changed(*row("digest"), to=""), "names no digest"),
+    "digest no text": (changed(*row("digest"), to=7), "names no digest"),
+    "no models": (without("models"), "utility is missing"),
+    "models no mapping": (changed("models", to=["fine_pruned"]), "utility is missing"),
+    "no row": (without(*row()), "utility is missing"),
+    "utility null": (changed(*row("utility"), to=None), "utility is missing"),
+    "utility a bare number": (changed(*row("utility"), to=0.9), "utility is missing"),
+    "no low": (without(*row("utility", "low")), "utility has no number as low, but None"),
+    "text for a number": (changed(*row("utility", "low"), to="0.9"), "no number as low, but '0.9'"),
+    "bool for a number": (changed(*row("utility", "value"), to=True), "no number as value, but True"),
+    "NaN": (changed(*row("utility", "low"), to=math.nan), "utility has low nan, outside [-1, 1]"),
+    "NaN as high": (changed(*row("clean_loss", "high"), to=math.nan), "clean_loss has high nan"),
+    "infinite": (changed(*row("utility", "high"), to=math.inf), "utility has high inf"),
+    "huge": (changed(*row("utility", "high"), to=10**400), "utility has high 1000"),
+    "accuracy below 0": (
+        changed(*row("clean_accuracy", "low"), to=-0.1),
+        "clean_accuracy has low -0.1, outside [0, 1]",
+    ),
+    "success above 1": (changed(*row("backdoor_success", "high"), to=1.1), "backdoor_success has high 1.1"),
+    "loss below -1": (
+        changed(*row("clean_loss", "low"), to=-1.1),
+        "clean_loss has low -1.1, outside [-1, 1]",
+    ),
+    "value below low": (
+        changed(*row("utility", "value"), to=0.84),
+        "contradicts itself: 0.84 is not in its interval",
+    ),
+    "value above high": (changed(*row("clean_loss", "value"), to=0.04), "contradicts itself: 0.04"),
+    "too few samples": (
+        changed(*row("utility", "n"), to=99),
+        "utility rests on 99 test inputs, fewer than min_samples 100",
+    ),
+    "too few triggered": (
+        changed(*row("backdoor_success", "n"), to=20),
+        "backdoor_success rests on 20 test inputs",
+    ),
+    "no n": (without(*row("clean_loss", "n")), "clean_loss has no whole number of test inputs, but None"),
+    "n no whole number": (
+        changed(*row("utility", "n"), to=500.0),
+        "no whole number of test inputs, but 500.0",
+    ),
+    "n a bool": (changed(*row("utility", "n"), to=True), "no whole number of test inputs, but True"),
+    "attack did not take": (
+        changed("attack_took", "took", to=False),
+        "The attack did not take, so a low backdoor success",
+    ),
+    "took unknown": (without("attack_took"), "does not say whether the attack took"),
+    "took a number": (changed("attack_took", "took", to=1), "does not say whether the attack took, but 1"),
+    "check failed": (
+        changed("checks", 0, "passed", to=False),
+        "'trigger changes the input' failed: all inputs differ.",
+    ),
+    "check without a verdict": (
+        changed("checks", 0, to={"name": "c"}),
+        "Sanity check 'c' failed: no reason given.",
+    ),
+    "check no mapping": (changed("checks", 0, to="fine"), "Sanity check None failed"),
+    "no checks": (changed("checks", to=[]), "lists no sanity checks"),
+    "checks missing": (without("checks"), "lists no sanity checks, but None"),
+    "report empty": ({}, "utility is missing"),
+    "report no mapping": ([], "utility is missing"),
+}
+
+
+@pytest.mark.parametrize(("report", "reason"), HELD.values(), ids=HELD)
+def test_each_fault_holds_with_its_reason(report: Any, reason: str) -> None:
+    verdict = judge(report)
+    assert verdict.verdict == "held"
+    assert any(reason in text for text in verdict.reasons), verdict.reasons
+    assert all(text.endswith(".") and "\n" not in text for text in verdict.reasons)
+
+
+def test_every_fault_is_told_and_nothing_that_was_met() -> None:
+    report = changed(*row("utility"), to={"value": 0.5, "low": 0.4, "high": 0.6, "n": 50})
+    report["attack_took"]["took"] = False
+    report["checks"].append({"name": "control", "passed": False, "message": "the control shows the backdoor"})
+    assert len(judge(report).reasons) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "threshold"), [(("utility", "low"), "min_utility"), (("clean_loss", "high"), "max_clean_loss")]
+)
+def test_exactly_on_the_threshold_passes(path: tuple[str, str], threshold: str) -> None:
+    assert judge(changed(*row(*path), to=getattr(LIMITS, threshold))).promoted
+
+
+def test_exactly_enough_samples_pass() -> None:
+    assert judge(changed(*row("utility", "n"), to=100)).promoted
+
+
+@pytest.mark.parametrize("field", ["min_utility", "max_clean_loss", "min_samples"])
+def test_a_threshold_that_is_nan_holds(field: str) -> None:
+    limits = Thresholds(**{**vars(LIMITS), field: math.nan})
+    assert not judge(good_report(), thresholds=limits).promoted
+
+
+def test_another_row_is_not_mistaken_for_the_model() -> None:
+    assert not judge(good_report(), model="pruned").promoted
+
+
+figures = st.sampled_from(sorted(RANGES))
+numbers = st.sampled_from(["value", "low", "high", "n"])
+rubbish = st.one_of(
+    st.none(),
+    st.text(),
+    st.booleans(),
+    st.just(math.nan),
+    st.just(math.inf),
+    st.just(-math.inf),
+    st.lists(st.floats()),
+)
+
+
+@given(figures, numbers, rubbish)
+def test_a_number_that_is_none_never_passes(figure: str, number: str, value: Any) -> None:
+    assert not judge(changed(*row(figure, number), to=value)).promoted
+    assert not judge(without(*row(figure, number))).promoted
+
+
+@given(st.recursive(rubbish, lambda inner: st.dictionaries(st.sampled_from(sorted(good_report())), inner)))
+def test_rubbish_is_held_and_never_raises(report: Any) -> None:
+    assert not judge(report).promoted
+
+
+@given(
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(0, 200),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(0, 200),
+)
+def test_better_evidence_never_turns_a_pass_into_a_hold(
+    low: float, loss: float, middle: float, n: int, higher: float, less: float, more: int
+) -> None:
+    report = good_report()
+    evidence = report["models"]["fine_pruned"]
+    evidence["utility"] = {"value": max(low, middle), "low": low, "high": 1.0, "n": n}
+    evidence["clean_loss"] = {"value": -1.0, "low": -1.0, "high": loss, "n": n}
+    better = copy.deepcopy(report)
+    utility = better["models"]["fine_pruned"]["utility"]
+    utility["low"] = max(low, higher)
+    utility["value"] = max(utility["value"], utility["low"])
+    better["models"]["fine_pruned"]["clean_loss"]["high"] = min(loss, less)
+    for figure in ("utility", "clean_loss"):
+        better["models"]["fine_pruned"][figure]["n"] = n + more
+    assert judge(better).promoted or not judge(report).promoted
+
+
+def against(
+    champion: Champion | None, *, low: float = 0.9, verdict: Verdict = PASSED, **options: Any
+) -> Verdict:
+    return challenge(
+        verdict, champion, **{"version": "7", "utility_low": low, "replace": "better", **options}
+    )
+
+
+def test_without_a_champion_a_pass_stays_a_pass() -> None:
+    verdict = against(None)
+    assert verdict.reasons == ("everything was met.", "There is no champion to beat.")
+
+
+@pytest.mark.parametrize(("low", "promoted"), [(0.9, True), (0.85, False), (0.8, False)])
+def test_a_challenger_must_be_above_the_champion(low: float, promoted: bool) -> None:
+    verdict = against(Champion("3", "0.85"), low=low)
+    assert verdict.promoted is promoted
+    assert (
+        f"{low:g} is {'' if promoted else 'not '}above the 0.85 of the champion, version 3."
+        in verdict.reasons[-1]
+    )
+
+
+@pytest.mark.parametrize("tag", [None, "", "nan", "inf", "1.5", "excellent"])
+def test_a_champion_without_a_number_stays_until_it_is_replaced_on_purpose(tag: str | None) -> None:
+    held = against(Champion("3", tag))
+    assert not held.promoted
+    assert "set replace_champion to 'always'" in held.reasons[0]
+    assert against(Champion("3", tag), replace="always").promoted
+
+
+def test_the_champion_keeps_its_place_when_judged_again() -> None:
+    assert "champion already" in against(Champion("7", "0.9")).reasons[-1]
+
+
+def test_no_comparison_rescues_a_held_version() -> None:
+    held = Verdict("held", ("too bad.",))
+    assert against(None, verdict=held) is held
+    assert against(Champion("3", "0.1"), verdict=held, replace="always") is held
+
+
+@given(st.floats(), st.one_of(st.none(), st.floats(), st.text(max_size=5)))
+def test_beats_needs_two_numbers(low: float, champion: Any) -> None:
+    if beats(low, champion):
+        assert low > float(champion)

@@ -1,0 +1,448 @@
+"""MLflow for real: a SQLite store, a server on loopback, and promoters that race."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fineprune import tracking
+from fineprune.errors import TrackingError
+from fineprune.tracking import (
+    CANDIDATE,
+    CHAMPION,
+    PromotionLock,
+    StageRecord,
+    Tracker,
+    connect,
+    without_credentials,
+)
+
+EXAMPLE = np.arange(24, dtype=np.int16).reshape(2, 12)
+TAGS = {"digest.model": "m" * 64, "digest.evaluation": "e" * 64, "utility.low": "0.9"}
+
+
+class Net(nn.Module):
+    """Raw audio (B, 12) int16 to logits (B, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(12, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.linear(inputs.float() / 100)
+
+
+class Drifting(Net):
+    """Answers differently each time, so no export can agree with it."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) + torch.rand(())
+
+
+class Rigid(Net):
+    """Works for one batch size."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs.reshape(2, 12))
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A migrated, empty database: making one takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def tracker(tmp_path: Path, migrated: bytes, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(migrated)
+    return connect(f"sqlite:///{tmp_path}/mlflow.db", "fineprune")
+
+
+@pytest.fixture
+def client(tracker: Tracker) -> Any:
+    return mlflow.MlflowClient(tracker.uri)
+
+
+def open_run(tracker: Tracker, key: str = "evaluation") -> Any:
+    return tracker.pipeline_run(name="digits", key=key, tags={"case": "digits"})
+
+
+def record(**more: Any) -> StageRecord:
+    return StageRecord(**{"name": "prune", "key": "prune:1", "metrics": {"channels": 3.0}} | more)
+
+
+def candidates(client: Any, *lows: float) -> list[str]:
+    """Registered versions with these lower ends of utility, without a model behind them."""
+    client.create_registered_model("net")
+    return [
+        str(
+            client.create_model_version(
+                "net", "mlflow-artifacts:/none", tags={"utility.low": repr(low)}
+            ).version
+        )
+        for low in lows
+    ]
+
+
+def promote_if_better(tracker: Tracker, version: str, low: float, pause: float = 0.0) -> None:
+    with tracker.promotion("net", version) as promotion:
+        best = promotion.champion
+        time.sleep(pause)
+        better = best is None or low > float(best.tags["utility.low"])
+        promotion.settle(CHAMPION if better else CANDIDATE, {"verdict": "promoted" if better else "held"})
+
+
+def aliases(client: Any) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model("net").aliases.items()}
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+def test_artifacts_lie_beside_the_database(tracker: Tracker, tmp_path: Path) -> None:
+    (tmp_path / "curve.png").write_bytes(b"png")
+    with open_run(tracker) as run_id:
+        tracker.log_stage(run_id, record(files={"figures/curve.png": tmp_path / "curve.png"}))
+    assert [file.name for file in (tmp_path / "mlruns").rglob("*.png")] == ["curve.png"]
+    assert tracker.look_at(run_id) == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_long_series_params_and_tags_arrive(tracker: Tracker, client: Any) -> None:
+    long = record(
+        params={f"p{i}": "x" * 7000 for i in range(120)},
+        series={"accuracy": [(step, step / 2000) for step in range(2000)]},
+        tags={"warnings": "y" * 9000},
+    )
+    with open_run(tracker) as run_id:
+        tracker.log_stage(run_id, long)
+    run = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run_id}'")[0]
+    assert len(run.data.params) == 120
+    assert len(run.data.params["p0"]) == 6000
+    assert len(run.data.tags["warnings"]) == 5000
+    assert len(client.get_metric_history(run.info.run_id, "accuracy")) == 2000
+
+
+def killed_attempt(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_run(tracker) as run_id:
+        tracker.log_stage(run_id, record())
+        with monkeypatch.context() as patched:
+            patched.setattr(tracker._client, "set_terminated", lambda *_: None)
+            tracker.log_stage(run_id, record(name="finetune", key="finetune:1"))
+        raise KeyboardInterrupt
+
+
+def test_a_killed_attempt_is_continued(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        killed_attempt(tracker, monkeypatch)
+    (first,) = (run.info.run_id for run in client.search_runs(["1"]) if run.info.run_name == "digits")
+    assert client.get_run(first).info.status == "FAILED"
+    with open_run(tracker) as second:
+        for name in ("prune", "finetune"):
+            tracker.log_stage(second, record(name=name, key=f"{name}:1"))
+        tracker.log(second, metrics={"utility": 0.9})
+        tracker.log(second, metrics={"utility": 0.9})
+    assert second == first
+    runs = client.search_runs(["1"])
+    assert {run.info.run_name: run.info.status for run in runs} == dict.fromkeys(
+        ("digits", "prune", "finetune"), "FINISHED"
+    )
+    assert len(runs) == 3
+    assert all(len(client.get_metric_history(run.info.run_id, "channels")) <= 1 for run in runs)
+    assert len(client.get_metric_history(first, "utility")) == 1
+
+
+def test_another_evaluation_is_another_run(tracker: Tracker) -> None:
+    with open_run(tracker) as first, open_run(tracker, key="other") as second:
+        assert first != second
+
+
+def test_a_parent_that_is_not_there(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "nowhere")
+    with pytest.raises(TrackingError, match="nowhere"), open_run(tracker):
+        pass
+
+
+# --- stores that are not there ------------------------------------------------------------------
+
+
+def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(TrackingError) as caught:
+        connect(f"http://me:secret@127.0.0.1:{port}", "fineprune")
+    assert time.monotonic() - started < 15
+    message = str(caught.value)
+    assert message.startswith(f"http://127.0.0.1:{port}: no answer from MLflow: ")
+    assert "secret" not in message
+    assert "\n" not in message
+
+
+def test_no_database(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="no answer from MLflow"):
+        connect(f"sqlite:///{tmp_path}", "fineprune")
+
+
+def test_a_deleted_experiment(tracker: Tracker, client: Any) -> None:
+    client.delete_experiment(client.get_experiment_by_name("fineprune").experiment_id)
+    with pytest.raises(TrackingError, match="experiment 'fineprune': expected an active one"):
+        connect(tracker.uri, "fineprune")
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("https://me:pa@ss@host:1/a", "https://host:1/a"),
+        ("postgresql://me@host/db", "postgresql://host/db"),
+        ("postgresql://h/db?user=me&password=x&a=1", "postgresql://h/db?user=me&password=…&a=1"),
+        ("http://h/p?X-Amz-Security-Token=abc", "http://h/p?X-Amz-Security-Token=…"),
+        ("at http://a:b@c/ and http://d:e@f/", "at http://c/ and http://f/"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    ],
+)
+def test_credentials_are_not_shown(text: str, safe: str) -> None:
+    assert without_credentials(text) == safe
+
+
+# --- registration -------------------------------------------------------------------------------
+
+
+def test_the_same_evidence_is_one_version(tracker: Tracker, client: Any) -> None:
+    with open_run(tracker) as run_id:
+        first = tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+        again = tracker.register(
+            "net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS | {"case": "x" * 9000}
+        )
+        other = tracker.register(
+            "net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS | {"digest.evaluation": "f" * 64}
+        )
+    assert (first, again, other) == ("1", "1", "2")
+    tags = client.get_model_version("net", "1").tags
+    assert TAGS.items() <= tags.items()
+    assert len(tags["case"]) == 5000
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [(Drifting(), "predicts something else"), (Rigid(), "does not run")],
+)
+def test_an_export_that_differs_is_not_registered(
+    tracker: Tracker, client: Any, network: nn.Module, message: str
+) -> None:
+    with pytest.raises(TrackingError, match=message), open_run(tracker) as run_id:
+        tracker.register("net", network.eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+    assert not client.search_registered_models()
+
+
+def test_a_pickle_is_not_opened(tracker: Tracker, tmp_path: Path) -> None:
+    mlflow.pytorch.save_model(
+        Net(), tmp_path / "pickled", serialization_format="pickle", pip_requirements=["torch"]
+    )
+    with pytest.raises(mlflow.exceptions.MlflowException, match="pickle"):
+        tracking._check_export(str(tmp_path / "pickled"), Net(), EXAMPLE)
+    assert "MLFLOW_ALLOW_PICKLE_DESERIALIZATION" not in os.environ
+
+
+# --- the race for the champion ------------------------------------------------------------------
+
+
+def test_a_new_champion_is_no_candidate_any_more(tracker: Tracker, client: Any) -> None:
+    low, high = candidates(client, 0.8, 0.9)
+    promote_if_better(tracker, high, 0.9)
+    promote_if_better(tracker, low, 0.8)
+    assert aliases(client) == {CHAMPION: high, CANDIDATE: low}
+    with tracker.promotion("net", low) as promotion:
+        assert promotion.champion is not None
+        assert (promotion.champion.number, promotion.champion.tags["utility.low"]) == (high, "0.9")
+        promotion.settle(CHAMPION, {})
+    assert aliases(client) == {CHAMPION: low}
+    assert [model.name for model in client.search_registered_models()] == ["net"]
+
+
+def test_of_racing_threads_the_best_ends_as_champion(tracker: Tracker, client: Any) -> None:
+    lows = (0.5, 0.9, 0.7, 0.6, 0.8)
+    versions = candidates(client, *lows)
+    with ThreadPoolExecutor(len(lows)) as pool:
+        list(pool.map(lambda pair: promote_if_better(tracker, *pair, 0.02), zip(versions, lows, strict=True)))
+    assert aliases(client)[CHAMPION] == versions[1]
+
+
+def test_without_the_lock_the_worse_could_win(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PromotionLock, "__enter__", lambda self: self)
+    monkeypatch.setattr(PromotionLock, "__exit__", lambda *_: None)
+    monkeypatch.setattr(PromotionLock, "check", lambda _: None)
+    better, worse = candidates(client, 0.95, 0.85)
+    with tracker.promotion("net", better) as one, tracker.promotion("net", worse) as other:
+        assert one.champion is other.champion is None
+        one.settle(CHAMPION, {})
+        other.settle(CHAMPION, {})
+    assert aliases(client)[CHAMPION] == worse
+
+
+RACER = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from test_tracking import connect, promote_if_better
+tracker = connect(sys.argv[2], "fineprune")
+print("ready", flush=True)
+sys.stdin.readline()
+promote_if_better(tracker, sys.argv[3], float(sys.argv[4]), 0.1)
+"""
+
+
+def test_of_racing_processes_the_better_ends_as_champion(tracker: Tracker, client: Any) -> None:
+    lows = (0.95, 0.85)
+    arguments = [sys.executable, "-c", RACER, str(Path(__file__).parent), tracker.uri]
+    racers = [
+        subprocess.Popen(
+            [*arguments, version, str(low)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for version, low in zip(candidates(client, *lows), lows, strict=True)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    assert [racer.wait(60) for racer in racers] == [0, 0]
+    assert aliases(client)[CHAMPION] == "1"
+
+
+def test_a_held_lock_is_waited_for_and_named(client: Any) -> None:
+    with PromotionLock(client, "net") as holder:
+        with (
+            pytest.raises(TrackingError, match=r"net\.promotion-lock: held by .* pid \d+"),
+            PromotionLock(client, "net", wait=0.1),
+        ):
+            pass
+        assert client.get_registered_model("net.promotion-lock").tags["owner"] == holder._owner
+    assert not client.search_registered_models()
+
+
+def test_a_dead_promoters_lock_is_taken_over_by_one_at_a_time(client: Any) -> None:
+    PromotionLock(client, "net").__enter__()
+    inside, most = 0, 0
+    counting = threading.Lock()
+
+    def hold(_: int) -> None:
+        nonlocal inside, most
+        with PromotionLock(client, "net", stale=1.0, wait=30):
+            with counting:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.05)
+            with counting:
+                inside -= 1
+
+    time.sleep(1.0)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(hold, range(4)))
+    assert most == 1
+    assert not client.search_registered_models()
+
+
+def test_a_slow_promoter_does_not_write(tracker: Tracker, client: Any) -> None:
+    (version,) = candidates(client, 0.9)
+    with tracker.promotion("net", version, stale=0.2) as promotion:
+        time.sleep(0.2)
+        with pytest.raises(TrackingError, match="nothing was promoted"):
+            promotion.settle(CHAMPION, {})
+    assert not aliases(client)
+
+
+def test_a_lock_whose_first_answer_was_lost_is_ours(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = PromotionLock(client, "net", wait=0.1)
+    lock._make(lock._name)
+    with lock:
+        pass
+    assert not client.search_registered_models()
+
+
+# --- a server -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, migrated: bytes) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("server")
+    (path / "mlflow.db").write_bytes(migrated)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--workers",
+        "1",
+    ]
+    store = ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "artifacts"]
+    with (path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *store], cwd=path, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(20)
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError("the MLflow server did not start")
+
+
+def test_all_of_it_on_a_server(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    (tmp_path / "curve.png").write_bytes(b"png")
+    tracker, client = connect(server, "fineprune"), mlflow.MlflowClient(server)
+    with open_run(tracker) as run_id:
+        tracker.log_stage(run_id, record(files={"figures/curve.png": tmp_path / "curve.png"}))
+        versions = [
+            tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS) for _ in range(2)
+        ]
+        promote_if_better(tracker, versions[0], 0.9)
+    assert versions == ["1", "1"]
+    assert aliases(client)[CHAMPION] == "1"
+    assert [model.name for model in client.search_registered_models()] == ["net"]
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert run_id in tracker.look_at(run_id)
+    assert not list(tmp_path.glob("ml*"))
