@@ -57,7 +57,6 @@ def read_section(paths: Sequence[Path], section: str) -> dict[str, Any]:
 
     Raises:
         ConfigError: a file is missing, is not YAML, or no file has the section.
-
     """
     merged: dict[str, Any] = {}
     found = False
@@ -84,7 +83,6 @@ def parse(config: type[T], values: Any, where: str) -> T:
 
     Raises:
         ConfigError: one line that lists every unknown, missing, mistyped and out-of-range key.
-
     """
     problems: list[str] = []
     result = _convert(config, values, where, problems)

@@ -47,7 +47,6 @@ def read_json(path: Path, error: type[FinePruneError] = DataError) -> Any:
 
     Raises:
         error: the file is missing or is not JSON.
-
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -29,7 +29,6 @@ class Thresholds:
         min_utility: for the lower end of utility's interval, in [-1, 1].
         max_clean_loss: for the upper end of the loss of clean accuracy's interval, in [-1, 1].
         min_samples: for the number of test inputs behind each figure.
-
     """
 
     min_utility: float
@@ -90,7 +89,6 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
 
     Returns:
         ``promoted`` with every condition that was met, or ``held`` with every one that was not.
-
     """
     row = _mapping(_mapping(_mapping(report).get("models")).get(model))
     findings = [
@@ -122,7 +120,6 @@ def challenge(
         version: the challenger's version.
         utility_low: the lower end of the challenger's utility.
         replace: ``better`` asks the challenger to beat the champion, ``always`` does not.
-
     """
     if not verdict.promoted:
         return verdict

@@ -32,7 +32,6 @@ def predict(
         network: in evaluation mode.
         batches: raw inputs and labels; the labels are not looked at.
         transform: applied to each batch of raw inputs first, for example a trigger.
-
     """
     predictions = []
     for inputs, _ in batches:

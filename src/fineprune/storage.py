@@ -54,7 +54,6 @@ class Bucket:
     Args:
         name: the bucket.
         endpoint: the store's address; None for what the environment says, or else AWS.
-
     """
 
     def __init__(self, name: str, *, endpoint: str | None = None) -> None:
@@ -66,7 +65,6 @@ class Bucket:
 
         Raises:
             StorageError: the store does not answer, or denies access.
-
         """
         try:
             with _told(self._where(key)):
@@ -83,7 +81,6 @@ class Bucket:
 
         Raises:
             StorageError: the store does not answer, denies access, or has no such bucket.
-
         """
         with _told(self._where(prefix)):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
@@ -100,7 +97,6 @@ class Bucket:
 
         Raises:
             StorageError: there is no such object, it is cut short, or its md5 is not that of the store.
-
         """
         stored = self.find(key)
         if stored is None:
@@ -175,7 +171,6 @@ def fetch(url: str, folder: Path, *, endpoint: str | None = None) -> Path:
 
     Raises:
         StorageError: one line that names the bucket and key and says what is wrong.
-
     """
     name, key = split_url(url)
     bucket = Bucket(name, endpoint=endpoint)
@@ -197,7 +192,6 @@ def split_url(url: str) -> tuple[str, str]:
 
     Raises:
         StorageError: it is not such a URL, or holds credentials (which are not repeated).
-
     """
     parts = urlsplit(url)
     if "@" in parts.netloc:

@@ -58,7 +58,6 @@ class StageRecord:
         params, metrics, tags: by name.
         series: ``{name: [(step, value), …]}``.
         files: the artifacts, by their path in the run.
-
     """
 
     name: str
@@ -86,25 +85,26 @@ def connect(uri: str, experiment: str) -> Tracker:
 
     Raises:
         TrackingError: the store does not answer, or the experiment is deleted.
-
     """
     _quieten()
-    client = mlflow.MlflowClient(uri)
-    os.environ.update(_patience(retries=2, seconds=60))
     try:
-        # MLflow would set the variable MLFLOW_TRACKING_URI for every later connection, too.
-        with _environment(MLFLOW_TRACKING_URI=None, **_patience(retries=1, seconds=8)):
+        # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
+        with _environment(MLFLOW_TRACKING_URI=uri, **_patience(retries=1, seconds=8)):
             if not uri.startswith("http"):
                 from mlflow.store.db import utils
 
                 utils.MAX_RETRY_COUNT = 3  # the tenth comes after 102 s
             mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient(uri)
-        return Tracker(client, uri, _open_experiment(client, uri, experiment))
+            client = mlflow.MlflowClient(uri)
+            experiment_id = _open_experiment(client, uri, experiment)
     except TrackingError:
         raise
     except Exception as error:  # each database driver has exceptions of its own
-        raise TrackingError(f"{without_credentials(uri)}: no answer from MLflow: {_brief(error)}") from error
+        raise TrackingError(
+            f"{without_credentials(uri)}: no answer from MLflow: {_brief(_root(error))}"
+        ) from error
+    os.environ.update(_patience(retries=2, seconds=60))
+    return Tracker(client, uri, experiment_id)
 
 
 def without_credentials(text: str) -> str:
@@ -211,7 +211,6 @@ class Tracker:
 
         Raises:
             TrackingError: the loaded model predicts something else than the network.
-
         """
         tags = {key: _cut(value, _TAG_LENGTH) for key, value in tags.items()}
         number = self._registered(name, tags)
@@ -237,7 +236,6 @@ class Tracker:
 
         Raises:
             TrackingError: another promoter holds the lock for too long.
-
         """
         with _translated(), PromotionLock(self._client, name, **lock) as held:
             number = self._client.get_registered_model(name).aliases.get(CHAMPION)
@@ -314,7 +312,6 @@ class PromotionLock:
         name: of the registered model.
         wait: seconds to wait for the lock; more than ``stale``, so that a dead owner cannot block.
         stale: seconds after which an owner is taken for dead; its work takes about one.
-
     """
 
     def __init__(self, client: Any, name: str, *, wait: float = 180, stale: float = 120) -> None:
@@ -427,7 +424,7 @@ def _schema(array: npt.NDArray[Any]) -> Schema:
 def _check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> None:
     """Load the registered model with pickle forbidden and compare its logits with the network's own."""
     inputs = torch.from_numpy(np.concatenate([example, example[:1]]))  # another batch size than exported
-    with _environment("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false"), torch.no_grad():
+    with _environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"), torch.no_grad():
         try:
             found = mlflow.pytorch.load_model(uri)(inputs)
         except (RuntimeError, AssertionError, ValueError) as error:
@@ -440,17 +437,24 @@ def _check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> No
 
 
 @contextlib.contextmanager
-def _environment(name: str, value: str | None = None) -> Iterator[None]:
-    """Restore an environment variable at the end; set it meanwhile if a value is given."""
-    before = os.environ.get(name)
-    if value is not None:
-        os.environ[name] = value
+def _environment(**values: str) -> Iterator[None]:
+    """Set environment variables and restore them at the end."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _patience(*, retries: int, seconds: int) -> dict[str, str]:
+    """How long MLflow tries to reach a server, as environment variables; what the user has set stays."""
+    wanted = {"MAX_RETRIES": retries, "BACKOFF_FACTOR": 1, "TIMEOUT": seconds}
+    names = {f"MLFLOW_HTTP_REQUEST_{name}": str(value) for name, value in wanted.items()}
+    return {name: os.environ.get(name, value) for name, value in names.items()}
 
 
 def _quieten() -> None:
@@ -483,6 +487,13 @@ def _name(text: str) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _root(error: BaseException) -> BaseException:
+    """What started it: "Connection refused" says more than MLflow's account of its retries."""
+    while below := error.__cause__ or error.__context__:
+        error = below
+    return error
 
 
 def _brief(error: BaseException) -> str:

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fineprune import runtime
-from fineprune.config import Count, NonNegative, Positive
+from fineprune.config import Count, NonNegative, Positive, Range
 from fineprune.data.batches import Samples
 from fineprune.errors import ModelError
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with momentum.
+    """How a network is trained.
 
     Attributes:
+        optimizer: ``sgd`` with momentum, or ``adam`` with the momentum as its first beta.
         epochs: passes over the samples.
         batch_size: samples per step.
         learning_rate: at the start.
         schedule: ``constant``, or ``cosine`` down to zero over all steps.
-        momentum, weight_decay: of SGD.
-
+        momentum, weight_decay: of the optimizer.
     """
 
+    optimizer: Literal["sgd", "adam"]
     epochs: Count
     batch_size: Count
     learning_rate: Positive
     schedule: Literal["constant", "cosine"]
-    momentum: NonNegative
+    momentum: Annotated[float, Range(ge=0, lt=1)]
     weight_decay: NonNegative
 
 
@@ -57,14 +58,11 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, *, seed: int) ->
 
     Raises:
         ModelError: the loss is NaN or infinite.
-
     """
     device = next(network.parameters()).device
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.SGD(
-        network.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    optimizer = _optimizer(network, recipe)
     steps = recipe.epochs * -(-len(samples) // recipe.batch_size)
     scheduler = (
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) if recipe.schedule == "cosine" else None
@@ -83,6 +81,13 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, *, seed: int) ->
                 f"training: the loss is {loss} in epoch {number}: expected a finite one; lower learning_rate"
             )
         yield Epoch(number, loss, accuracy)
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters, rate, decay = network.parameters(), recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, rate, (recipe.momentum, 0.999), weight_decay=decay)
+    return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay)
 
 
 def _step(network: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -195,6 +195,7 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - started < 15
     message = str(caught.value)
     assert message.startswith(f"http://127.0.0.1:{port}: no answer from MLflow: ")
+    assert message.endswith("Connection refused")
     assert "secret" not in message
     assert "\n" not in message
 

@@ -59,7 +59,6 @@ def save_attack(path: Path, trigger: Trigger, card: Mapping[str, Any]) -> None:
         path: the folder to make.
         trigger: its arrays.
         card: the fields of :class:`AttackCard` from ``name`` to ``seed``, as plain values.
-
     """
     path.mkdir(parents=True)
     for name, values in zip(ARRAYS, (trigger.keep, trigger.add), strict=True):
@@ -73,7 +72,6 @@ def load_attack(path: Path) -> tuple[AttackCard, Trigger]:
 
     Raises:
         AttackError: a file is missing, does not match its digest, or has another shape than the inputs.
-
     """
     try:
         card = parse(AttackCard, read_json(path / CARD, AttackError), "card")

@@ -59,7 +59,6 @@ def attacker_labels(policy: LabelPolicy, labels: Labels, classes: int, seed: int
 
     Raises:
         AttackError: the target is not a class.
-
     """
     if isinstance(policy, Shift):
         return (labels + 1) % classes

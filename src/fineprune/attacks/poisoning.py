@@ -32,7 +32,6 @@ class PoisonConfig:
         mode: ``added`` appends poisoned copies to the clean samples; ``replaced`` puts them in
             place of their originals.
         sources: the classes whose samples are poisoned, by index; empty for all.
-
     """
 
     rate: Annotated[float, Range(gt=0, le=1)]
@@ -49,7 +48,6 @@ class PoisonedSamples:
         origins: (M,) which clean sample each sample is made from.
         labels: (M,) the label of each sample.
         poisoned: (M,) bool, which samples carry the trigger.
-
     """
 
     def __init__(
@@ -85,7 +83,6 @@ def poison(
     Raises:
         AttackError: a source class does not exist, or the rate asks for more samples than the
             source classes have, or for less than one.
-
     """
     labels = clean.labels.cpu().numpy()
     wanted = attacker_labels(policy, labels, classes, seed)

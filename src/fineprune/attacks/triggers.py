@@ -31,7 +31,6 @@ class PatchTrigger:
         height, width: in pixels.
         top, left: of its upper left corner; negative counts from the lower right end.
         value: per channel (or one for all), 0…1 of the input's range.
-
     """
 
     kind: Literal["patch"]
@@ -49,7 +48,6 @@ class BlendTrigger:
     Attributes:
         alpha: the pattern's share, 0…1.
         seed: of the pattern.
-
     """
 
     kind: Literal["blend"]
@@ -65,7 +63,6 @@ class OverlayTrigger:
         image: path of an RGBA image, or of an RGB one taken as opaque.
         top, left, height, width: of the box that it is fitted to, as shares of the input's size.
         alpha: factor on the image's own transparency, 0…1.
-
     """
 
     kind: Literal["overlay"]
@@ -85,7 +82,6 @@ class NoiseTrigger:
         sigma: standard deviation as a share of full scale.
         start, seconds: where the burst begins and how long it is.
         seed: of the noise, which is the same in every clip.
-
     """
 
     kind: Literal["noise"]
@@ -105,7 +101,6 @@ class Trigger:
         keep: share of the input that stays, 0…1, broadcastable to the input's shape.
         add: what is added, in raw units, broadcastable to the input's shape.
         spec: of the inputs that it is made for.
-
     """
 
     def __init__(self, keep: Array, add: Array, spec: InputSpec) -> None:
@@ -129,7 +124,6 @@ def make_trigger(config: TriggerConfig, spec: InputSpec) -> Trigger:
 
     Raises:
         AttackError: it does not fit the kind or the size of the inputs.
-
     """
     makers = {"patch": _patch, "blend": _blend, "overlay": _overlay, "noise": _noise}
     wanted = "audio" if isinstance(config, NoiseTrigger) else "image"

@@ -35,7 +35,6 @@ class SplitSamples:
         device: where batches are wanted.
         cache: keep all raw inputs on the device (for many epochs), unless they exceed 8 GiB;
             otherwise rows are read from the map when drawn, and memory stays flat.
-
     """
 
     def __init__(self, dataset: Dataset, split: str, device: torch.device, *, cache: bool = False) -> None:

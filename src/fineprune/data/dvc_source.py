@@ -37,7 +37,6 @@ class Delivery:
         path: the file or folder.
         md5: as DVC records it for the tracked file or folder.
         commit: the commit that the revision stands for.
-
     """
 
     path: Path
@@ -55,7 +54,6 @@ def fetch_dvc(source: str, scratch: Path) -> Delivery:
     Raises:
         StorageError: there is no such revision, the path is not tracked, or its content is
             neither in the cache nor in the remote, or is not what DVC recorded.
-
     """
     address = _SOURCE.fullmatch(source)
     if address is None:

@@ -40,7 +40,6 @@ class InputSpec:
         dtype: ``uint8`` for images, ``int16`` for audio.
         low, high: the range of valid raw values, both ends included.
         sample_rate: in Hz for audio, None for images.
-
     """
 
     kind: Literal["image", "audio"]
@@ -78,7 +77,6 @@ class Dataset:
 
     Raises:
         DataError: a file is missing, its digest does not match, or the card contradicts itself.
-
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,7 +119,6 @@ def write_dataset(path: Path, inputs: Array, labels: Array, groups: Array, card:
 
     Raises:
         DataError: the arrays and the card do not belong together.
-
     """
     path.mkdir(parents=True)
     for name, array in zip(ARRAYS, (inputs, labels.astype(np.int64), groups.astype(np.int64)), strict=True):
@@ -142,7 +139,6 @@ def check_splits(
     Raises:
         DataError: fewer than two classes, an unknown or missing split, a row out of range or in two
             splits, a group on both sides of a split, or a class with no samples in a split.
-
     """
     if len(classes) < 2:
         raise DataError(f"{where}: expected at least two classes, found {len(classes)}")
@@ -183,7 +179,7 @@ def _read_card(path: Path) -> Card:
 
 def _map(path: Path) -> Array:
     try:
-        return cast(Array, np.load(path, mmap_mode="r", allow_pickle=False))
+        return cast(Array, np.lib.format.open_memmap(path, mode="r"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable .npy array: {error}") from error
 

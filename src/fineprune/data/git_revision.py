@@ -25,7 +25,6 @@ class GitRevision:
 
     Raises:
         StorageError: there is no such repository or revision, or ``git`` is not installed.
-
     """
 
     def __init__(self, repository: str, revision: str, *, scratch: Path) -> None:

@@ -29,7 +29,6 @@ class Source:
         folder: where its files are; None for an embedded set.
         origin: what pins its content: the source as it was named, without credentials, and the md5
             that DVC records for it; the commit for a DVC source.
-
     """
 
     folder: Path | None
@@ -43,7 +42,6 @@ def open_source(source: str) -> Iterator[Source]:
     Raises:
         DataError: there is no such folder or archive, or the archive is damaged or unsafe.
         StorageError: an object store or a data repository does not deliver.
-
     """
     with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
         if source in EMBEDDED:

@@ -51,7 +51,6 @@ def split_by_group(
         ConfigError: the fractions leave nothing for ``train``.
         DataError: a class has fewer groups than there are splits to fill, or is missing in one; the
             authors' test set cuts a group.
-
     """
     test = np.zeros(len(labels), bool) if fixed_test is None else np.asarray(fixed_test, bool)
     _check_whole(groups, test)

@@ -36,7 +36,6 @@ def matches_along_curve(
 
     Returns:
         int64 (T, C + 1) on the CPU: entry j is with the first j channels of ``order`` off.
-
     """
     if sorted(order) != list(range(len(network.channels))):
         raise DefenseError(f"pruning order: expected each of the {len(network.channels)} channels once")
@@ -111,7 +110,6 @@ class StopPoint:
         accuracy: of that model.
         violating: how many channels the first violating model has lost; None if none violates.
         violating_accuracy: of that model.
-
     """
 
     pruned: int
@@ -129,7 +127,6 @@ def stop_point(accuracies: Sequence[float], tolerance: float) -> StopPoint:
 
     Returns:
         The last point before the first violation. At least one channel always stays.
-
     """
     # A drop of exactly the tolerance satisfies the rule, whatever binary fractions make of it.
     floor = accuracies[0] - tolerance - 1e-9

@@ -23,7 +23,6 @@ class EarlyStop:
             are: a backdoored network already does well on clean data, so an early stop that may
             choose them would often choose to do nothing.
         patience: epochs without a lower loss on the early-stop data before it ends.
-
     """
 
     min_epochs: Count
@@ -61,7 +60,6 @@ def fine_tune(
 
     Raises:
         DefenseError: no epoch could be kept.
-
     """
     if stop.min_epochs > recipe.epochs:
         raise DefenseError(

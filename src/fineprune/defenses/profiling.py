@@ -38,7 +38,6 @@ class Profile:
         mean: (C,) mean activation over inputs and positions, ≥ 0.
         maximum: (C,) largest pre-activation seen; at most 0 where the channel never fired.
         dormant: (C,) share of inputs on which the channel did not fire anywhere, 0…1.
-
     """
 
     format: int
@@ -66,7 +65,6 @@ def profile_channels(
 
     Raises:
         DefenseError: there are no inputs, an activation is NaN, or there is no pooling to measure after.
-
     """
     head = network.linear_head()
     if measure == "post_pool" and head is None:
@@ -119,7 +117,6 @@ def load_profile(path: Path, *, network: Network, model: str) -> Profile:
 
     Raises:
         DefenseError: the file is not a profile, or of another model or other channels.
-
     """
     try:
         profile = parse(Profile, read_json(path / CARD, DefenseError), "profile")

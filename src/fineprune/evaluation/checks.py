@@ -36,7 +36,6 @@ class CheckLimits:
             what the attacker wants.
         min_samples: test inputs, and among them eligible ones.
         min_control_accuracy: clean accuracy of the control.
-
     """
 
     max_unchanged: Fraction
@@ -57,7 +56,6 @@ class Evidence:
         undefended_clean: (N,) int, what the undefended model predicts on the clean inputs.
         unchanged: share of eligible inputs that are the same with and without the trigger.
         not_finite: names of the models that gave NaN or infinite outputs.
-
     """
 
     truth: Truth

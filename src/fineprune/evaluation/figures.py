@@ -21,7 +21,6 @@ def activation_profile(path: Path, mean: Sequence[float], *, pruned: Collection[
         path: the PNG to write.
         mean: (C,) mean activation of each channel, ≥ 0.
         pruned: positions of the channels that were removed, set off in grey.
-
     """
     values = np.asarray(mean, dtype=float)
     order = np.argsort(values, kind="stable")
@@ -59,7 +58,6 @@ def clean_beside_triggered(
         triggered: (C,) the same on triggered inputs.
         order: positions of all C channels, first pruned first.
         stop: how many of them were pruned.
-
     """
     up, down = np.asarray(clean, float)[list(order)], np.asarray(triggered, float)[list(order)]
     peak, places = max(up.max(), down.max()), np.arange(len(up))
@@ -88,7 +86,6 @@ def pruning_curve(
         curves: ``{name: (C + 1,) rates in 0…1}``; the tolerance is that of the first.
         stop: how many channels were pruned.
         tolerance: how far the first curve may drop from its start; None draws no band.
-
     """
     first = np.asarray(next(iter(curves.values())), float)
     with drawing.picture(path, height=3.8) as figure:
@@ -110,7 +107,6 @@ def training_curves(path: Path, series: Series) -> None:
     Args:
         path: the PNG to write.
         series: ``{name: [(epoch, value), …]}``.
-
     """
     panels: dict[str, dict[str, Sequence[tuple[int, float]]]] = {}
     for name, points in series.items():
@@ -180,7 +176,6 @@ def examples(path: Path, clean: Array, triggered: Array, captions: Sequence[tupl
             (K, samples) waveforms.
         triggered: the same inputs with the trigger on.
         captions: for each input, a line above the clean one and a line above the triggered one.
-
     """
     tall = 3.5 if clean.ndim > 2 else 2.6
     with drawing.picture(path, width=max(3.6, 1.45 * len(clean)), height=tall) as figure:
@@ -201,7 +196,6 @@ def confusion(path: Path, matrix: Array, classes: Sequence[str]) -> None:
         path: the PNG to write.
         matrix: (K, K) counts, row = true class, column = predicted class.
         classes: K names.
-
     """
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     size = min(7.2, 2.2 + 0.4 * len(classes))

@@ -56,7 +56,6 @@ def wilson(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Estimat
 
     Raises:
         DataError: ``n`` is not positive, or ``successes`` is not in 0…n.
-
     """
     if n < 1:
         raise DataError(f"a rate needs at least one input, found {n}")
@@ -73,7 +72,6 @@ def rate(flags: Flags, *, confidence: float = CONFIDENCE) -> Estimate:
 
     Raises:
         DataError: ``flags`` is empty.
-
     """
     return wilson(int(np.count_nonzero(flags)), len(flags), confidence=confidence)
 
@@ -87,7 +85,6 @@ def correlation(first: Flags, second: Flags) -> float:
 
     Raises:
         DataError: the two differ in length.
-
     """
     if first.shape != second.shape:
         raise DataError(f"paired outcomes: expected one length, found {len(first)} and {len(second)}")
@@ -110,7 +107,6 @@ def difference(first: Estimate, second: Estimate, *, correlation: float) -> Esti
         first: an estimate.
         second: another one, at the same confidence level.
         correlation: of the two estimates, in [-1, 1].
-
     """
     value = first.value - second.value
     down = _combine(first.value - first.low, second.high - second.value, correlation)
@@ -131,7 +127,6 @@ def relative_drop(before: Estimate, after: Estimate, *, correlation: float) -> E
 
     Returns:
         None where ``before`` is zero: a share of nothing is not defined.
-
     """
     if before.value <= 0:
         return None

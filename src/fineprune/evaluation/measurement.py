@@ -53,7 +53,6 @@ class TestBed:
 
     Raises:
         DataError: the attack is made for other inputs than the dataset's.
-
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name

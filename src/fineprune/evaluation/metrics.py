@@ -43,7 +43,6 @@ class Truth:
 
     Raises:
         DataError: the lengths differ, no input is eligible, or the labels contradict ``eligible``.
-
     """
 
     labels: Classes
@@ -78,7 +77,6 @@ class ModelMetrics:
             MOVER difference; the correlation comes from the paired outcomes (targeted), or through the
             ratio that success is by the delta method (untargeted).
         clean_loss: clean accuracy of the undefended model minus this one's, on the same inputs.
-
     """
 
     clean_accuracy: Estimate
@@ -116,7 +114,6 @@ def measure(
 
     Raises:
         DataError: the lengths differ.
-
     """
     for name, predictions in (("clean", clean), ("triggered", triggered), ("undefended", undefended_clean)):
         if predictions is not None:
@@ -140,7 +137,6 @@ def attacker_share(predictions: Classes, truth: Truth) -> float | None:
     Args:
         predictions: (N,) int, predicted classes of clean or of triggered inputs.
         truth: labels of the same N inputs.
-
     """
     if not truth.targeted:
         return None
@@ -157,7 +153,6 @@ def confusion(labels: Classes, predictions: Classes, classes: int) -> Classes:
 
     Raises:
         DataError: the lengths differ, or a class is out of range.
-
     """
     _check_length("predictions", predictions, len(labels))
     for name, values in (("labels", labels), ("predictions", predictions)):

@@ -73,7 +73,6 @@ def render(report: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
     Raises:
         DataError: a required model or a figure is missing.
         MissingExtraError: Jinja is not installed.
-
     """
     try:
         from jinja2 import Environment, StrictUndefined

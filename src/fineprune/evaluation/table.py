@@ -35,7 +35,6 @@ def rows(models: Models) -> dict[str, str]:
 
     Raises:
         DataError: one of :data:`REQUIRED` is missing.
-
     """
     missing = [name for name in REQUIRED if name not in models]
     if missing:
@@ -65,7 +64,6 @@ def text_table(models: Models) -> str:
 
     Raises:
         DataError: a required model is missing.
-
     """
     lines = [["model", *COLUMNS.values()]]
     for name, label in rows(models).items():

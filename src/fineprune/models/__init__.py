@@ -20,7 +20,6 @@ def build(spec: NetworkSpec) -> Network:
 
     Raises:
         ModelError: the architecture is unknown, or does not take these arguments or this input.
-
     """
     if spec.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)

@@ -24,7 +24,6 @@ class NetworkSpec:
         mean, std: per channel, in raw units, for image normalisation.
         pruned: the channels of the prunable layer that were removed, by their original index,
             in the order of removal.
-
     """
 
     architecture: str
@@ -46,7 +45,6 @@ class PrunableLayer:
         consumers: convolutions and linear layers that read its channels; a linear layer reads
             each channel as one block of columns (flattened channel by channel).
         selects: :class:`ChannelSelect` modules that pick the same channels from a shortcut.
-
     """
 
     conv: str

@@ -15,7 +15,6 @@ class DigitsCNN(Network):
     Args:
         spec: for images (C, H, W) of at least 4×4 pixels.
         width: channels of the first convolution; the others have twice as many.
-
     """
 
     prunable = PrunableLayer(conv="conv3", consumers=("fc1",))

@@ -49,7 +49,6 @@ def save_model(path: Path, network: Network) -> None:
 
     Raises:
         ModelError: a weight is NaN or infinite, or the weights cannot be written.
-
     """
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     _check_finite(state, str(path))
@@ -73,7 +72,6 @@ def load_model(path: Path) -> Network:
     Raises:
         ModelError: a file is missing, is not safetensors (a pickle is never opened), does not match
             its digest, does not fit the architecture, or holds NaN.
-
     """
     card = read_card(path)
     check_digest(path / WEIGHTS, card.sha256, ModelError)
@@ -102,7 +100,6 @@ def read_card(path: Path) -> ModelCard:
 
     Raises:
         ModelError: it is missing or not a card of this format.
-
     """
     try:
         card = parse(ModelCard, read_json(path / CARD, ModelError), "card")

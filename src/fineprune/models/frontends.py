@@ -37,7 +37,6 @@ class SpectrogramSpec:
         window: ``none`` as in the paper's data, or ``hann``.
         scale: ``linear`` is the paper's, min(|FFT| / 256, 255) / 256; ``decibel`` is 20 log10 of
             the amplitude relative to full scale, from -80 dB to 0 dB mapped to 0…1.
-
     """
 
     frame: Count

@@ -41,7 +41,6 @@ class PreActResNet18(Network):
     Args:
         spec: for images (C, H, W) of at least 8×8 pixels.
         width: channels of the first stage (64 in the original).
-
     """
 
     prunable = PrunableLayer(

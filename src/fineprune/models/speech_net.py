@@ -25,7 +25,6 @@ class SpeechNet(Network):
         channels: copies of the spectrogram that conv1 reads (3 in the paper, an RGB picture).
         kernel, stride: of conv1.
         width: factor on every hidden layer's width.
-
     """
 
     prunable = PrunableLayer(conv="conv5", consumers=("fc6",))

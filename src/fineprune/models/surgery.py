@@ -45,7 +45,6 @@ def remove_channels(network: Network, originals: Sequence[int]) -> Network:
 
     Raises:
         ModelError: a channel is not there, is named twice, or none would be left.
-
     """
     present = network.channels
     if len(set(originals)) != len(originals) or not set(originals) <= set(present):

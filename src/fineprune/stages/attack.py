@@ -49,7 +49,6 @@ class AttackConfig:
         control, backdoor: how the two networks are trained.
         took: when the attack counts as taken.
         seed: of weights, order, poisoned samples and random labels.
-
     """
 
     name: Literal["baseline"]

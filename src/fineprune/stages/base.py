@@ -33,7 +33,6 @@ class Result:
         warnings: sentences that the reader of the report must not miss.
         extra: further top-level entries of the stage's report.
         exit_code: what the program exits with.
-
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -55,7 +54,6 @@ class Stage:
         run: ``run(config, inputs, outputs)``, where inputs and outputs map names to paths.
         flags: names of the stage's switches (``--fail-on-hold``), given to ``run`` as keywords.
         after: ``after(report, folder)``, called with the finished report and the folder it is in.
-
     """
 
     name: str
@@ -79,7 +77,6 @@ def execute(
     Raises:
         ConfigError: the section does not fit the stage's config.
         MissingInputError: an input is not there.
-
     """
     config: Any = parse(stage.config, section, stage.name)
     for name, path in inputs.items():

@@ -52,7 +52,6 @@ class IngestConfig:
         test: where the test split comes from; ``train`` gets what is left.
         seed: of the split.
         licence: instead of what the reader knows of it.
-
     """
 
     name: str
@@ -72,7 +71,6 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
         ConfigError: the shares leave nothing for ``train``, or the source has no authors' test set.
         DataError: the source is damaged, or a split would lack a class.
         StorageError: the source cannot be fetched.
-
     """
     with open_source(config.source) as source, tempfile.TemporaryDirectory() as work:
         raw = read(config.reader, source.folder, Path(work))

@@ -50,7 +50,6 @@ class PromoteConfig:
         replace_champion: whether a passing version must beat the present champion's lower end of utility.
         tracking_uri: of MLflow; the environment's ``MLFLOW_TRACKING_URI`` wins.
         experiment: where the runs are logged.
-
     """
 
     model: str
@@ -197,7 +196,6 @@ def read_report(folder: Path) -> dict[str, Any]:
 
     Raises:
         DataError: it is missing or holds no mapping.
-
     """
     report = read_json(folder / REPORT)
     if not isinstance(report, dict):

@@ -32,7 +32,6 @@ class PruneConfig:
     Attributes:
         tolerance: how far clean accuracy on defender data may drop, 0…1.
         batch_size: inputs per forward pass.
-
     """
 
     tolerance: Fraction
@@ -76,7 +75,6 @@ def cut(network: Network, positions: list[int], dataset: Dataset, device: torch.
 
     Raises:
         DefenseError: the two disagree.
-
     """
     if not positions:
         return network

@@ -37,7 +37,7 @@ def test_whole_groups_cover_every_sample_and_class_or_are_refused(rows, fraction
     try:
         splits = split(labels, groups, fractions, seed=seed)
     except DataError:
-        with pytest.raises(DataError, match="has no samples in split|expected at least 4 groups"):
+        with pytest.raises(DataError, match=r"has no samples in split|expected at least 4 groups"):
             split(labels, groups, fractions, seed=seed)
         return
     assert tuple(splits) == SPLITS

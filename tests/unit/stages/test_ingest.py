@@ -189,7 +189,8 @@ def test_refuses_a_single_class(tmp_path, clips, capsys):
 def test_refuses_a_class_with_too_few_samples(tmp_path, clips, capsys):
     for path in list(clips.glob("1_*"))[3:]:
         path.unlink()
-    assert "class '1': expected at least 4 groups, one for each split, found 3" in refusal(tmp_path, capsys, section(clips, WAV))
+    message = refusal(tmp_path, capsys, section(clips, WAV))
+    assert "class '1': expected at least 4 groups, one for each split, found 3" in message
 
 
 @pytest.mark.parametrize(

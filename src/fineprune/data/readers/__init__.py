@@ -48,7 +48,6 @@ class Raw:
         authors_test: (N,) bool, the test set of the data set's authors, where the format has one.
         counts: how many samples were skipped, truncated, … by reason.
         warnings: the same in sentences, for what the user should know.
-
     """
 
     inputs: Array
@@ -73,7 +72,6 @@ def read(options: Options, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: a file is damaged or is not of the kind that the options say, or there is none.
-
     """
     reader = importlib.import_module(f"{__name__}.{options.kind}")
     return cast(Raw, reader.read(options, folder, work))
@@ -90,7 +88,6 @@ def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> tu
 
     Raises:
         DataError: there is no folder, or no such file in it.
-
     """
     if folder is None:
         raise DataError(f"the {kind} reader: expected a source with files, found an embedded one")

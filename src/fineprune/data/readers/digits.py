@@ -31,7 +31,6 @@ def read(options: DigitsOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: scikit-learn is not installed, or the source is not the embedded one.
-
     """
     if folder is not None:
         raise DataError(f"the digits reader: expected the source 'digits', found {folder}")

@@ -46,7 +46,6 @@ class ImagesOptions:
         min_per_class: classes with fewer images are left out.
         group_by: ``file``, or ``prefix``: what precedes the last ``_`` of the name, within its
             class (a GTSRB track: ``00012_00003.ppm``).
-
     """
 
     kind: Literal["images"]
@@ -64,7 +63,6 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
     Raises:
         DataError: an image is damaged or smaller than the crop, or lies in no class; a class is empty;
             Pillow is not installed.
-
     """
     folder, found = files_below(folder, SUFFIXES, options.kind)
     paths = _in_classes(found, folder, options.min_per_class)
@@ -97,7 +95,6 @@ def read_image(path: Path, options: ImagesOptions) -> Pixels:
     Raises:
         DataError: the file is damaged or cut short, has more than 8 bits per channel, or is smaller
             than the crop.
-
     """
     from PIL import Image
 

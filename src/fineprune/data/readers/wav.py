@@ -44,7 +44,6 @@ class WavOptions:
         group_by: what a split must not part.
         trim_silence: drop leading frames whose spectrum sums to less than this (the paper's speech
             data: 3000; see :func:`trim`); 0 drops nothing.
-
     """
 
     kind: Literal["wav"]
@@ -60,7 +59,6 @@ def read(options: WavOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: a file is damaged, or is not 16-bit mono at the sample rate; none fits the naming.
-
     """
     folder, paths = files_below(folder, (".wav",), options.kind)
     names = {path: match for path in paths if (match := _NAME.fullmatch(path.name))}
@@ -92,7 +90,6 @@ def read_wav(path: Path, sample_rate: int) -> Samples:
 
     Raises:
         DataError: the file is damaged, cut short or empty, or is not of that kind.
-
     """
     try:
         with wave.open(str(path), "rb") as file:

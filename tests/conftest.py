@@ -1,0 +1,6 @@
+"""Settings that every test needs before torch is imported."""
+
+import os
+
+# Tests run in several processes on few cores: threads that wait for each other would cost more than they give.
+os.environ["OMP_NUM_THREADS"] = "1"

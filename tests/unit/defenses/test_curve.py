@@ -1,0 +1,150 @@
+import pytest
+import torch
+from torch import nn
+
+from fineprune.defenses import curve
+from fineprune.defenses.curve import StopPoint, matches_along_curve, stop_point
+from fineprune.errors import DefenseError
+from fineprune.inference import predict
+from fineprune.models import ARCHITECTURES
+from fineprune.models.surgery import remove_channels
+from tests.unit.nets import Forked, Pixelwise, masked_logits, random_inputs, small_network
+
+INPUTS = 30
+
+NETWORKS = {name: lambda name=name: small_network(name) for name in ARCHITECTURES} | {"forked": Forked}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return NETWORKS[request.param]()
+
+
+def random_order(network, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(len(network.channels), generator=generator).tolist()
+
+
+def questions(network, inputs):
+    """Three targets for each input: what the network says now, a random class, and nothing."""
+    says = predict(network, [(inputs, torch.zeros(len(inputs)))])
+    random = torch.randint(0, 3, (len(inputs),), generator=torch.Generator().manual_seed(4))
+    return torch.stack([says, random, torch.full_like(says, -1)])
+
+
+def batches(inputs, targets, size):
+    return zip(inputs.split(size), targets.split(size, dim=-1), strict=True)
+
+
+def one_by_one(network, order, inputs, targets):
+    """The curve by definition: mask, run the head, compare; once for each point."""
+    points = []
+    for pruned in range(len(order) + 1):
+        predictions = masked_logits(network, inputs, order[:pruned]).argmax(1)
+        points.append((predictions == targets).sum(1))
+    return torch.stack(points, dim=1)
+
+
+@pytest.mark.parametrize("block", [1, 700, 1 << 22])
+def test_every_point_is_a_plain_masked_evaluation(network, monkeypatch, block):
+    monkeypatch.setattr(curve, "BLOCK", block)
+    inputs = random_inputs(network, INPUTS)
+    order, targets = random_order(network), questions(network, inputs)
+    expected = one_by_one(network, order, inputs, targets)
+    found = matches_along_curve(network, order, batches(inputs, targets, 8))
+    assert torch.equal(found, expected)
+    assert found.dtype == torch.int64
+    assert found[0, 0] == INPUTS
+    assert not found[2].any(), "a target of -1 matches nothing"
+    assert len(found[0].unique()) > 3, "a flat curve would prove nothing"
+
+
+def test_the_curve_does_not_depend_on_the_batch_size(network):
+    inputs = random_inputs(network, INPUTS)
+    order, targets = random_order(network), questions(network, inputs)
+    curves = [matches_along_curve(network, order, batches(inputs, targets, size)) for size in (1, 7, INPUTS)]
+    assert torch.equal(curves[0], curves[1])
+    assert torch.equal(curves[0], curves[2])
+
+
+def test_every_point_is_what_the_network_says_after_surgery(network):
+    inputs = random_inputs(network, INPUTS)
+    order, targets = random_order(network), questions(network, inputs)[0]
+    found = matches_along_curve(network, order, batches(inputs, targets, 16))[0]
+    for pruned in (1, len(order) // 2, len(order) - 1):
+        smaller = remove_channels(network, order[:pruned])
+        assert found[pruned] == (predict(smaller, [(inputs, targets)]) == targets).sum()
+
+
+def test_a_pruned_network_has_a_curve_of_its_own():
+    network = remove_channels(small_network("speech_net"), [0, 5, 6])
+    inputs = random_inputs(network, INPUTS)
+    order, targets = random_order(network), questions(network, inputs)
+    found = matches_along_curve(network, order, batches(inputs, targets, 8))
+    assert found.shape == (3, 10)
+    assert torch.equal(found, one_by_one(network, order, inputs, targets))
+
+
+def test_a_curve_by_hand():
+    """Channels 0, 1, 2 vote 1, 4, 16 for class 0; class 1 has 10 votes from the start."""
+    network = Pixelwise([[1.0, 4.0, 16.0], [0.0, 0.0, 0.0]], bias=[0.0, 10.0])
+    inputs = torch.tensor([[1, 1, 1], [3, 2, 0], [0, 3, 0], [0, 0, 0]], dtype=torch.uint8).view(4, 3, 1, 1)
+    # Votes for class 0, as channels 0, 1, 2 go:    21 20 16 0 | 11 8 0 0 | 12 12 0 0 | 0 0 0 0
+    zeros, ones = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
+    found = matches_along_curve(network, [0, 1, 2], [(inputs, torch.stack([zeros, ones]))])
+    assert found.tolist() == [[3, 2, 1, 0], [1, 2, 3, 4]]
+    # In the order 2, 0, 1:                         21 5 4 0 | 11 11 8 0 | 12 12 12 0 | 0 0 0 0
+    found = matches_along_curve(network, [2, 0, 1], [(inputs, zeros)])
+    assert found.tolist() == [[3, 2, 1, 0]]
+
+
+def test_pooling_and_a_head_without_bias():
+    network = Pixelwise(
+        [[1.0] * 4 + [0.0] * 4, [0.0] * 4 + [1.0] * 4], offset=[0.0, 0.0], size=4, pool=nn.MaxPool2d(2)
+    )
+    inputs = torch.zeros(1, 2, 4, 4, dtype=torch.uint8)
+    inputs[0, 0, 0, 0], inputs[0, 1, 3, 3] = 9, 5
+    ones = torch.ones(1, dtype=torch.int64)
+    assert matches_along_curve(network, [0, 1], [(inputs, ones)]).tolist() == [[0, 1, 0]]
+    assert matches_along_curve(network, [1, 0], [(inputs, ones)]).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("order", [[], [0, 1], [0, 1, 1], [0, 1, 3], [0, 1, 2, 3]])
+def test_an_order_that_is_not_of_all_channels_is_refused(order):
+    with pytest.raises(DefenseError, match="expected each of the 3 channels once"):
+        matches_along_curve(Pixelwise([[1.0, 1.0, 1.0]]), order, [])
+
+
+def test_no_inputs_are_refused():
+    with pytest.raises(DefenseError, match="expected inputs, found none"):
+        matches_along_curve(Pixelwise([[1.0, 1.0]]), [0, 1], [])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "tolerance", "expected"),
+    [
+        pytest.param([0.9, 0.89, 0.8, 0.1], 0.04, StopPoint(1, 0.89, 2, 0.8), id="stops before the drop"),
+        pytest.param(
+            [0.9, 0.86, 0.8, 0.1], 0.04, StopPoint(1, 0.86, 2, 0.8), id="exactly the tolerance holds"
+        ),
+        pytest.param([0.1 * 3, 0.2, 0.1], 0.1, StopPoint(1, 0.2, 2, 0.1), id="whatever binary fractions say"),
+        pytest.param(
+            [0.9, 0.8599, 0.9, 0.1], 0.04, StopPoint(0, 0.9, 1, 0.8599), id="the first already costs"
+        ),
+        pytest.param([0.9, 0.5, 0.9, 0.9], 0.04, StopPoint(0, 0.9, 1, 0.5), id="no look behind a violation"),
+        pytest.param(
+            [0.9, 0.95, 0.88, 0.1], 0.04, StopPoint(2, 0.88, 3, 0.1), id="compares with the unpruned"
+        ),
+        pytest.param(
+            [0.9, 0.9, 0.9, 0.9], 0.04, StopPoint(2, 0.9, None, None), id="one channel always stays"
+        ),
+        pytest.param(
+            [0.9, 0.9, 0.9, 0.1], 0.04, StopPoint(2, 0.9, 3, 0.1), id="only the empty layer violates"
+        ),
+        pytest.param([0.9, 0.9, 0.89, 0.1], 0.0, StopPoint(1, 0.9, 2, 0.89), id="a tolerance of zero"),
+        pytest.param([0.9, 0.1, 0.1, 0.1], 1.0, StopPoint(2, 0.1, None, None), id="everything is tolerated"),
+        pytest.param([0.9, 0.1], 1.0, StopPoint(0, 0.9, None, None), id="a single channel"),
+    ],
+)
+def test_the_rule_stops(accuracies, tolerance, expected):
+    assert stop_point(accuracies, tolerance) == expected

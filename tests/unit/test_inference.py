@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from fineprune.data.batches import SplitSamples, in_order
+from fineprune.data.format import Dataset
+from fineprune.inference import NOT_FINITE, features, loss_and_accuracy, predict
+from fineprune.models import ARCHITECTURES
+from tests.unit.nets import InMemory, Pixelwise, random_inputs, small_network, write_halves
+
+IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+INPUTS = torch.tensor([[9, 1, 1], [1, 9, 1], [1, 1, 9], [0, 5, 0], [5, 0, 0]], dtype=torch.uint8).view(
+    5, 3, 1, 1
+)
+
+
+def samples(labels=(0, 1, 2, 1, 0)):
+    return InMemory(INPUTS, labels)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_predictions_come_in_the_order_of_the_samples(batch_size):
+    found = predict(Pixelwise(IDENTITY), in_order(samples(), batch_size))
+    assert found.tolist() == [0, 1, 2, 1, 0]
+    assert found.dtype == torch.int64
+
+
+def test_a_transform_is_applied_to_the_raw_inputs_first():
+    def turn(inputs):
+        assert inputs.dtype == torch.uint8
+        return inputs.roll(1, dims=1)
+
+    assert predict(Pixelwise(IDENTITY), in_order(samples(), 2), turn).tolist() == [1, 2, 0, 2, 1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_logit_that_is_no_number_predicts_no_class(value):
+    network = Pixelwise(IDENTITY, bias=[0.0, value, 0.0])
+    assert predict(network, in_order(samples(), 2)).tolist() == [NOT_FINITE] * 5
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_features_are_fp32_activations_after_the_relu(architecture):
+    network = small_network(architecture)
+    inputs = random_inputs(network, 3)
+    with torch.no_grad():
+        found = features(network, inputs)
+        assert found.dtype == torch.float32
+        assert found.min() >= 0
+        torch.testing.assert_close(found, network.features(inputs), rtol=0.02, atol=0.02)
+
+
+def test_features_are_fp32_where_the_layers_before_ran_in_bf16(monkeypatch):
+    monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
+    network = small_network("digits_cnn")
+    inputs = random_inputs(network, 3)
+    with torch.no_grad():
+        found, exact = features(network, inputs), network.features(inputs)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, exact), "no autocast happened"
+    torch.testing.assert_close(found, exact, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5])
+def test_loss_and_accuracy_weigh_every_sample_alike(batch_size):
+    network = Pixelwise(IDENTITY)
+    given = samples(labels=[0, 1, 2, 0, 0])
+    loss, accuracy = loss_and_accuracy(network, in_order(given, batch_size))
+    with torch.no_grad():
+        expected = torch.nn.functional.cross_entropy(network(INPUTS), given.labels)
+    assert accuracy == pytest.approx(0.8)
+    assert loss == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_nothing_is_kept_for_gradients():
+    network = Pixelwise(IDENTITY)
+    assert not predict(network, in_order(samples(), 5)).requires_grad
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_split_of_a_dataset_is_read_in_order(tmp_path, cache):
+    dataset = Dataset(write_halves(tmp_path / "dataset"))
+    split = SplitSamples(dataset, "test", torch.device("cpu"), cache=cache)
+    inputs = torch.cat([inputs for inputs, _ in in_order(split, 3)])
+    labels = torch.cat([labels for _, labels in in_order(split, 3)])
+    assert torch.equal(inputs, torch.from_numpy(dataset.inputs(slice(24, 32))))
+    assert labels.tolist() == [0, 1] * 4

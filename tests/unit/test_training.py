@@ -1,0 +1,153 @@
+import dataclasses
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from fineprune.config import parse
+from fineprune.errors import ConfigError, ModelError
+from fineprune.training import Recipe, train
+from tests.unit.nets import InMemory, fresh_cnn, halves, small_network
+
+RECIPE = Recipe(
+    optimizer="sgd",
+    epochs=2,
+    batch_size=4,
+    learning_rate=0.05,
+    schedule="cosine",
+    momentum=0.9,
+    weight_decay=0.0,
+)
+
+
+def trained(*, seed=0, count=10, network=None, **changes):
+    """A network, its epochs, and the samples that it was trained on."""
+    network = network or fresh_cnn()
+    samples = InMemory(*halves(count))
+    epochs = list(train(network, samples, dataclasses.replace(RECIPE, **changes), seed=seed))
+    return network, epochs, samples
+
+
+def same(one, other):
+    ones, others = one.state_dict(), other.state_dict()
+    return all(torch.equal(ones[name], others[name]) for name in ones)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    one, other, third = (trained(seed=seed)[0] for seed in (5, 5, 6))
+    assert same(one, other)
+    assert not same(one, third)
+
+
+def test_dropout_follows_the_seed_whatever_was_drawn_before():
+    inputs = torch.randint(-9000, 9000, (8, 1024), dtype=torch.int16)
+    networks = []
+    for drawn_before in (0, 17):
+        torch.rand(drawn_before)
+        networks.append(small_network("speech_net"))
+        list(train(networks[-1], InMemory(inputs, torch.arange(8) % 3), RECIPE, seed=1))
+    assert same(*networks)
+
+
+def test_every_sample_is_drawn_once_an_epoch_and_the_last_batch_is_smaller():
+    _, epochs, samples = trained(epochs=3)
+    assert [len(batch) for batch in samples.drawn] == [4, 4, 2] * 3
+    drawn = [number for batch in samples.drawn for number in batch]
+    passes = [drawn[start : start + 10] for start in (0, 10, 20)]
+    assert all(sorted(order) == list(range(10)) for order in passes)
+    assert len({tuple(order) for order in passes}) == 3, "each epoch has its own order"
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
+
+
+def test_the_smaller_batch_counts_by_its_samples():
+    """With a rate too small to move anything, an epoch's figures are those of the fresh network."""
+    _, epochs, samples = trained(learning_rate=1e-12, momentum=0.0, epochs=1)
+    with torch.no_grad():
+        logits = fresh_cnn()(samples.inputs)
+    expected = torch.nn.functional.cross_entropy(logits, samples.labels).item()
+    assert epochs[0].loss == pytest.approx(expected, rel=1e-5)
+    assert epochs[0].accuracy == pytest.approx((logits.argmax(1) == samples.labels).double().mean().item())
+
+
+@pytest.fixture
+def steps():
+    """Every step: the optimizer, and its learning rate then."""
+    seen = []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: seen.append((optimizer, optimizer.param_groups[0]["lr"]))
+    )
+    yield seen
+    hook.remove()
+
+
+def test_cosine_falls_from_the_given_rate_to_zero_over_all_steps(steps):
+    trained(epochs=2)
+    rates = [rate for _, rate in steps] + [steps[-1][0].param_groups[0]["lr"]]
+    assert len(rates) == 2 * 3 + 1
+    assert rates[0] == 0.05
+    assert rates[3] == pytest.approx(0.025)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_constant_is_constant(steps):
+    trained(epochs=2, schedule="constant")
+    assert [rate for _, rate in steps] == [0.05] * 6
+
+
+def test_the_recipe_reaches_the_optimizer(steps):
+    trained(optimizer="sgd", momentum=0.8, weight_decay=0.01)
+    trained(optimizer="adam", momentum=0.8, weight_decay=0.01)
+    sgd, adam = steps[0][0], steps[-1][0]
+    assert isinstance(sgd, torch.optim.SGD)
+    assert isinstance(adam, torch.optim.Adam)
+    assert sgd.param_groups[0]["momentum"] == adam.param_groups[0]["betas"][0] == 0.8
+    assert sgd.param_groups[0]["weight_decay"] == adam.param_groups[0]["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.05), ("adam", 0.01)])
+def test_a_separable_problem_is_learned(optimizer, rate):
+    _, epochs, _ = trained(count=32, epochs=12, optimizer=optimizer, learning_rate=rate)
+    assert epochs[-1].accuracy == 1.0
+    assert epochs[-1].loss < 0.5 * epochs[0].loss
+
+
+def test_a_network_is_in_evaluation_mode_between_epochs():
+    network = fresh_cnn()
+    for _ in train(network, InMemory(*halves(8)), RECIPE, seed=0):
+        assert not network.training
+
+
+def test_batch_norm_is_trained_in_training_mode():
+    network = small_network("preact_resnet18")
+    before = network.bn.running_mean.clone()
+    inputs = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    list(train(network, InMemory(inputs, torch.arange(8) % 3), RECIPE, seed=0))
+    assert not torch.equal(network.bn.running_mean, before)
+
+
+def test_weight_decay_pulls_weights_to_zero():
+    free, pulled = (trained(weight_decay=decay)[0].conv2.weight.norm() for decay in (0.0, 1.0))
+    assert pulled < 0.9 * free
+
+
+def test_a_loss_that_is_no_number_is_an_error():
+    network = fresh_cnn()
+    with torch.no_grad():
+        network.fc2.bias[0] = float("nan")
+    with pytest.raises(ModelError, match="the loss is nan in epoch 1: expected a finite one"):
+        trained(network=network)
+
+
+def test_a_rate_that_diverges_is_an_error():
+    with pytest.raises(ModelError, match="lower learning_rate"):
+        trained(learning_rate=1e30, epochs=3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"schedule": "step"}, {"momentum": 1}],
+)
+def test_a_recipe_that_cannot_be_is_refused(changes):
+    with pytest.raises(ConfigError, match=f"recipe.{next(iter(changes))}: expected"):
+        parse(Recipe, dataclasses.asdict(RECIPE) | changes, "recipe")
