@@ -49,7 +49,7 @@ Fraction = Annotated[float, Range(ge=0, le=1)]
 Positive = Annotated[float, Range(gt=0)]
 NonNegative = Annotated[float, Range(ge=0)]
 Count = Annotated[int, Range(ge=1)]
-Seed = Annotated[int, Range(ge=0, lt=2**63)]
+Seed = Annotated[int, Range(ge=0, lt=2**63 - 1)]
 
 
 def read_section(paths: Sequence[Path], section: str) -> dict[str, Any]:

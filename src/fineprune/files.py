@@ -82,6 +82,8 @@ def whole_outputs(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     for name, path in targets.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(scratch[name])
+        if _aside(path).exists() and not path.exists():
+            os.rename(_aside(path), path)
     try:
         yield scratch
         for path in scratch.values():
@@ -120,11 +122,15 @@ def _put_in_place(scratch: Path, target: Path) -> None:
     if not target.is_dir():
         os.replace(scratch, target)
     elif not _exchange(scratch, target):
-        old = target.parent / f".{target.name}.old"
-        remove(old)
-        os.rename(target, old)
+        remove(_aside(target))
+        os.rename(target, _aside(target))
         os.rename(scratch, target)
-        remove(old)
+        remove(_aside(target))
+
+
+def _aside(target: Path) -> Path:
+    """Where an old folder waits while the new one takes its place, if the two cannot be swapped."""
+    return target.parent / f".{target.name}.old"
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -10,7 +10,8 @@ from torch import Tensor
 from fineprune import runtime
 from fineprune.models.base import Network
 
-NOT_FINITE = -1
+# No class, and no target either: targets that match nothing are -1.
+NOT_FINITE = -2
 
 
 def features(network: Network, inputs: Tensor) -> Tensor:
@@ -20,13 +21,18 @@ def features(network: Network, inputs: Tensor) -> Tensor:
     return activations.float()
 
 
+def decide(logits: Tensor) -> Tensor:
+    """The class (B,) of the largest of logits (B, classes); :data:`NOT_FINITE` where one is not finite."""
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), NOT_FINITE)
+
+
 @torch.inference_mode()
 def predict(
     network: Network,
     batches: Iterable[tuple[Tensor, Tensor]],
     transform: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The predicted label of each input, int64 (N,) on the CPU; -1 where a logit is NaN or infinite.
+    """The predicted label of each input, int64 (N,) on the CPU; see :func:`decide`.
 
     Args:
         network: in evaluation mode.
@@ -37,7 +43,7 @@ def predict(
     for inputs, _ in batches:
         changed = inputs if transform is None else transform(inputs)
         logits = network.head(features(network, changed))
-        predictions.append(torch.where(logits.isfinite().all(1), logits.argmax(1), NOT_FINITE).cpu())
+        predictions.append(decide(logits).cpu())
     return torch.cat(predictions)
 
 

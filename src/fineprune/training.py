@@ -71,7 +71,10 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, *, seed: int) ->
         network.train()
         totals = torch.zeros(2, device=device)
         for positions in torch.randperm(len(samples), generator=order).split(recipe.batch_size):
-            totals += _step(network, optimizer, *samples.draw(positions.to(device)))
+            try:
+                totals += _step(network, optimizer, *samples.draw(positions.to(device)))
+            except ValueError as error:  # batch norm on a single value per channel, for example
+                raise ModelError(f"training: {error}") from error
             if scheduler is not None:
                 scheduler.step()
         network.eval()

@@ -59,6 +59,19 @@ def test_every_sample_is_drawn_once_an_epoch_and_the_last_batch_is_smaller():
     assert [epoch.number for epoch in epochs] == [1, 2, 3]
 
 
+def test_the_order_is_the_seeds_whatever_the_network_draws():
+    class Drawing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = fresh_cnn()
+
+        def forward(self, inputs):
+            torch.rand(3)
+            return self.network(inputs)
+
+    assert trained()[2].drawn == trained(network=Drawing())[2].drawn
+
+
 def test_the_smaller_batch_counts_by_its_samples():
     """With a rate too small to move anything, an epoch's figures are those of the fresh network."""
     _, epochs, samples = trained(learning_rate=1e-12, momentum=0.0, epochs=1)

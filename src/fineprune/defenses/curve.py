@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fineprune.errors import DefenseError
-from fineprune.inference import features
+from fineprune.inference import decide, features
 from fineprune.models.base import LinearHead, Network
 
 # Floats per block of points: large enough for matrix speed, small enough for the cache.
@@ -71,13 +71,13 @@ def _incremental_predictions(
     batch, outputs = pooled.shape[1], weight.shape[2]
     rows = max(1, BLOCK // (batch * outputs))
     running = _bias(head, batch)
-    yield slice(len(order), len(order) + 1), head.rest(running).argmax(1).unsqueeze(0)
+    yield slice(len(order), len(order) + 1), decide(head.rest(running)).unsqueeze(0)
     for last in range(len(order), 0, -rows):
         first = max(0, last - rows)
         terms = torch.bmm(pooled[first:last], weight[first:last])
         sums = terms.flip(0).cumsum_(0).add_(running).flip(0)
         running = sums[0].clone()
-        yield slice(first, last), head.rest(sums.flatten(0, 1)).argmax(1).view(last - first, batch)
+        yield slice(first, last), decide(head.rest(sums.flatten(0, 1))).view(last - first, batch)
 
 
 def _bias(head: LinearHead, batch: int) -> Tensor:
@@ -98,7 +98,7 @@ def _masked_predictions(
         on = (rank >= points.unsqueeze(1)).to(activations.dtype)
         masked = activations * on.view(len(points), 1, channels, 1, 1)
         first = int(points[0])
-        yield slice(first, first + len(points)), network.head(masked.flatten(0, 1)).argmax(1).view(-1, batch)
+        yield slice(first, first + len(points)), decide(network.head(masked.flatten(0, 1))).view(-1, batch)
 
 
 @dataclass(frozen=True)

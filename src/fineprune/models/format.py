@@ -119,12 +119,16 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        kind = (
-            "a pickle or zip archive" if path.read_bytes()[:2] in (b"\x80\x02", b"PK") else "not safetensors"
-        )
+        kind = "a pickle or zip archive" if _opens_like_pickle(path) else "not safetensors"
         raise ModelError(
             f"{path}: expected safetensors, found {kind}; it was not opened ({error})"
         ) from error
+
+
+def _opens_like_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start[:1] == b"\x80" or start == b"PK"
 
 
 def _check_finite(state: dict[str, torch.Tensor], where: str) -> None:

@@ -36,7 +36,7 @@ class SpectrogramSpec:
         bins: how many of the ``frame // 2 + 1`` frequency bins are kept, lowest first.
         window: ``none`` as in the paper's data, or ``hann``.
         scale: ``linear`` is the paper's, min(|FFT| / 256, 255) / 256; ``decibel`` is 20 log10 of
-            the amplitude relative to full scale, from -80 dB to 0 dB mapped to 0…1.
+            the amplitude relative to full scale, -80…0 dB mapped to -2…2.
     """
 
     frame: Count
@@ -66,7 +66,7 @@ class Spectrogram(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Float32 spectrograms (B, 1, bins, frames) in 0…1."""
+        """Float32 spectrograms (B, 1, bins, frames), in 0…1 (linear) or -2…2 (decibel)."""
         frames = inputs.float().unfold(-1, self.spec.frame, self.spec.hop) * self.weights
         magnitude = torch.fft.rfft(frames).abs()[..., : self.spec.bins].transpose(1, 2).flip(1)
         return self._scale(magnitude).unsqueeze(1)
@@ -75,7 +75,7 @@ class Spectrogram(nn.Module):
         if self.spec.scale == "linear":
             return (magnitude / 256).clamp(max=255) / 256
         full = 32768 * self.weights.sum() / 2
-        return (20 * torch.log10(magnitude / full + 1e-8)).clamp(-80, 0) / 80 + 1
+        return (20 * torch.log10(magnitude / full + 1e-8)).clamp(-80, 0) / 20 + 2
 
     def frames(self, samples: int) -> int:
         """How many frames a clip of that many samples gives."""

@@ -14,7 +14,7 @@ from fineprune.attacks.format import AttackCard, TookLimits, load_attack, save_a
 from fineprune.attacks.labels import LabelPolicy
 from fineprune.attacks.poisoning import PoisonConfig, poison
 from fineprune.attacks.triggers import TriggerConfig, make_trigger
-from fineprune.config import to_plain
+from fineprune.config import Seed, to_plain
 from fineprune.data.batches import Samples, SplitSamples
 from fineprune.data.format import Dataset
 from fineprune.evaluation import figures
@@ -60,7 +60,7 @@ class AttackConfig:
     control: Recipe
     backdoor: Recipe
     took: TookLimits
-    seed: int
+    seed: Seed
 
 
 def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:

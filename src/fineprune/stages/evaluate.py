@@ -67,11 +67,11 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     digests = {name: model_digest(inputs[name]) for name in MODELS}
     models = {name: metrics[name].to_plain() | {"digest": digests[name]} for name in MODELS}
     write_json(outputs["report"] / "metrics.json", _summary(metrics))
-    profile = load_profile(
-        inputs["profile"], network=networks["undefended"], model=digests["undefended"]
-    )
+    profile = load_profile(inputs["profile"], network=networks["undefended"], model=digests["undefended"])
     _draw(outputs["report"] / "figures", networks, profile, bed, found, models)
-    print(text_table(models))
+    table = text_table(models)
+    (outputs["report"] / "table.txt").write_text(table + "\n", encoding="utf-8")
+    print(table)
     return Result(
         numbers=_flat(metrics),
         warnings=[c.message for c in checks if not c.passed] + ([] if took["took"] else [took["reason"]]),

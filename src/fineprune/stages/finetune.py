@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fineprune.config import Seed
 from fineprune.data.batches import SplitSamples
 from fineprune.data.format import Dataset
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
@@ -23,7 +24,7 @@ class FinetuneConfig:
 
     recipe: Recipe
     stop: EarlyStop
-    seed: int
+    seed: Seed
 
 
 def run(config: FinetuneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from fineprune.config import Range
+from fineprune.config import Range, Seed
 from fineprune.data.format import write_dataset
 from fineprune.data.readers import Raw, read
 from fineprune.data.readers.digits import DigitsOptions
@@ -60,7 +60,7 @@ class IngestConfig:
     defender_fit: Share
     defender_holdout: Share
     test: AuthorsTest | RandomTest
-    seed: int
+    seed: Seed
     licence: str | None
 
 

@@ -40,7 +40,7 @@ def test_the_spectrogram_is_what_numpy_computes(window, scale):
         if scale == "linear":
             column = np.minimum(magnitude / 256, 255) / 256
         else:
-            column = np.clip(20 * np.log10(magnitude / (32768 * weights.sum() / 2)), -80, 0) / 80 + 1
+            column = np.clip(20 * np.log10(magnitude / (32768 * weights.sum() / 2)), -80, 0) / 20 + 2
         columns.append(column[::-1])
     found = spectrogram(make(window, scale, frame, hop, bins), samples)
     np.testing.assert_allclose(found, np.stack(columns, axis=1), rtol=1e-4, atol=1e-5)
@@ -59,13 +59,13 @@ def test_a_sine_of_amplitude_a_has_half_a_frame_of_it_in_its_bin():
 
 
 def test_a_full_scale_sine_is_the_top_of_both_scales():
-    assert spectrogram(make("none", "decibel"), sine(8, 32767))[32 - 8] == pytest.approx(1, abs=1e-3)
+    assert spectrogram(make("none", "decibel"), sine(8, 32767))[32 - 8] == pytest.approx(2, abs=1e-3)
     assert spectrogram(make("none", "linear"), sine(8, 32767))[32 - 8] == pytest.approx(255 / 256)
 
 
-def test_twenty_decibels_are_a_quarter_of_the_scale():
+def test_twenty_decibels_are_one_step_of_the_scale():
     loud, quiet = (spectrogram(make("hann", "decibel"), sine(8, a))[32 - 8] for a in (20_000, 2_000))
-    assert loud - quiet == pytest.approx(0.25, abs=1e-3)
+    assert loud - quiet == pytest.approx(1, abs=1e-3)
 
 
 def test_an_impulse_is_in_every_bin_alike():
@@ -82,13 +82,13 @@ def test_energy_is_kept():
     assert both_sides / 64 == pytest.approx((clip.astype(np.float64) ** 2).sum(), rel=1e-4)
 
 
-@pytest.mark.parametrize("scale", ["linear", "decibel"])
-def test_silence_is_black_and_nothing_leaves_zero_to_one(scale):
-    assert (spectrogram(make(scale=scale), np.zeros(256)) == 0).all()
+@pytest.mark.parametrize(("scale", "low", "high"), [("linear", 0, 1), ("decibel", -2, 2)])
+def test_silence_is_the_bottom_of_the_scale_and_nothing_leaves_it(scale, low, high):
+    assert (spectrogram(make(scale=scale), np.zeros(256)) == low).all()
     loudest = np.where(np.arange(256) % 2, 32767, -32768)
     found = spectrogram(make(scale=scale), loudest)
-    assert found.min() >= 0
-    assert found.max() <= 1
+    assert found.min() >= low
+    assert found.max() <= high
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(64, 1), (79, 1), (80, 2), (256, 13)])

@@ -1,0 +1,278 @@
+"""dvc.yaml as data: its templates filled in, and every way in which it can disagree with the stages.
+
+Each check returns a list of problems, so that a test can also show that a seeded fault is found.
+"""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import PurePosixPath
+from typing import Any
+
+from fineprune.cli import load_stage, stage_parser
+from fineprune.stages import STAGES
+
+REPORT_PORTS = {
+    "ingest_report": "ingest",
+    "attack_report": "attack",
+    "profile_report": "profile",
+    "prune_report": "prune",
+    "finetune_report": "finetune",
+    "evaluation": "evaluate",
+}
+"""Inputs that are the report of a stage, and of which one."""
+
+LINEAGE = {
+    "attack": "attack.attack",
+    "control": "attack.control",
+    "undefended": "attack.undefended",
+    "pruned": "prune.pruned(attack.undefended)",
+    "fine_tuned": "finetune.tuned(attack.undefended)",
+    "fine_pruned": "finetune.tuned(prune.pruned(attack.undefended))",
+    "control_pruned": "prune.pruned(attack.control)",
+    "control_fine_pruned": "finetune.tuned(prune.pruned(attack.control))",
+}
+"""What each row of the evaluation stands for: how it was made of what the attacker delivered."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command as DVC would run it: ``name`` is ``prune@control``, ``stage`` is ``prune``."""
+
+    name: str
+    stage: str
+    argv: tuple[str, ...]
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    not_persistent: tuple[str, ...]
+    params: Mapping[str, tuple[str, ...]]
+
+
+def commands(pipeline: Mapping[str, Any], variables: Mapping[str, Any]) -> list[Command]:
+    """Every command of a loaded dvc.yaml, with ``matrix``, ``foreach`` and ``${…}`` resolved."""
+    return [
+        _command(name, stage, filled)
+        for stage, entry in pipeline["stages"].items()
+        for name, filled in _instances(stage, entry, variables)
+    ]
+
+
+def ports(command: Command) -> dict[str, str]:
+    """The path behind each flag of a command that parses: ``{"fine_tuned": "artifacts/…"}``."""
+    stage = load_stage(command.stage)
+    values = vars(stage_parser(stage).parse_args(command.argv[2:]))
+    return {port: str(values[port]) for port in (*stage.inputs, *stage.outputs)}
+
+
+def problems(pipeline: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with a dvc.yaml; the later checks need commands that parse."""
+    found = unknown_and_missing_stages(pipeline)
+    if found:
+        return found
+    all_commands = commands(pipeline, variables)
+    case_file = f"cases/{variables['case']}.yaml"
+    found = [text for command in all_commands for text in flag_problems(command, case_file)]
+    found += [text for command in all_commands for text in params_problems(command, case_file)]
+    if found:
+        return found
+    found = [text for command in all_commands for text in path_problems(command)]
+    found += metrics_problems(pipeline, all_commands)
+    return found or lineage_problems(all_commands, promoted=variables["promote"]["model"])
+
+
+def unknown_and_missing_stages(pipeline: Mapping[str, Any]) -> list[str]:
+    """Stages of dvc.yaml that are no program, and programs that dvc.yaml does not run."""
+    told = set(pipeline["stages"])
+    return [f"{name}: no such stage" for name in sorted(told - set(STAGES))] + [
+        f"{name}: missing in dvc.yaml" for name in STAGES if name not in told
+    ]
+
+
+def flag_problems(command: Command, case_file: str) -> list[str]:
+    """What the stage's own parser says of the command; abbreviated flags, and the params files."""
+    if command.argv[:2] != ("fineprune", command.stage):
+        return [f"{command.name}: expected fineprune {command.stage}, found {' '.join(command.argv[:2])}"]
+    parser, told = stage_parser(load_stage(command.stage)), io.StringIO()
+    flags = [word for word in command.argv if word.startswith("--")]
+    found = [
+        f"{command.name}: {flag} is no flag of {command.stage}"
+        for flag in flags
+        if flag not in parser._option_string_actions
+    ]
+    found += [
+        f"{command.name}: {flag} is given twice"
+        for flag in sorted(set(flags) - {"--config"})
+        if flags.count(flag) > 1
+    ]
+    try:
+        with contextlib.redirect_stderr(told):
+            values = parser.parse_args(command.argv[2:])
+    except SystemExit:
+        return [*found, f"{command.name}: {told.getvalue().strip()}"]
+    files = [str(path) for path in values.config or ()]
+    if files != ["params.yaml", case_file]:
+        found.append(f"{command.name}: expected --config params.yaml --config {case_file}, found {files}")
+    return found
+
+
+def params_problems(command: Command, case_file: str) -> list[str]:
+    """Tracked params that are not exactly the stage's section, in both files."""
+    expected = {"params.yaml": (command.stage,), case_file: (command.stage,)}
+    if dict(command.params) == expected:
+        return []
+    return [f"{command.name}: expected to track the params {expected}, found {dict(command.params)}"]
+
+
+def path_problems(command: Command) -> list[str]:
+    """Paths of the command that DVC does not know of, and paths of DVC that the command does not have."""
+    stage, given = load_stage(command.stage), ports(command)
+    inputs = {given[port] for port in stage.inputs}
+    outputs = {given[port] for port in stage.outputs}
+    found = [
+        f"{command.name}: {path} is read but is no dep"
+        for path in sorted(inputs)
+        if not any(_within(path, dep) for dep in command.deps)
+    ]
+    found += [
+        f"{command.name}: {path} is written but is no out" for path in sorted(outputs - set(command.outs))
+    ]
+    found += [
+        f"{command.name}: {dep} is a dep but is not read"
+        for dep in command.deps
+        if not any(_within(path, dep) for path in inputs)
+    ]
+    found += [
+        f"{command.name}: {out} is an out but is not written" for out in command.outs if out not in outputs
+    ]
+    found += [f"{command.name}: {path} is both read and written" for path in sorted(inputs & outputs)]
+    return found + [f"{command.name}: {path} is an out without persist" for path in command.not_persistent]
+
+
+def metrics_problems(pipeline: Mapping[str, Any], all_commands: Sequence[Command]) -> list[str]:
+    """Files that DVC shows as metrics but that no stage writes."""
+    outs = [out for command in all_commands for out in command.outs]
+    metrics = pipeline.get("metrics", ())
+    return [
+        f"{path}: shown as metrics, but no stage writes it"
+        for path in metrics
+        if not any(_within(path, o) for o in outs)
+    ]
+
+
+def lineage_problems(all_commands: Sequence[Command], *, promoted: str) -> list[str]:
+    """Inputs that are not made of what their flag says: a control in place of a model, a swapped pair."""
+    found = []
+    for command in all_commands:
+        stage, given = load_stage(command.stage), ports(command)
+        for port in stage.inputs:
+            expected = _expected_lineage(command, port, all_commands, promoted)
+            actual = lineage(given[port], all_commands)
+            if expected is not None and actual not in expected:
+                text = f"expected {' or '.join(sorted(expected))} behind --{port.replace('_', '-')}"
+                found.append(f"{command.name}: {text}, found {actual}")
+    return found
+
+
+def lineage(path: str, all_commands: Sequence[Command]) -> str:
+    """How a path is made: ``finetune.tuned(prune.pruned(attack.undefended))``; ``nothing`` if it is not."""
+    for command in all_commands:
+        stage, given = load_stage(command.stage), ports(command)
+        for port in stage.outputs:
+            if given[port] == path:
+                origin = given.get("model") if command.stage in ("profile", "prune", "finetune") else None
+                return f"{command.stage}.{port}" + (f"({lineage(origin, all_commands)})" if origin else "")
+    return "nothing"
+
+
+def _expected_lineage(
+    command: Command, port: str, all_commands: Sequence[Command], promoted: str
+) -> set[str] | None:
+    if port == "dataset":
+        return {"ingest.dataset"}
+    if command.stage == "promote":
+        model = LINEAGE[promoted]
+        if port == "model":
+            return {model}
+        stage = REPORT_PORTS[port]
+        steps = {step.partition("(")[0].partition(".")[0]: step for step in _steps(model)}
+        if stage == "profile":
+            return {f"profile.report({_argument(steps['prune'])})"}
+        of = f"({_argument(steps[stage])})" if stage in ("prune", "finetune") else ""
+        return {f"{stage}.report{of}"}
+    if port == "profile":
+        analysed = ports(command).get("model") or ports(command)["undefended"]
+        return {f"profile.profile({lineage(analysed, all_commands)})"}
+    if port == "model":
+        delivered = {"attack.control", "attack.undefended"}
+        pruned = {f"prune.pruned({name})" for name in delivered}
+        return delivered | pruned if command.stage == "finetune" else delivered
+    return {LINEAGE[port]}
+
+
+def _steps(model: str) -> Iterator[str]:
+    """``a.b(c.d(e.f))``, ``c.d(e.f)``, ``e.f``."""
+    while model:
+        yield model
+        model = _argument(model)
+
+
+def _argument(step: str) -> str:
+    return step.partition("(")[2][:-1]
+
+
+def _instances(
+    stage: str, entry: Mapping[str, Any], variables: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The entry once per item of its ``matrix`` or ``foreach``, filled in."""
+    if "foreach" in entry:
+        for key, item in entry["foreach"].items():
+            yield f"{stage}@{key}", _fill(entry["do"], {**variables, "key": key, "item": item})
+    elif "matrix" in entry:
+        body = {name: value for name, value in entry.items() if name != "matrix"}
+        for values in product(*entry["matrix"].values()):
+            item = dict(zip(entry["matrix"], values, strict=True))
+            yield f"{stage}@{'-'.join(map(str, values))}", _fill(body, {**variables, "item": item})
+    else:
+        yield stage, _fill(entry, variables)
+
+
+def _fill(value: Any, variables: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        return re.sub(r"\$\{([^}]+)\}", lambda match: str(_look_up(match[1], variables)), value)
+    if isinstance(value, Mapping):
+        return {_fill(key, variables): _fill(item, variables) for key, item in value.items()}
+    return [_fill(item, variables) for item in value] if isinstance(value, list) else value
+
+
+def _look_up(name: str, variables: Mapping[str, Any]) -> Any:
+    found: Any = variables
+    for part in name.strip().split("."):
+        found = found[part]
+    return found
+
+
+def _command(name: str, stage: str, entry: Mapping[str, Any]) -> Command:
+    outs = [
+        next(iter(out.items())) if isinstance(out, Mapping) else (out, {}) for out in entry.get("outs", ())
+    ]
+    params: dict[str, tuple[str, ...]] = {}
+    for tracked in entry.get("params", ()):
+        files = tracked if isinstance(tracked, Mapping) else {"params.yaml": [tracked]}
+        for file, keys in files.items():
+            params[file] = (*params.get(file, ()), *(keys or ("everything",)))
+    return Command(
+        name=name,
+        stage=stage,
+        argv=tuple(entry["cmd"].split()),
+        deps=tuple(entry.get("deps", ())),
+        outs=tuple(path for path, _ in outs),
+        not_persistent=tuple(path for path, options in outs if not options.get("persist")),
+        params=params,
+    )
+
+
+def _within(path: str, folder: str) -> bool:
+    return PurePosixPath(path).is_relative_to(folder)

@@ -1,0 +1,97 @@
+"""README.md names only what is there: make targets, stages, files."""
+
+import re
+from pathlib import Path
+
+from fineprune.stages import STAGES
+
+ROOT = Path(__file__).parents[2]
+PATH_IN_COMMAND = re.compile(r"[\w./-]+\.(?:py|ya?ml|toml|sh)")
+
+
+def doc_problems(text: str, root: Path) -> list[str]:
+    """Targets, stages and paths that a README names but that are not there."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    trees = [block for block in blocks if _is_tree(block)]
+    code = "\n".join([*(b for b in blocks if b not in trees), *re.findall(r"`([^`\n]+)`", text)])
+    targets = re.findall(r"^([a-z][a-z-]*):", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    found = [
+        f"make {name}: no such target"
+        for name in dict.fromkeys(re.findall(r"\bmake ([a-z][a-z-]*)", code))
+        if name not in targets
+    ]
+    found += [
+        f"fineprune {name}: no such stage"
+        for name in dict.fromkeys(re.findall(r"\bfineprune ([a-z][a-z-]*)", code))
+        if name not in STAGES
+    ]
+    found += [
+        f"{path}: in a command, but not there"
+        for line in code.splitlines()
+        if line.strip().startswith(("python ", "fineprune ", "dvc "))
+        for path in PATH_IN_COMMAND.findall(line)
+        if not (root / path).exists()
+    ]
+    found += [
+        f"{path}: in the tree, but not there"
+        for tree in trees
+        for path in tree_paths(tree)
+        if not (root / path).exists()
+    ]
+    return found
+
+
+def tree_paths(tree: str) -> list[str]:
+    """The paths in a drawn tree: one entry per line, nested by indentation, a phrase after the name."""
+    entries = []
+    for line in tree.splitlines():
+        depth = len(line) - len(line.lstrip(" │├└─\t"))
+        if line.strip(" │├└─\t"):
+            entries.append((depth, line[depth:].split()[0].rstrip("/")))
+    if len(entries) > 1 and all(depth > entries[0][0] for depth, _ in entries[1:]):
+        entries = entries[1:]  # the first line is the repository itself
+    paths, above = [], []
+    for depth, name in entries:
+        above = [(d, n) for d, n in above if d < depth] + [(depth, name)]
+        paths.append("/".join(n for _, n in above))
+    return paths
+
+
+def _is_tree(block: str) -> bool:
+    return "├" in block or len(re.findall(r"^\s*[\w./-]+/(\s|$)", block, flags=re.MULTILINE)) >= 2
+
+
+def test_the_readme_names_only_what_is_there() -> None:
+    assert doc_problems((ROOT / "README.md").read_text(encoding="utf-8"), ROOT) == []
+
+
+README = """
+Run `make demo`, or:
+
+```sh
+make everything
+fineprune distil --config params.yaml --config cases/nowhere.yaml
+```
+
+```
+src/fineprune/    the product
+    gate.py       evidence + thresholds -> verdict
+    door.py       is not there
+tests/            unit/ mirrors src/
+Makefile          demo, test, lint
+```
+"""
+
+
+def test_what_is_not_there_is_found() -> None:
+    assert doc_problems(README, ROOT) == [
+        "make everything: no such target",
+        "fineprune distil: no such stage",
+        "cases/nowhere.yaml: in a command, but not there",
+        "src/fineprune/door.py: in the tree, but not there",
+    ]
+
+
+def test_a_tree_drawn_with_lines_and_a_root_is_read_too() -> None:
+    drawn = "fineprune/\n├── src/\n│   └── fineprune/   the product\n└── Makefile\n"
+    assert tree_paths(drawn) == ["src", "src/fineprune", "Makefile"]
