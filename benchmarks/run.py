@@ -40,7 +40,7 @@ SPECTROGRAM = {"frame": 256, "hop": 128, "bins": 128, "window": "hann", "scale":
 NETWORKS = {
     "speech_net": (
         AUDIO,
-        {"spectrogram": SPECTROGRAM, "channels": 1, "kernel": 7, "stride": 2, "width": 1.0},
+        {"spectrogram": SPECTROGRAM, "channels": 1, "kernel": 7, "stride": 2, "width": 1.0, "dropout": 0.5},
     ),
     "preact_resnet18": (IMAGE, {"width": 64}),
 }

@@ -94,7 +94,7 @@ SMALL = {
     "digits_cnn": spec_of("digits_cnn", {"width": 4}, image(1, 8, 8)),
     "speech_net": spec_of(
         "speech_net",
-        {"spectrogram": SPECTROGRAM, "channels": 1, "kernel": 3, "stride": 1, "width": 0.05},
+        {"spectrogram": SPECTROGRAM, "channels": 1, "kernel": 3, "stride": 1, "width": 0.05, "dropout": 0.5},
         audio(1024),
     ),
     "preact_resnet18": spec_of("preact_resnet18", {"width": 4}, image(3, 16, 16)),

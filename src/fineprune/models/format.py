@@ -71,13 +71,19 @@ def load_model(path: Path) -> Network:
 
     Raises:
         ModelError: a file is missing, is not safetensors (a pickle is never opened), does not match
-            its digest, does not fit the architecture, or holds NaN.
+            its digest, does not fit the architecture, names another prunable layer, or holds NaN.
     """
     card = read_card(path)
     check_digest(path / WEIGHTS, card.sha256, ModelError)
     state = _read_weights(path / WEIGHTS)
     _check_finite(state, str(path / WEIGHTS))
     network = build(card.spec(pruned=()))
+    prunable = network.prunable.conv
+    if card.prunable_layer != prunable:
+        raise ModelError(
+            f"{path / CARD}: expected prunable_layer {prunable} for {card.architecture}, "
+            f"found {card.prunable_layer}"
+        )
     width = len(network.channels)
     if card.pruned:
         if not set(card.pruned) < set(range(width)):

@@ -25,6 +25,7 @@ class SpeechNet(Network):
         channels: copies of the spectrogram that conv1 reads (3 in the paper, an RGB picture).
         kernel, stride: of conv1.
         width: factor on every hidden layer's width.
+        dropout: behind fc6 and fc7, 0…1 (0.5 in the paper).
     """
 
     prunable = PrunableLayer(conv="conv5", consumers=("fc6",))
@@ -38,6 +39,7 @@ class SpeechNet(Network):
         kernel: int,
         stride: int,
         width: float,
+        dropout: float,
     ) -> None:
         super().__init__(spec)
 
@@ -55,7 +57,7 @@ class SpeechNet(Network):
         self.fc6 = nn.Linear(wide(256) * self._pooled(spec.input.shape[0], kernel, stride), wide(256))
         self.fc7 = nn.Linear(wide(256), wide(128))
         self.fc8 = nn.Linear(wide(128), len(spec.classes))
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = nn.Dropout(dropout)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 # What Caffe calls xavier: uniform, with variance 1 / fan-in.

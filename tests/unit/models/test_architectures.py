@@ -13,6 +13,7 @@ PAPER = {
     "channels": 3,
     "kernel": 11,
     "stride": 4,
+    "dropout": 0.5,
     "width": 1.0,
 }
 

@@ -15,6 +15,7 @@ import torch
 from fineprune.cli import main
 from fineprune.config import parse
 from fineprune.data.format import InputSpec, write_dataset
+from fineprune.decision import Decision, as_text
 from fineprune.errors import ConfigError, FinePruneError
 from fineprune.files import write_json
 from fineprune.models import build
@@ -183,18 +184,52 @@ def test_good_evidence_makes_a_champion(delivery: Delivery, capsys: pytest.Captu
     }
     assert expected.items() <= version.tags.items()
     assert "0.85 reaches min_utility 0.8" in version.tags["reasons"]
-    out, err = capsys.readouterr()
-    assert "digits version 1 is now champion (there was no champion before), in sqlite:///" in out
-    assert out.splitlines()[0] == "promoted: fine_pruned"
-    assert (
-        out.splitlines()[-1]
-        == f"look at it: mlflow ui --backend-store-uri {delivery.section['tracking_uri']}"
-    )
-    assert err == ""
-    assert (
-        "| utility | 0.9000 | 0.8500 to 0.9200 | 500 |"
-        in (delivery.path / "decision" / "verdict.md").read_text()
-    )
+    assert capsys.readouterr().err == ""
+
+
+def test_the_decision_is_told_to_programs_and_to_people(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert delivery.run() == 0
+    assert list(delivery.decision) == [
+        "verdict",
+        "reasons",
+        "model",
+        "model_digest",
+        "registered_name",
+        "registered_version",
+        "alias",
+        "champion_before",
+        "evaluation_digest",
+        "run_id",
+        "tracking_uri",
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    reasons = [line.removeprefix("  - ") for line in lines if line.startswith("  - ")]
+    assert lines[:2] == ["", "promoted: fine_pruned"]
+    assert reasons == delivery.decision["reasons"]
+    assert lines[2 + len(reasons) :] == [
+        "",
+        "registry  digits version 1 is now champion (there was no champion before)",
+        f"report    {delivery.path}/evaluation/report.html",
+        f"runs      mlflow ui --backend-store-uri {delivery.section['tracking_uri']}",
+    ]
+    page = (delivery.path / "decision" / "verdict.md").read_text()
+    assert page.startswith("# promoted: fine_pruned\n\ndigits version 1 is now champion")
+    assert "| utility | 0.9000 | 0.8500 to 0.9200 | 500 |" in page
+    assert all(f"- {reason}" in page.splitlines() for reason in reasons)
+    assert delivery.client.get_model_version("digits", "1").description == page
+    assert delivery.client.get_run(delivery.decision["run_id"]).data.tags["mlflow.note.content"] == page
+
+
+def test_a_long_reason_is_wrapped_and_a_command_is_not(tmp_path: Path) -> None:
+    decision = Decision("held", ("word " * 60,), "m", "d", "n", "1", "candidate", None, "e", "r", "u")
+    command = "mlflow ui --backend-store-uri " + "x" * 100
+    text = as_text(decision, report=tmp_path, look_at=command)
+    *lines, last = text.splitlines()
+    assert last == f"runs      {command}"
+    assert 100 < max(len(line) for line in lines if "word" in line) <= 110
+    assert text.count("word") == 60
 
 
 def test_the_registered_model_answers_like_the_network(
@@ -241,6 +276,7 @@ def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
     }
     figures = runs["digits baseline seed 1"].data.metrics
     assert (figures["fine_pruned.utility.low"], figures["undefended.utility"]) == (pytest.approx(0.85), 0.9)
+    assert not {"fine_pruned.utility.n", "undefended.utility.low"} & figures.keys()
     assert [output.model_id for output in client.get_run(parent).outputs.model_outputs]
     assert [model.source_run_id for model in client.search_logged_models([experiment])] == [parent]
 
@@ -334,6 +370,18 @@ def test_a_report_that_is_none_is_refused(delivery: Delivery, capsys: pytest.Cap
     (delivery.path / "prune_report" / "report.json").write_text("[1]")
     assert delivery.run() == 2
     assert "prune_report/report.json: expected a stage's report, found list" in capsys.readouterr().err
+
+
+def test_a_malformed_series_is_one_line_and_logs_nothing(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = stage_report("prune", series={"loss": [1, 2]})
+    write_json(delivery.path / "prune_report" / "report.json", report)
+    assert delivery.run() == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "prune_report/report.json: series.loss[0]: expected [step, value], found 1" in err
+    assert delivery.client.get_experiment_by_name("fineprune") is None
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's"])

@@ -1,0 +1,210 @@
+"""Reports become records, whole or with one line that says what is wrong with which file."""
+
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fineprune.errors import DataError
+from fineprune.files import sha256
+from fineprune.lineage import (
+    cut,
+    evaluation_metrics,
+    evidence_tags,
+    flatten,
+    provenance,
+    read_record,
+    revision,
+    without_credentials,
+)
+from fineprune.stages.base import REPORT, content_digest
+
+GOOD = {
+    "config": {"seed": 7, "trigger": {"size": 3, "places": [1, 2]}, "note": None},
+    "seconds": 1.5,
+    "peak_memory_bytes": 1000,
+    "numbers": {"accuracy": 0.9},
+    "series": {"loss": [[0, 2.0], [1, 1]], "empty": []},
+    "warnings": ["look", "again"],
+}
+
+
+def folder(path: Path, **changes: Any) -> Path:
+    (path / REPORT).write_text(json.dumps(GOOD | changes))
+    return path
+
+
+def test_a_report_becomes_a_record(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in ("figures/curve.png", "page.html", "weights.bin"):
+        (tmp_path / name).write_bytes(b"")
+    record = read_record("prune", folder(tmp_path))
+    assert record.name == "prune"
+    assert record.key == f"prune:{content_digest(tmp_path)}"
+    assert record.params == {"seed": "7", "trigger.size": "3", "trigger.places": "[1, 2]", "note": "null"}
+    assert record.metrics == {"accuracy": 0.9, "seconds": 1.5, "peak_memory_bytes": 1000}
+    assert record.series == {"loss": [(0, 2.0), (1, 1)], "empty": []}
+    assert record.tags == {"report": sha256(tmp_path / REPORT), "warnings": "look\nagain"}
+    assert list(record.files) == ["figures/curve.png", "page.html", REPORT]
+
+
+def test_a_number_does_not_become_a_point_of_the_series_of_its_name(tmp_path: Path) -> None:
+    record = read_record("finetune", folder(tmp_path, numbers={"loss": 0.5}))
+    assert record.metrics["loss"] == 0.5
+    assert list(record.series) == ["loss by step", "empty"]
+
+
+def test_what_a_report_does_not_say_is_empty(tmp_path: Path) -> None:
+    (tmp_path / REPORT).write_text("{}")
+    record = read_record("prune", tmp_path)
+    assert (record.params, record.metrics, record.series, record.tags["warnings"]) == ({}, {}, {}, "")
+
+
+MALFORMED = {
+    "config a list": ({"config": [1]}, "config: expected a mapping, found [1]"),
+    "config null": ({"config": None}, "config: expected a mapping, found None"),
+    "numbers a text": ({"numbers": "many"}, "numbers: expected a mapping, found 'many'"),
+    "a number null": ({"numbers": {"a": None}}, "numbers.a: expected a finite number, found None"),
+    "a number a bool": ({"numbers": {"a": True}}, "numbers.a: expected a finite number, found True"),
+    "a number NaN": ({"numbers": {"a": math.nan}}, "numbers.a: expected a finite number, found nan"),
+    "a number huge": ({"numbers": {"a": 10**400}}, "numbers.a: expected a finite number, found 1000"),
+    "seconds a text": ({"seconds": "1"}, "seconds: expected a finite number, found '1'"),
+    "series a list": ({"series": [[0, 1]]}, "series: expected a mapping, found [[0, 1]]"),
+    "a line a number": ({"series": {"a": 3}}, "series.a: expected a list of [step, value], found 3"),
+    "a line a mapping": (
+        {"series": {"a": {"0": 1}}},
+        "series.a: expected a list of [step, value], found {",
+    ),
+    "a point a number": ({"series": {"a": [3]}}, "series.a[0]: expected [step, value], found 3"),
+    "a point a text": ({"series": {"a": ["01"]}}, "series.a[0]: expected [step, value], found '01'"),
+    "a point too short": ({"series": {"a": [[0, 1], [1]]}}, "series.a[1]: expected [step, value], found [1]"),
+    "a step a text": ({"series": {"a": [["x", 1]]}}, "series.a[0]: expected a finite number, found 'x'"),
+    "half a step": ({"series": {"a": [[0.5, 1]]}}, "series.a[0]: expected a whole step, found [0.5, 1]"),
+    "a value infinite": (
+        {"series": {"a": [[0, math.inf]]}},
+        "series.a[0]: expected a finite number",
+    ),
+    "warnings a text": ({"warnings": "beware"}, "warnings: expected a list, found 'beware'"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_field_is_one_line_that_names_the_file(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_record("prune", folder(tmp_path, **changes))
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / REPORT}: {message}")
+    assert "\n" not in said
+    assert len(said) < len(str(tmp_path)) + 150
+
+
+def test_whole_steps_may_be_floats(tmp_path: Path) -> None:
+    ((step, _),) = read_record("prune", folder(tmp_path, series={"a": [[2.0, 0.5]]})).series["a"]
+    assert (step, type(step)) == (2, int)
+
+
+def test_params_are_flattened() -> None:
+    assert dict(flatten({"a": {"b": {"c": 1.0}, "d": "x"}, "e": [{}], "f": True})) == {
+        "a.b.c": "1.0",
+        "a.d": "x",
+        "e": "[{}]",
+        "f": "true",
+    }
+
+
+ROW = {"utility": {"value": 0.9, "low": 0.85, "high": 0.94, "n": 500}, "digest": "abc"}
+
+
+def test_figures_become_metrics() -> None:
+    assert list(evaluation_metrics({"models": {"pruned": ROW}})) == [
+        ("pruned.utility", 0.9),
+        ("pruned.utility.low", 0.85),
+        ("pruned.utility.high", 0.94),
+        ("pruned.utility.n", 500),
+    ]
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        None,
+        [ROW],
+        {"pruned": 1},
+        {"pruned": {"utility": 0.9}},
+        {"pruned": {"utility": {"value": "0.9", "low": math.nan, "high": True, "n": 10**400}}},
+    ],
+)
+def test_what_is_no_figure_is_left_out(models: Any) -> None:
+    assert not list(evaluation_metrics({"models": models}))
+
+
+def test_evidence_becomes_tags() -> None:
+    tags = evidence_tags(
+        {"models": {"pruned": ROW, "control": {"utility": {"value": 1.0}}}},
+        model="pruned",
+        thresholds={"min_utility": 0.8},
+        configs={"prune": {"b": 1, "a": 2}, "ingest": None},
+    )
+    assert tags == {
+        "utility": "0.9",
+        "utility.low": "0.85",
+        "utility.high": "0.94",
+        "utility.n": "500",
+        "threshold.min_utility": "0.8",
+        "params.prune": '{"a": 2, "b": 1}',
+        "params.ingest": "null",
+    }
+
+
+def test_provenance_leaves_out_what_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fineprune.lineage._git", lambda *_: None)
+    monkeypatch.delenv("FINEPRUNE_GIT_COMMIT", raising=False)
+    tags = provenance({"case": "digits", "attack": "baseline", "seed": 0, "dataset": {"dvc_md5": None}})
+    assert set(tags) == {"case", "attack", "seed", "fineprune.version"}
+    assert provenance({"dataset": {"dvc_md5": "d41d.dir"}})["dataset.dvc_md5"] == "d41d.dir"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs the git program")
+def test_the_revision_is_that_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINEPRUNE_GIT_COMMIT", "c0ffee")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert revision() == {"git.commit": "c0ffee"}
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    (tmp_path / "file").write_text("one")
+    for command in (["init", "-q"], ["add", "file"], [*identity, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], check=True)
+    found = revision()
+    assert (len(found["git.commit"]), found["git.dirty"]) == (40, "false")
+    (tmp_path / "file").write_text("two")
+    assert revision() == found | {"git.dirty": "true"}
+
+
+def test_a_long_text_is_cut_and_shows_it() -> None:
+    assert cut("x" * 5000) == "x" * 5000
+    assert cut("x" * 5001) == "x" * 4999 + "…"
+    assert cut("abcdef", 3) == "ab…"
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("https://me:pa@ss@host:1/a", "https://host:1/a"),
+        ("postgresql://me@host/db", "postgresql://host/db"),
+        ("postgresql://h/db?user=me&password=x&a=1", "postgresql://h/db?user=me&password=…&a=1"),
+        ("http://h/p?X-Amz-Security-Token=abc", "http://h/p?X-Amz-Security-Token=…"),
+        ("at http://a:b@c/ and http://d:e@f/", "at http://c/ and http://f/"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    ],
+)
+def test_credentials_are_not_shown(text: str, safe: str) -> None:
+    assert without_credentials(text) == safe
