@@ -14,6 +14,8 @@ Every message is one line: the thing, what was expected, what was found. The com
 it to stderr and exits with code 2.
 """
 
+import re
+
 
 class FinePruneError(Exception):
     """Base of every error that a user can cause and mend."""
@@ -49,3 +51,9 @@ class TrackingError(FinePruneError):
 
 class MissingExtraError(FinePruneError):
     """A library of an extra, such as ``fineprune[report]``, is not installed."""
+
+
+def without_credentials(text: str) -> str:
+    """The text without ``user:password@`` and secret query values in any URI, fit for a message."""
+    text = re.sub(r"(?<=://)[^/\s]*@", "", text)
+    return re.sub(r"(?i)([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s]*", r"\1…", text)

@@ -192,9 +192,9 @@ def _attack_took(report: Mapping[str, Any]) -> _Finding:
     attack = _mapping(_mapping(report).get("attack_took"))
     took, reason = attack.get("took"), _sentence(attack.get("reason"))
     if took is True:
-        return _Finding(True, f"The attack took: {reason}")
+        return _Finding(True, reason)
     if took is False:
-        return _Finding(False, f"The attack did not take, so a low backdoor success proves nothing: {reason}")
+        return _Finding(False, f"{reason} A low backdoor success then proves nothing.")
     return _Finding(False, f"The evaluation does not say whether the attack took, but {_show(took)}.")
 
 

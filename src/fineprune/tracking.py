@@ -8,17 +8,13 @@ alias. The lock is the one thing that MLflow makes atomically on every backend: 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
-import socket
+import shlex
 import time
-import uuid
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as installed
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +23,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fineprune.errors import TrackingError
+from fineprune.errors import TrackingError, without_credentials
+from fineprune.lineage import StageRecord, cut
+from fineprune.lock import Holder, PromotionLock
+from fineprune.mlflow_environment import environment, patience, quieten, silence
 
-# MLflow reads this while it is imported, and would send usage statistics abroad.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# isort: split
 
 import mlflow
 import mlflow.pytorch
@@ -43,30 +41,16 @@ CHAMPION, CANDIDATE = "champion", "candidate"
 # A version that carries the same values of these tags is the same version: it is reused, not made again.
 IDENTITY = ("digest.model", "digest.evaluation")
 _KEY = "fineprune.key"
-_PARAM_LENGTH, _TAG_LENGTH = 6000, 5000  # 5000 is what older MLflow servers take for a version's tag
-_PARAMS_PER_BATCH, _METRICS_PER_BATCH = 100, 800
+_PARAM_LENGTH = 6000  # characters; MLflow's own limit
+_BATCH = {"params": 100, "tags": 100, "metrics": 800}  # as many as MLflow takes in a request
 _EXISTS = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
+_MISSING = ("RESOURCE_DOES_NOT_EXIST",)
+_NOTE = "mlflow.note.content"
+_EXPERIMENT_NOTE = "Each run is one delivered model on its way through the pipeline; its stages are nested."
+_MODEL_NOTE = """Networks cleaned of backdoors by fine-pruning.
 
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What one stage left behind, as its nested run shows it.
-
-    Attributes:
-        name: the stage.
-        key: tells this execution of the stage from others, for example its report's SHA-256.
-        params, metrics, tags: by name.
-        series: ``{name: [(step, value), …]}``.
-        files: the artifacts, by their path in the run.
-    """
-
-    name: str
-    key: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    series: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, Path] = field(default_factory=dict)
+`champion` is the version that the gate let in; `candidate` is the last one that it held, with its reasons.
+"""
 
 
 @dataclass(frozen=True)
@@ -86,10 +70,10 @@ def connect(uri: str, experiment: str) -> Tracker:
     Raises:
         TrackingError: the store does not answer, or the experiment is deleted.
     """
-    _quieten()
+    quieten()
     try:
         # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
-        with _environment(MLFLOW_TRACKING_URI=uri, **_patience(retries=1, seconds=8)):
+        with environment(MLFLOW_TRACKING_URI=uri, **patience(retries=1, seconds=8)):
             if not uri.startswith("http"):
                 from mlflow.store.db import utils
 
@@ -103,14 +87,8 @@ def connect(uri: str, experiment: str) -> Tracker:
         raise TrackingError(
             f"{without_credentials(uri)}: no answer from MLflow: {_brief(_root(error))}"
         ) from error
-    os.environ.update(_patience(retries=2, seconds=60))
+    os.environ.update(patience(retries=2, seconds=60))
     return Tracker(client, uri, experiment_id)
-
-
-def without_credentials(text: str) -> str:
-    """The text with ``user:password@`` and secret query values removed from every URI in it."""
-    text = re.sub(r"(?<=://)[^/\s]*@", "", text)
-    return re.sub(r"(?i)([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s]*", r"\1…", text)
 
 
 @contextlib.contextmanager
@@ -134,7 +112,7 @@ class Tracker:
         """The command that shows the runs, or the run's page where a server shows it already."""
         if self.uri.startswith("http"):
             return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment}/runs/{run_id}"
-        return f"mlflow ui --backend-store-uri {self.uri}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
 
     @contextlib.contextmanager
     def pipeline_run(self, *, name: str, key: str, tags: Mapping[str, str]) -> Iterator[str]:
@@ -177,14 +155,10 @@ class Tracker:
 
     @_translated()
     def log(
-        self,
-        run_id: str,
-        *,
-        metrics: Mapping[str, float] | None = None,
-        tags: Mapping[str, str] | None = None,
+        self, run_id: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], description: str
     ) -> None:
-        """Log metrics and tags in the parent run."""
-        record = StageRecord("pipeline", "", metrics=metrics or {}, tags=tags or {})
+        """Log metrics, tags and a description in Markdown in the parent run."""
+        record = StageRecord("pipeline", "", metrics=metrics, tags={**tags, _NOTE: description})
         self._log(self._client.get_run(run_id), record)
 
     @_translated()
@@ -212,13 +186,13 @@ class Tracker:
         Raises:
             TrackingError: the loaded model predicts something else than the network.
         """
-        tags = {key: _cut(value, _TAG_LENGTH) for key, value in tags.items()}
+        tags = {key: cut(value) for key, value in tags.items()}
         number = self._registered(name, tags)
         if number is not None:
             _check_export(f"models:/{name}/{number}", network, example)
             self._tag(name, number, tags)
             return number
-        with _silence():
+        with silence():
             # Made here, because MLflow would put it into the default experiment.
             model = self._client.create_logged_model(self._experiment, "model", source_run_id=run_id)
             uri = _log_model(network, example, model.model_id, run_id)
@@ -237,8 +211,11 @@ class Tracker:
         Raises:
             TrackingError: another promoter holds the lock for too long.
         """
-        with _translated(), PromotionLock(self._client, name, **lock) as held:
-            number = self._client.get_registered_model(name).aliases.get(CHAMPION)
+        with _translated(), PromotionLock(LockEntries(self._client), name, **lock) as held:
+            model = self._client.get_registered_model(name)
+            if not model.description:
+                self._client.update_registered_model(name, _MODEL_NOTE)
+            number = model.aliases.get(CHAMPION)
             tags = self._client.get_model_version(name, str(number)).tags if number else {}
             champion = Version(str(number), tags) if number else None
             yield Promotion(self, name, version, champion, held)
@@ -253,18 +230,17 @@ class Tracker:
         The run's start is the time of every point: MLflow drops a point that it has, so that logging
         twice leaves one.
         """
-        time_ms = run.info.start_time
         points = [(name, 0, value) for name, value in record.metrics.items()]
         points += [(name, step, value) for name, line in record.series.items() for step, value in line]
-        metrics = [Metric(_name(name), value, time_ms, step) for name, step, value in points]
-        params = [Param(_name(name), _cut(value, _PARAM_LENGTH)) for name, value in record.params.items()]
-        tags = [RunTag(name, _cut(value, _TAG_LENGTH)) for name, value in record.tags.items()]
-        for part in _batches(params, _PARAMS_PER_BATCH):
-            self._client.log_batch(run.info.run_id, params=part)
-        for part in _batches(tags, _PARAMS_PER_BATCH):
-            self._client.log_batch(run.info.run_id, tags=part)
-        for part in _batches(metrics, _METRICS_PER_BATCH):
-            self._client.log_batch(run.info.run_id, metrics=part)
+        at = run.info.start_time
+        batches: dict[str, list[Any]] = {
+            "params": [Param(_name(key), cut(text, _PARAM_LENGTH)) for key, text in record.params.items()],
+            "tags": [RunTag(key, cut(text)) for key, text in record.tags.items()],
+            "metrics": [Metric(_name(name), value, at, step) for name, step, value in points],
+        }
+        for kind, items in batches.items():
+            for start in range(0, len(items), _BATCH[kind]):
+                self._client.log_batch(run.info.run_id, **{kind: items[start : start + _BATCH[kind]]})
 
     def _registered(self, name: str, tags: Mapping[str, str]) -> str | None:
         same = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in IDENTITY)
@@ -274,8 +250,8 @@ class Tracker:
     def _tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         present = self._client.get_model_version(name, version).tags
         for key, value in tags.items():
-            if present.get(key) != _cut(value, _TAG_LENGTH):
-                self._client.set_model_version_tag(name, version, key, _cut(value, _TAG_LENGTH))
+            if present.get(key) != (value := cut(value)):
+                self._client.set_model_version_tag(name, version, key, value)
 
 
 @dataclass(frozen=True)
@@ -288,10 +264,11 @@ class Promotion:
     champion: Version | None
     lock: PromotionLock
 
-    def settle(self, alias: str, tags: Mapping[str, str]) -> None:
-        """Write the verdict's tags, then, as the last act, give the version the alias."""
+    def settle(self, alias: str, tags: Mapping[str, str], description: str) -> None:
+        """Write the verdict's tags and description (Markdown), then, as the last act, give the alias."""
         client = self.tracker._client
         self.tracker._tag(self.name, self.version, tags)
+        client.update_model_version(self.name, self.version, cut(description))
         self.lock.check()
         client.set_registered_model_alias(self.name, alias, self.version)
         aliases = client.get_registered_model(self.name).aliases
@@ -299,90 +276,45 @@ class Promotion:
             client.delete_registered_model_alias(self.name, CANDIDATE)
 
 
-class PromotionLock:
-    """A mutex between promoters of one registered model, on any backend of MLflow.
+class LockEntries:
+    """The entries of a :class:`PromotionLock` as registered models: MLflow makes each name only once."""
 
-    To hold it is to have made the registered model ``<name>.promotion-lock``. One that is older than
-    ``stale`` belongs to a dead promoter and is taken over. Only who makes the marker named after that
-    owner may delete it, so that of two that take over none deletes the other's new lock; and an owner
-    that is merely slow finds out in :meth:`check` before it writes. Clocks must agree within ``stale / 2``.
-
-    Args:
-        client: of MLflow.
-        name: of the registered model.
-        wait: seconds to wait for the lock; more than ``stale``, so that a dead owner cannot block.
-        stale: seconds after which an owner is taken for dead; its work takes about one.
-    """
-
-    def __init__(self, client: Any, name: str, *, wait: float = 180, stale: float = 120) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._name = f"{name}.promotion-lock"
-        self._wait, self._stale = wait, stale
-        self._owner = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex}"
-        self._since = 0.0
 
-    def __enter__(self) -> PromotionLock:
-        deadline = time.monotonic() + self._wait
-        while True:
-            self._since = time.monotonic()
-            # A request that MLflow repeats after a lost answer finds its own first try: not made, but ours.
-            if self._make(self._name) or (holder := self._holder())[0] == self._owner:
-                return self
-            if holder[1] > self._stale:
-                self._take_over(holder[0])
-            if time.monotonic() > deadline:
-                text = f"held by {holder[0]} for {holder[1]:.0f} s; if that promoter is dead, delete it"
-                raise TrackingError(f"registered model {self._name}: {text}")
-            time.sleep(0.2)
+    def make(self, name: str, owner: str) -> bool:
+        """Make an entry in one step; False if there is one of that name."""
+        return (
+            _unless(_EXISTS, lambda: self._client.create_registered_model(name, {"owner": owner})) is not None
+        )
 
-    def __exit__(self, *_: object) -> None:
-        # A lock that cannot be given back goes stale; the promotion itself has succeeded or failed already.
-        with contextlib.suppress(MlflowException, OSError):
-            if self._holder()[0] == self._owner:
-                self._client.delete_registered_model(self._name)
+    def holder(self, name: str) -> Holder | None:
+        """Who made the entry, by MLflow's clock; None if there is none."""
+        entry = _unless(_MISSING, lambda: self._client.get_registered_model(name))
+        age = time.time() - entry.creation_timestamp / 1000 if entry else 0.0
+        return Holder(entry.tags.get("owner", "unknown"), age) if entry else None
 
-    def check(self) -> None:
-        """Raise :class:`TrackingError` if the lock may be taken over soon, or has been."""
-        if time.monotonic() - self._since > self._stale / 2:
-            raise TrackingError(
-                f"registered model {self._name}: held for too long, nothing was promoted; run again"
-            )
+    def delete(self, name: str) -> None:
+        """Delete the entry; nothing happens if there is none."""
+        _unless(_MISSING, lambda: self._client.delete_registered_model(name))
 
-    def _make(self, name: str) -> bool:
-        try:
-            self._client.create_registered_model(name, tags={"owner": self._owner})
-        except MlflowException as error:
-            if error.error_code in _EXISTS:
-                return False
-            raise
-        return True
 
-    def _holder(self) -> tuple[str, float]:
-        """The lock's owner and its age in seconds; nobody and 0 if it is free."""
-        try:
-            lock = self._client.get_registered_model(self._name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return "nobody", 0.0
-            raise
-        return lock.tags.get("owner", "unknown"), time.time() - lock.creation_timestamp / 1000
-
-    def _take_over(self, owner: str) -> None:
-        marker = f"{self._name}.{owner.split()[-1]}"
-        if not self._make(marker):
-            return
-        try:
-            if self._holder()[0] == owner:
-                self._client.delete_registered_model(self._name)
-        finally:
-            self._client.delete_registered_model(marker)
+@_translated()
+def _unless(codes: Sequence[str], ask: Callable[[], Any]) -> Any:
+    """MLflow's answer, or None where it refuses with one of these codes."""
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code in codes:
+            return None
+        raise
 
 
 def _open_experiment(client: Any, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         with contextlib.suppress(MlflowException):  # another promoter may have made it just now
-            client.create_experiment(name, artifact_location=_artifact_location(uri))
+            client.create_experiment(name, _artifact_location(uri), {_NOTE: _EXPERIMENT_NOTE})
         found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise TrackingError(f"experiment {name!r}: expected an active one, found a deleted one or none")
@@ -424,7 +356,7 @@ def _schema(array: npt.NDArray[Any]) -> Schema:
 def _check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> None:
     """Load the registered model with pickle forbidden and compare its logits with the network's own."""
     inputs = torch.from_numpy(np.concatenate([example, example[:1]]))  # another batch size than exported
-    with _environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"), torch.no_grad():
+    with environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"), torch.no_grad():
         try:
             found = mlflow.pytorch.load_model(uri)(inputs)
         except (RuntimeError, AssertionError, ValueError) as error:
@@ -436,57 +368,9 @@ def _check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> No
         )
 
 
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set environment variables and restore them at the end."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _patience(*, retries: int, seconds: int) -> dict[str, str]:
-    """How long MLflow tries to reach a server, as environment variables; what the user has set stays."""
-    wanted = {"MAX_RETRIES": retries, "BACKOFF_FACTOR": 1, "TIMEOUT": seconds}
-    names = {f"MLFLOW_HTTP_REQUEST_{name}": str(value) for name, value in wanted.items()}
-    return {name: os.environ.get(name, value) for name, value in names.items()}
-
-
-def _quieten() -> None:
-    """Keep MLflow's progress bars, run links and INFO lines out of the stage's own output."""
-    for name, value in {
-        "ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    }.items():
-        os.environ.setdefault(f"MLFLOW_{name}", value)
-    for name in ("mlflow", "alembic", "torch.export", "urllib3.connectionpool"):
-        getLogger(name).setLevel(ERROR)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Swallow what MLflow prints and warns of on success; errors are raised, not printed."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
 def _name(text: str) -> str:
     """A metric's or param's name in the characters that MLflow takes."""
     return re.sub(r"[^/\w.\- :]", "_", text)[:250]
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _root(error: BaseException) -> BaseException:
@@ -497,5 +381,4 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _brief(error: BaseException) -> str:
-    text = without_credentials(" ".join(str(error).split())) or type(error).__name__
-    return _cut(text, 240)
+    return cut(without_credentials(" ".join(str(error).split())) or type(error).__name__, 240)

@@ -146,7 +146,7 @@ def _command_of(pipeline: Any, stage: str, old: str, new: str) -> None:
 
 
 def _swap(pipeline: Any, stage: str, one: str, other: str) -> None:
-    _command_of(pipeline, stage, f"{one}\n" if f"{one}\n" in pipeline["stages"][stage] else one, "@@")
+    _command_of(pipeline, stage, one, "@@")
     _command_of(pipeline, stage, other, one)
     _command_of(pipeline, stage, "@@", other)
 

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -55,8 +54,3 @@ def report(chain: Workspace):
         return json.loads((chain.ports(name)["report"] / "report.json").read_text())
 
     return read
-
-
-def database(workspace: Workspace) -> Path:
-    """The MLflow store that promote made."""
-    return workspace.path / "mlflow.db"

@@ -1,7 +1,6 @@
 """The whole pipeline through the command line, on real digits: what it leaves, and what one can rely on."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -159,10 +158,6 @@ def test_only_a_pass_moves_the_champion_and_what_it_names_loads_without_pickle(
 ) -> None:
     import mlflow
 
-    # Sessions that other tests left in this process must not decide where models:/ is looked up.
-    monkeypatch.setattr(mlflow, "get_tracking_uri", mlflow.get_tracking_uri)
-    mlflow.set_tracking_uri(registry)
-    mlflow.set_registry_uri(registry)
     client, name = mlflow.MlflowClient(registry), chain.section("promote")["registered_name"]
 
     def promote(*flags: str, **changes: Any) -> int:
@@ -193,4 +188,3 @@ def test_only_a_pass_moves_the_champion_and_what_it_names_loads_without_pickle(
         expected = load_model(chain.ports("promote")["model"])(inputs).numpy()
         found = registered(inputs).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"

@@ -31,8 +31,11 @@ PRELOADED = (
     "jinja2",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
     "sklearn.datasets",
     "torch._dynamo",
+    "torch.export._trace",
 )
 PROGRAM = """#!{python} -IS
 import json, os, socket, sys

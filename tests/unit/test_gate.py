@@ -129,7 +129,7 @@ HELD = {
     "n a bool": (changed(*row("utility", "n"), to=True), "no whole number of test inputs, but True"),
     "attack did not take": (
         changed("attack_took", "took", to=False),
-        "The attack did not take, so a low backdoor success",
+        "A low backdoor success then proves nothing.",
     ),
     "took unknown": (without("attack_took"), "does not say whether the attack took"),
     "took a number": (changed("attack_took", "took", to=1), "does not say whether the attack took, but 1"),

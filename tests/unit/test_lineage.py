@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fineprune.errors import DataError
+from fineprune.errors import DataError, without_credentials
 from fineprune.files import sha256
 from fineprune.lineage import (
     cut,
@@ -19,7 +19,6 @@ from fineprune.lineage import (
     provenance,
     read_record,
     revision,
-    without_credentials,
 )
 from fineprune.stages.base import REPORT, content_digest
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fineprune.data.git_revision import GitRevision, without_credentials
-from fineprune.errors import StorageError
+from fineprune.data.git_revision import GitRevision
+from fineprune.errors import StorageError, without_credentials
 from fineprune.files import dvc_md5
 from fineprune.storage import Bucket, split_url
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from fineprune.errors import StorageError
+from fineprune.errors import StorageError, without_credentials
 
 _URL = re.compile(r"[a-z+]+://|[^/]+@[^/]+:")
 
@@ -73,8 +73,3 @@ class GitRevision:
             cause = next((line for line in said if line.startswith("fatal:")), f"exit code {done.returncode}")
             raise StorageError(f"{self.repository}: git {arguments[0]}: {without_credentials(cause)}")
         return done.stdout.decode(errors="replace")
-
-
-def without_credentials(text: str) -> str:
-    """The text with the user and password of any URL in it left out."""
-    return re.sub(r"://[^/\s]*@(?=[^/\s@]*/)", "://", text)

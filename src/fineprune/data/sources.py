@@ -12,8 +12,7 @@ from pathlib import Path
 
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import fetch_dvc
-from fineprune.data.git_revision import without_credentials
-from fineprune.errors import DataError
+from fineprune.errors import DataError, without_credentials
 from fineprune.files import dvc_md5
 from fineprune.storage import fetch
 

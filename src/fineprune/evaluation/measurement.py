@@ -25,8 +25,6 @@ from fineprune.evaluation.metrics import ModelMetrics, Truth, measure
 from fineprune.inference import NOT_FINITE, predict
 from fineprune.models.base import Network
 
-BATCH = 256
-
 Classes = npt.NDArray[np.int64]
 
 
@@ -48,8 +46,9 @@ class TestBed:
 
     Args:
         dataset: whose ``test`` split is used.
-        card, trigger: of the attack.
+        attack: its card and trigger, as :func:`fineprune.attacks.format.load_attack` gives them.
         device: where the networks lie.
+        batch_size: inputs per forward pass.
 
     Raises:
         DataError: the attack is made for other inputs than the dataset's.
@@ -57,12 +56,16 @@ class TestBed:
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
-    def __init__(self, dataset: Dataset, card: AttackCard, trigger: Trigger, device: torch.device) -> None:
+    def __init__(
+        self, dataset: Dataset, attack: tuple[AttackCard, Trigger], device: torch.device, *, batch_size: int
+    ) -> None:
+        card, trigger = attack
         if card.input != dataset.card.input:
             raise DataError(
                 f"attack: made for inputs {card.input.shape}, the dataset has {dataset.card.input.shape}"
             )
         self.card, self.trigger, self.classes = card, trigger, dataset.card.classes
+        self.batch_size = batch_size
         self.samples = SplitSamples(dataset, "test", device)
         labels = dataset.labels[self.samples.rows]
         wanted = attacker_labels(card.labels, labels, len(dataset.card.classes), card.seed)
@@ -76,8 +79,8 @@ class TestBed:
 
     def predict(self, network: Network) -> Predictions:
         """What the network says of the test split."""
-        clean = predict(network, in_order(self.samples, BATCH))
-        triggered = predict(network, in_order(self.samples, BATCH), self.trigger)
+        clean = predict(network, in_order(self.samples, self.batch_size))
+        triggered = predict(network, in_order(self.samples, self.batch_size), self.trigger)
         return Predictions(clean.numpy(), triggered.numpy())
 
     def measure(self, found: Predictions, *, undefended: Predictions | None) -> ModelMetrics:
@@ -97,7 +100,7 @@ class TestBed:
 
     def curve(self, network: Network, order: list[int]) -> dict[str, list[float]]:
         """Clean accuracy, backdoor success and robust accuracy (C + 1,) along a pruning order."""
-        clean = matches_along_curve(network, order, in_order(self.samples, BATCH))[0]
+        clean = matches_along_curve(network, order, in_order(self.samples, self.batch_size))[0]
         triggered = matches_along_curve(network, order, self._questions())
         eligible_count = int(self.truth.eligible.sum())
         rates = {
@@ -130,13 +133,13 @@ class TestBed:
 
     def _eligible(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The eligible inputs, clean, in batches."""
-        for positions in torch.from_numpy(np.flatnonzero(self.truth.eligible)).split(BATCH):
+        for positions in torch.from_numpy(np.flatnonzero(self.truth.eligible)).split(self.batch_size):
             yield self.samples.draw(positions)
 
     def _questions(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Triggered inputs, and two targets for each: the attacker's label, and the true one."""
         true = np.where(self.truth.eligible, self.truth.labels, NOT_ATTACKED)
         targets = torch.from_numpy(np.stack([self.truth.attacker_labels, true])).to(self.samples.device)
-        for positions in torch.arange(len(self.samples)).split(BATCH):
+        for positions in torch.arange(len(self.samples)).split(self.batch_size):
             inputs, _ = self.samples.draw(positions)
             yield self.trigger(inputs), targets[:, positions]

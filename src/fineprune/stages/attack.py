@@ -83,13 +83,14 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
 
     series = _series("control", control_epochs) | _series("undefended", attack_epochs)
     figures.training_curves(outputs["report"] / "training_curves.png", series)
-    measured, took = _measure(control, undefended, TestBed(dataset, *load_attack(outputs["attack"]), device))
+    bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.backdoor.batch_size)
+    measured, took = _measure(control, undefended, bed)
     counts = {"train_samples": len(clean), "poisoned_samples": int(poisoned.poisoned.sum())}
     print(f"attack: {took['reason']}")
     return Result(
         numbers=counts | measured,
         series=series,
-        warnings=[] if took["took"] else [f"the attack did not take: {took['reason']}"],
+        warnings=[] if took["took"] else [took["reason"]],
         extra={"attack_took": took},
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fineprune.attacks.format import load_attack
-from fineprune.config import to_plain
+from fineprune.config import Count, to_plain
 from fineprune.data.format import Dataset, InputSpec
 from fineprune.defenses.profiling import Profile, load_profile
 from fineprune.defenses.ranking import least_active_first
@@ -42,15 +42,21 @@ MODELS = (
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """The ``evaluate`` section: where each doubt about the measurement begins."""
+    """The ``evaluate`` section.
+
+    Attributes:
+        limits: where each doubt about the measurement begins.
+        batch_size: inputs per forward pass.
+    """
 
     limits: CheckLimits
+    batch_size: Count
 
 
 def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
     """Measure every model, draw what there is to see, and write the report."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
-    bed = TestBed(dataset, *load_attack(inputs["attack"]), device)
+    bed = TestBed(dataset, load_attack(inputs["attack"]), device, batch_size=config.batch_size)
     networks = {name: load_model(inputs[name]) for name in MODELS}
     for network in networks.values():
         place(network, device)

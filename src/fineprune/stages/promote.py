@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fineprune import __version__
+from fineprune import lineage
 from fineprune.config import Count, Range, to_plain
 from fineprune.data.format import Dataset
+from fineprune.decision import Decision, as_page, as_text, decision_record, write
 from fineprune.errors import ConfigError, DataError
-from fineprune.files import read_json, write_json
 from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
+from fineprune.lineage import StageRecord
 from fineprune.models.format import load_model
-from fineprune.stages.base import REPORT, Result, Stage, content_digest
-from fineprune.tracking import CANDIDATE, CHAMPION, StageRecord, Tracker, Version, connect
+from fineprune.stages.base import Result, Stage, content_digest
+from fineprune.tracking import CANDIDATE, CHAMPION, Promotion, Version, connect
 
 HELD = 3
 REPORTS = {
@@ -32,8 +28,6 @@ REPORTS = {
     "finetune": "finetune_report",
     "evaluate": "evaluation",
 }
-FIGURES = ("utility", "clean_accuracy", "backdoor_success", "robust_accuracy", "clean_loss")
-ARTIFACTS = (".html", ".json", ".md", ".png")
 EXAMPLE_ROWS = 2  # the fewest that leave the batch dimension dynamic; they are stored as text
 
 
@@ -74,6 +68,28 @@ class PromoteConfig:
         return Thresholds(self.min_utility, self.max_clean_loss, self.min_samples)
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What the inputs say, and what the gate says of it; all of it is read before MLflow is asked.
+
+    Attributes:
+        name: what the pipeline run is called.
+        digests: SHA-256 of the card of ``model``, ``evaluation`` and ``dataset``.
+        records: the stages' reports.
+        numbers: every figure of every model with its interval, by name.
+        run_tags, version_tags: by name.
+        verdict: the gate's, before any champion is looked at.
+    """
+
+    name: str
+    digests: Mapping[str, str]
+    records: list[StageRecord]
+    numbers: Mapping[str, float]
+    run_tags: Mapping[str, str]
+    version_tags: Mapping[str, str]
+    verdict: Verdict
+
+
 def run(
     config: PromoteConfig,
     inputs: Mapping[str, Path],
@@ -82,125 +98,54 @@ def run(
     fail_on_hold: bool = False,
 ) -> Result:
     """Judge, log the whole pipeline run, register the version, settle the alias, and say what happened."""
-    evaluation, dataset, network = (
-        read_report(inputs["evaluation"]),
-        Dataset(inputs["dataset"]),
-        load_model(inputs["model"]),
-    )
-    check_dataset(evaluation, dataset)
-    digests = {name: content_digest(inputs[name]) for name in ("model", "evaluation", "dataset")}
-    verdict = decide(
-        evaluation, model=config.model, model_digest=digests["model"], thresholds=config.thresholds
-    )
-    reports = {stage: inputs[port] for stage, port in REPORTS.items()}
-    tags = version_tags(config, evaluation, digests, reports)
+    dataset, network = Dataset(inputs["dataset"]), load_model(inputs["model"])
+    evidence = read_evidence(config, inputs, dataset)
+    example = dataset.inputs(dataset.splits["test"][:EXAMPLE_ROWS])
+    name, tags, key = config.registered_name, evidence.version_tags, evidence.digests["evaluation"]
     tracker = connect(os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri, config.experiment)
-    with tracker.pipeline_run(name=run_name(evaluation), key=digests["evaluation"], tags=tags) as run_id:
-        for stage, folder in reports.items():
-            tracker.log_stage(run_id, read_record(stage, folder))
-        example = dataset.inputs(dataset.splits["test"][:EXAMPLE_ROWS])
-        version = tracker.register(config.registered_name, network, example, run_id=run_id, tags=tags)
-        tracker.log(run_id, metrics=dict(evaluation_metrics(evaluation)))
-        verdict, champion = settle(tracker, config, version, verdict, tags)
-        decision = {
-            **asdict(verdict),
-            "model": config.model,
-            "model_digest": digests["model"],
-            "evaluation_digest": digests["evaluation"],
-            "registered_name": config.registered_name,
-            "registered_version": version,
-            "alias": CHAMPION if verdict.promoted else CANDIDATE,
-            "champion_before": champion.number if champion else None,
-            "run_id": run_id,
-            "tracking_uri": tracker.uri,
-        }
-        write_decision(outputs["report"], decision, evaluation)
-        tracker.log_stage(run_id, decision_record(config, decision, outputs["report"]))
-        tracker.log(run_id, tags=told(verdict))
-    print(f"{verdict.verdict}: {config.model}", *reasons_and_place(decision), sep="\n")
-    print(f"look at it: {tracker.look_at(run_id)}")
+    with tracker.pipeline_run(name=evidence.name, key=key, tags=evidence.run_tags) as run_id:
+        for record in evidence.records:
+            tracker.log_stage(run_id, record)
+        version = tracker.register(name, network, example, run_id=run_id, tags=tags)
+        with tracker.promotion(name, version) as promotion:
+            decision, page = settle(promotion, config, evidence, run_id)
+        look_at = tracker.look_at(run_id)
+        text = as_text(decision, report=inputs["evaluation"] / "report.html", look_at=look_at)
+        write(outputs["report"], decision, page=page, text=text)
+        tracker.log_stage(run_id, decision_record(decision, to_plain(config), outputs["report"]))
+        metrics = dict(headline(evidence.numbers, config.model))
+        tracker.log(run_id, metrics=metrics, tags={"verdict": decision.verdict}, description=page)
+    print(f"\n{text}")
     return Result(
-        numbers={"promoted": float(verdict.promoted)},
-        warnings=list(warnings(decision, champion, digests["dataset"])),
-        extra={"decision": decision},
-        exit_code=HELD if fail_on_hold and not verdict.promoted else 0,
+        numbers={"promoted": float(decision.verdict == "promoted")},
+        warnings=list(warnings(decision, promotion.champion, evidence.digests["dataset"])),
+        extra={"decision": asdict(decision)},
+        exit_code=HELD if fail_on_hold and decision.verdict == "held" else 0,
     )
 
 
-def settle(
-    tracker: Tracker, config: PromoteConfig, version: str, verdict: Verdict, tags: Mapping[str, str]
-) -> tuple[Verdict, Version | None]:
-    """Compare with the champion and move the alias, under the lock; gives the champion before, too."""
-    with tracker.promotion(config.registered_name, version) as promotion:
-        best = promotion.champion
-        verdict = challenge(
-            verdict,
-            Champion(best.number, best.tags.get("utility.low")) if best else None,
-            version=version,
-            utility_low=float(tags.get("utility.low", "nan")),
-            replace=config.replace_champion,
-        )
-        promotion.settle(CHAMPION if verdict.promoted else CANDIDATE, told(verdict))
-    return verdict, best
-
-
-def told(verdict: Verdict) -> dict[str, str]:
-    """A verdict as tags."""
-    return {"verdict": verdict.verdict, "reasons": "\n".join(verdict.reasons)}
-
-
-def version_tags(
-    config: PromoteConfig,
-    evaluation: Mapping[str, Any],
-    digests: Mapping[str, str],
-    reports: Mapping[str, Path],
-) -> dict[str, str]:
-    """Evidence and lineage of a version: digests, revision, thresholds, figures, the params of each stage."""
-    dataset = evaluation.get("dataset")
-    tags = {f"digest.{name}": digest for name, digest in digests.items()}
-    tags |= {f"threshold.{name}": repr(value) for name, value in asdict(config.thresholds).items()}
-    tags |= {f"params.{stage}": _json(read_report(folder).get("config")) for stage, folder in reports.items()}
-    tags |= {name: str(evaluation.get(name)) for name in ("case", "attack", "seed")}
-    tags |= {
-        name.removeprefix(f"{config.model}."): repr(value)
-        for name, value in evaluation_metrics(evaluation)
-        if name.startswith(f"{config.model}.")
-    }
-    dvc_md5 = dataset.get("dvc_md5") if isinstance(dataset, Mapping) else None
-    tags |= {"dataset.dvc_md5": str(dvc_md5)} if dvc_md5 else {}
-    return tags | revision() | {"model": config.model, "fineprune.version": __version__}
-
-
-def revision() -> dict[str, str]:
-    """The git commit of the working directory and whether it is dirty; else ``FINEPRUNE_GIT_COMMIT``."""
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    if commit:
-        return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
-    given = os.environ.get("FINEPRUNE_GIT_COMMIT")
-    return {"git.commit": given} if given else {}
-
-
-def evaluation_metrics(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """``fine_pruned.utility``, ``fine_pruned.utility.low``, … of every model and figure that is a number."""
-    models = evaluation.get("models")
-    for model, row in models.items() if isinstance(models, Mapping) else ():
-        for figure in FIGURES:
-            entry = row.get(figure) if isinstance(row, Mapping) else None
-            for part, name in (("value", ""), ("low", ".low"), ("high", ".high"), ("n", ".n")):
-                if isinstance(entry, Mapping) and _is_number(entry.get(part)):
-                    yield f"{model}.{figure}{name}", entry[part]
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """A stage's ``report.json``.
+def read_evidence(config: PromoteConfig, inputs: Mapping[str, Path], dataset: Dataset) -> Evidence:
+    """Read every report and judge.
 
     Raises:
-        DataError: it is missing or holds no mapping.
+        DataError: a report is malformed, or the evaluation was made on another dataset.
     """
-    report = read_json(folder / REPORT)
-    if not isinstance(report, dict):
-        raise DataError(f"{folder / REPORT}: expected a stage's report, found {type(report).__name__}")
-    return report
+    reports = {stage: lineage.read_report(inputs[port]) for stage, port in REPORTS.items()}
+    evaluation, model, limits = reports["evaluate"], config.model, config.thresholds
+    check_dataset(evaluation, dataset)
+    digests = {name: content_digest(inputs[name]) for name in ("model", "evaluation", "dataset")}
+    configs = {stage: report.get("config") for stage, report in reports.items()}
+    origin = lineage.provenance(evaluation) | {"model": model}
+    shown = lineage.evidence_tags(evaluation, model=model, thresholds=asdict(limits), configs=configs)
+    return Evidence(
+        name="{case} {attack} seed {seed}".format_map(origin),
+        digests=digests,
+        records=[lineage.read_record(stage, inputs[port]) for stage, port in REPORTS.items()],
+        numbers=dict(lineage.evaluation_metrics(evaluation)),
+        run_tags=origin,
+        version_tags=origin | shown | {f"digest.{name}": digest for name, digest in digests.items()},
+        verdict=decide(evaluation, model=model, model_digest=digests["model"], thresholds=limits),
+    )
 
 
 def check_dataset(evaluation: Mapping[str, Any], dataset: Dataset) -> None:
@@ -208,126 +153,56 @@ def check_dataset(evaluation: Mapping[str, Any], dataset: Dataset) -> None:
     entry = evaluation.get("dataset")
     found = entry.get("digest") if isinstance(entry, Mapping) else None
     if found != dataset.digest:
-        text = (
-            f"expected an evaluation on this dataset, digest {dataset.digest[:16]}…, found {str(found)[:16]}…"
-        )
-        raise DataError(f"{dataset.path}: {text}")
+        wanted = f"expected an evaluation on this dataset, digest {dataset.digest[:16]}…"
+        raise DataError(f"{dataset.path}: {wanted}, found {str(found)[:16]}…")
 
 
-def read_record(stage: str, folder: Path) -> StageRecord:
-    """A report folder as the nested run that shows it."""
-    report = read_report(folder)
-    metrics = {
-        **_dict(report.get("numbers")),
-        **{key: report.get(key) for key in ("seconds", "peak_memory_bytes")},
-    }
-    files = (file for file in sorted(folder.rglob("*")) if file.suffix in ARTIFACTS and file.is_file())
-    return StageRecord(
-        name=stage,
-        key=f"{stage}:{content_digest(folder)}",
-        params=dict(flatten(_dict(report.get("config")))),
-        metrics={name: float(value) for name, value in metrics.items() if _is_number(value)},
-        series={
-            name: [(int(step), float(value)) for step, value in line]
-            for name, line in _dict(report.get("series")).items()
-        },
-        tags={
-            "report": content_digest(folder),
-            "warnings": "\n".join(map(str, report.get("warnings") or ())),
-        },
-        files={file.relative_to(folder).as_posix(): file for file in files},
+def settle(
+    promotion: Promotion, config: PromoteConfig, evidence: Evidence, run_id: str
+) -> tuple[Decision, str]:
+    """Compare with the champion, describe the version, move the alias; gives the decision and its page."""
+    best = promotion.champion
+    verdict = challenge(
+        evidence.verdict,
+        Champion(best.number, best.tags.get("utility.low")) if best else None,
+        version=promotion.version,
+        utility_low=float(evidence.version_tags.get("utility.low", "nan")),
+        replace=config.replace_champion,
     )
-
-
-def decision_record(config: PromoteConfig, decision: Mapping[str, Any], folder: Path) -> StageRecord:
-    """The promote stage as a nested run; the same decision on the same config is one run."""
-    plain = to_plain(config) | {"tracking_uri": decision["tracking_uri"]}
-    made_of = _json(
-        [plain, {key: decision[key] for key in ("verdict", "reasons", "model_digest", "champion_before")}]
+    decision = Decision(
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+        model=config.model,
+        model_digest=evidence.digests["model"],
+        registered_name=promotion.name,
+        registered_version=promotion.version,
+        alias=CHAMPION if verdict.promoted else CANDIDATE,
+        champion_before=best.number if best else None,
+        evaluation_digest=evidence.digests["evaluation"],
+        run_id=run_id,
+        tracking_uri=promotion.tracker.uri,
     )
-    return StageRecord(
-        name="promote",
-        key=f"promote:{hashlib.sha256(made_of.encode()).hexdigest()}",
-        params=dict(flatten(plain)),
-        metrics={"promoted": float(decision["verdict"] == "promoted")},
-        tags={
-            key: str(decision[key]) for key in ("verdict", "alias", "registered_version", "champion_before")
-        },
-        files={file.name: file for file in sorted(folder.iterdir())},
+    tags = {"verdict": verdict.verdict, "reasons": "\n".join(verdict.reasons)}
+    page = as_page(decision, evidence.numbers)
+    promotion.settle(decision.alias, tags, page)
+    return decision, page
+
+
+def headline(numbers: Mapping[str, float], model: str) -> Iterator[tuple[str, float]]:
+    """What is worth comparing between pipeline runs: the model with its intervals, the others without."""
+    yield from (
+        (name, numbers[name]) for name in numbers if name.startswith(f"{model}.") and name[-2:] != ".n"
     )
+    yield from ((name, numbers[name]) for name in numbers if name.rpartition(".")[2] in lineage.FIGURES)
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested params as ``("trigger.size", "3")``; lists stay whole, as JSON."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else _json(value)
-
-
-def run_name(evaluation: Mapping[str, Any]) -> str:
-    """What the parent run is called."""
-    return f"{evaluation.get('case')} {evaluation.get('attack')} seed {evaluation.get('seed')}"
-
-
-def write_decision(folder: Path, decision: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
-    """Write ``decision.json`` and, for people, ``verdict.md``."""
-    write_json(folder / "decision.json", decision)
-    numbers, model = dict(evaluation_metrics(evaluation)), decision["model"]
-    lines = [f"# {model}: {decision['verdict']}", "", *reasons_and_place(decision), ""]
-    lines += ["| figure | value | 95 % interval | test inputs |", "|---|---|---|---|"]
-    for figure in FIGURES:
-        keys = [f"{model}.{figure}{end}" for end in ("", ".low", ".high", ".n")]
-        if numbers.keys() >= set(keys):
-            value, low, high, n = (numbers[key] for key in keys)
-            lines.append(f"| {figure} | {value:.4f} | {low:.4f} to {high:.4f} | {n:.0f} |")
-    (folder / "verdict.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def reasons_and_place(decision: Mapping[str, Any]) -> list[str]:
-    """Why, and where the version is, as lines of Markdown that read well in a terminal."""
-    before = decision["champion_before"]
-    champion = f"the champion before was version {before}" if before else "there was no champion before"
-    place = f"{decision['registered_name']} version {decision['registered_version']}"
-    return [
-        *(f"- {reason}" for reason in decision["reasons"]),
-        "",
-        f"{place} is now {decision['alias']} ({champion}), in {decision['tracking_uri']}",
-    ]
-
-
-def warnings(decision: Mapping[str, Any], champion: Version | None, dataset: str) -> Iterator[str]:
+def warnings(decision: Decision, champion: Version | None, dataset: str) -> Iterator[str]:
     """What the reader of a decision should look at again."""
-    held = decision["verdict"] == "held"
-    if champion and held and champion.number == decision["registered_version"]:
+    if champion and decision.verdict == "held" and champion.number == decision.registered_version:
         text = "is held now but still champion from an earlier decision: move the alias by hand"
         yield f"version {champion.number} {text}"
     if champion and champion.tags.get("digest.dataset") != dataset:
         yield f"the champion before, version {champion.number}, was measured on another dataset"
-
-
-def _git(*arguments: str) -> str | None:
-    program = shutil.which("git")
-    if program is None:
-        return None
-    try:
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=10)  # noqa: S603 - fixed arguments
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _dict(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 STAGE = Stage(

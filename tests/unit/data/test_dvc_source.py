@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from fineprune.data.dvc_source import fetch_dvc
-from fineprune.data.git_revision import without_credentials
-from fineprune.errors import StorageError
+from fineprune.errors import StorageError, without_credentials
 from fineprune.files import dvc_md5
 
 LOCK_STAGE = (
