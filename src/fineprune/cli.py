@@ -60,7 +60,8 @@ def load_stage(name: str) -> Stage:
 
 def stage_parser(stage: Stage) -> argparse.ArgumentParser:
     """The parser of one stage's command line."""
-    parser = _Parser(prog=f"fineprune {stage.name}", description=STAGES[stage.name])
+    # Without abbreviations: a renamed flag must not go unnoticed.
+    parser = _Parser(prog=f"fineprune {stage.name}", description=STAGES[stage.name], allow_abbrev=False)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--config",

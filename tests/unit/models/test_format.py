@@ -138,7 +138,11 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(folder, tmp_pa
         ({"arguments": {"width": 4, "depth": 2}}, "unexpected keyword argument 'depth'"),
         ({"arguments": {"width": 5}}, "does not fit architecture digits_cnn"),
         ({"classes": ["a", "b"]}, "does not fit architecture digits_cnn"),
-        ({"architecture": "preact_resnet18"}, "does not fit architecture preact_resnet18"),
+        (
+            {"architecture": "preact_resnet18", "prunable_layer": "layer4.1.conv2"},
+            "does not fit architecture preact_resnet18",
+        ),
+        ({"prunable_layer": "conv1"}, "expected prunable_layer conv3 for digits_cnn, found conv1"),
         ({"pruned": [0]}, "does not fit architecture digits_cnn"),
         ({"pruned": [0, 8]}, "pruned names channels outside 0…7 of conv3"),
         ({"pruned": [-1]}, "pruned names channels outside 0…7 of conv3"),
