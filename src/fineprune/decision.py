@@ -94,8 +94,8 @@ def as_text(decision: Decision, *, report: Path, look_at: str) -> str:
 
 def write(folder: Path, decision: Decision, *, page: str, text: str) -> None:
     """Write ``decision.json``, the verdict first, the page as ``verdict.md``, the text as ``summary.txt``."""
-    text = json.dumps(asdict(decision), indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "decision.json").write_text(text + "\n", encoding="utf-8")
+    plain = json.dumps(asdict(decision), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "decision.json").write_text(plain + "\n", encoding="utf-8")
     (folder / "verdict.md").write_text(page, encoding="utf-8")
     (folder / "summary.txt").write_text(f"\n{text}\n", encoding="utf-8")
 
