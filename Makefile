@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Without cached bytecode every stage would compile its imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint bench lock clean
 

@@ -1,6 +1,7 @@
 """Splits that never cut a group: a speaker, a video or a track is on one side only.
 
-Near-duplicates on both sides of a split make every accuracy look better than it is (method.md §1).
+Near-duplicates on both sides of a split make every accuracy look better than it is; the paper's face data
+has frames of one video on both sides.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def read_wav(path: Path, sample_rate: int) -> Samples:
 
 
 def trim(samples: Samples, threshold: float) -> Samples:
-    """Drop leading silence as the paper's speech data does (method.md §1.2; TrojanNN ``record.py``).
+    """Drop leading silence as the paper's speech data does (TrojanNN ``record.py``).
 
     Frames of 1024 samples, 64 apart, without a window; a frame is silent when its 512 magnitudes,
     each divided by 256 and clipped at 255, sum to less than ``threshold``. A clip that is silent

@@ -1,0 +1,65 @@
+"""The pipeline under several seeds, as one Markdown table.
+
+    python benchmarks/seeds.py --seeds 0 1 2 -S case=fsdd -S cases/fsdd.yaml:ingest.source=PATH
+
+Each seed is a ``dvc exp run`` in the workspace with ``attack.seed`` and ``finetune.seed`` set; what DVC
+has run before is not run again. A cell is the mean over the seeds, and in brackets the lowest lower
+and the highest upper end of the 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fineprune.evaluation.table import COLUMNS, number, rows
+
+REPORT = Path("artifacts/evaluate/report.json")
+DECISION = Path("artifacts/promote/decision.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run every seed and print the table and the verdicts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument("-S", action="append", default=[], metavar="KEY=VALUE", help="as for dvc exp run")
+    given = parser.parse_args(arguments)
+    reports, verdicts = [], []
+    for seed in given.seeds:
+        changes = [*given.S, f"attack.seed={seed}", f"finetune.seed={seed}"]
+        flags = [word for change in changes for word in ("-S", change)]
+        subprocess.run(["dvc", "exp", "run", *flags], check=True, stdout=sys.stderr)  # noqa: S607
+        reports.append(json.loads(REPORT.read_text(encoding="utf-8")))
+        verdicts.append(json.loads(DECISION.read_text(encoding="utf-8"))["verdict"])
+    print(table([report["models"] for report in reports]))
+    print(f"\nverdicts, seeds {given.seeds}: {', '.join(verdicts)}")
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """The models' table in Markdown, from the ``models`` of several reports."""
+    lines = [["model", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
+    for name, label in rows(runs[0]).items():
+        lines.append([label, *(cell([run[name][column] for run in runs]) for column in COLUMNS)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(estimates: Sequence[dict[str, float] | None]) -> str:
+    """``.983 [.966, .991]`` over the seeds; ``undefined`` where a seed has no value."""
+    known = [estimate for estimate in estimates if estimate is not None]
+    if len(known) < len(estimates):
+        return "undefined"
+    mean = statistics.mean(estimate["value"] for estimate in known)
+    low, high = min(e["low"] for e in known), max(e["high"] for e in known)
+    return f"{number(mean)} [{number(low)}, {number(high)}]"
+
+
+if __name__ == "__main__":
+    main()
