@@ -44,4 +44,4 @@ lock: ## resolve requirements.lock anew
 	touch $@
 
 clean: ## remove everything that a run leaves behind, except .venv
-	rm -rf artifacts mlflow.db mlartifacts benchmarks/latest.json .dvc/tmp
+	rm -rf artifacts mlflow.db mlruns dvc.lock .dvc/cache .dvc/tmp benchmarks/latest.json

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import types
 import typing
@@ -103,7 +104,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the params file: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML passes on what a date or bytes raise
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: expected a mapping of sections, found {_show(values)}")
@@ -138,14 +139,16 @@ def _convert(expected: Any, value: Any, where: str, problems: list[str]) -> Any:
         return _convert_union(arguments, value, where, problems)
     if origin is Literal:
         if value in arguments and not isinstance(value, bool):
-            return value
+            return arguments[arguments.index(value)]  # 3 where 3.0 was given
         return _fault(f"one of {', '.join(map(str, arguments))}", value, where, problems)
     if origin is tuple:
         if isinstance(value, (list, tuple)):
             return tuple(_convert(arguments[0], v, f"{where}[{i}]", problems) for i, v in enumerate(value))
         return _fault("a list", value, where, problems)
     if origin is dict:
-        return dict(value) if isinstance(value, Mapping) else _fault("a mapping", value, where, problems)
+        if isinstance(value, Mapping):
+            return _convert_plain(value, where, problems)
+        return _fault("a mapping", value, where, problems)
     return _convert_scalar(expected, value, where, problems)
 
 
@@ -176,6 +179,19 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str, problems: l
     if not isinstance(kind, str) or kind not in by_kind:
         return _fault(f"one of {', '.join(by_kind)}", kind, f"{where}.kind", problems)
     return _convert(by_kind[kind], value, where, problems)
+
+
+def _convert_plain(value: Any, where: str, problems: list[str]) -> Any:
+    """Any JSON value; a whole float becomes an int at every depth, because Kubeflow did the reverse."""
+    if isinstance(value, Mapping):
+        return {key: _convert_plain(v, f"{where}.{key}", problems) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_convert_plain(v, f"{where}[{i}]", problems) for i, v in enumerate(value)]
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() and abs(value) <= 2**53 else value
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return _fault("a finite number, a string, true, false, null, a list or a mapping", value, where, problems)
 
 
 def _kinds(option: Any) -> tuple[str, ...]:

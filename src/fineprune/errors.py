@@ -1,13 +1,14 @@
 """What can go wrong in a way that a user can mend.
 
 FinePruneError
-├── ConfigError     a parameter is unknown, missing, mistyped or out of range
-├── DataError       a dataset, or a file that should become one, is not usable
-├── ModelError      a model file is not usable, or does not fit what is asked of it
-├── AttackError     an attack cannot be carried out as configured
-├── DefenseError    a defence cannot be carried out as configured
-├── StorageError    an object store or a data repository does not deliver
-├── TrackingError   the tracking server or the registry does not answer
+├── ConfigError        a parameter is unknown, missing, mistyped or out of range
+├── MissingInputError  a path that a stage should read is not there
+├── DataError          a dataset, or a file that should become one, is not usable
+├── ModelError         a model file is not usable, or does not fit what is asked of it
+├── AttackError        an attack cannot be carried out as configured
+├── DefenseError       a defence cannot be carried out as configured
+├── StorageError       an object store or a data repository does not deliver
+├── TrackingError      the tracking server or the registry does not answer
 └── MissingExtraError  a library of an extra, such as fineprune[report], is not installed
 
 Every message is one line: the thing, what was expected, what was found. The command line prints
@@ -23,6 +24,10 @@ class FinePruneError(Exception):
 
 class ConfigError(FinePruneError):
     """A parameter is unknown, missing, mistyped or out of range."""
+
+
+class MissingInputError(FinePruneError):
+    """A path that a stage should read is not there."""
 
 
 class DataError(FinePruneError):

@@ -76,7 +76,8 @@ def whole_outputs(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     """Give a scratch path for each target and put all of them in place when the block succeeds.
 
     A target may become a file or a folder. While the block runs, and when it fails or is killed,
-    the old targets stay as they were. Leftovers of a killed run are removed by the next one.
+    the old targets stay as they were. The new ones take their places one after the other, each
+    in one step. Leftovers of a killed run are removed by the next one.
     """
     scratch = {name: path.parent / f".{path.name}.partial" for name, path in targets.items()}
     for name, path in targets.items():

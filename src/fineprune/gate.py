@@ -51,10 +51,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that has the alias now, and the text of its ``utility.low`` tag (None without one)."""
+    """The version that has the alias now.
+
+    Attributes:
+        version: its number.
+        utility_low: the text of its ``utility.low`` tag; None without one.
+        comparable: whether it was measured with the same trigger on the same data.
+    """
 
     version: str
     utility_low: str | None
+    comparable: bool
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,8 @@ def challenge(
 ) -> Verdict:
     """Compare a version that passed with the present champion; a held one stays held.
 
-    A champion whose ``utility.low`` is missing or no number keeps its place, because nothing shows that
-    the challenger is better; ``always`` replaces it.
+    A champion that was measured on something else, or whose ``utility.low`` is missing or no number,
+    keeps its place, because nothing shows that the challenger is better; ``always`` replaces it.
 
     Args:
         verdict: what :func:`decide` said of the challenger.
@@ -224,10 +231,14 @@ def _against(
             True,
             f"replace_champion is 'always': version {champion.version} gives way without a comparison.",
         )
+    always = "set replace_champion to 'always' to replace it"
+    if not champion.comparable:
+        text = f"The champion, version {champion.version}, was measured on other data or with another trigger"
+        return False, f"{text}: {always}."
     theirs, where = _bound(champion.utility_low), f"of the champion, version {champion.version}"
     if theirs is None:
         found = f"is no number but {_show(champion.utility_low)}"
-        return False, f"The utility.low {where}, {found}: set replace_champion to 'always' to replace it."
+        return False, f"The utility.low {where}, {found}: {always}."
     met = beats(utility_low, theirs)
     verb = "is above" if met else "is not above"
     return met, f"The lower end of utility {utility_low:.6g} {verb} the {theirs:.6g} {where}."

@@ -34,6 +34,9 @@ def predict(
 ) -> Tensor:
     """The predicted label of each input, int64 (N,) on the CPU; see :func:`decide`.
 
+    All of it in fp32, as the registered model computes: a gate must not judge other arithmetic than is
+    served.
+
     Args:
         network: in evaluation mode.
         batches: raw inputs and labels; the labels are not looked at.
@@ -42,7 +45,7 @@ def predict(
     predictions = []
     for inputs, _ in batches:
         changed = inputs if transform is None else transform(inputs)
-        logits = network.head(features(network, changed))
+        logits = network(changed)
         predictions.append(decide(logits).cpu())
     return torch.cat(predictions)
 

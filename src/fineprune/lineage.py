@@ -5,6 +5,7 @@ Files in, plain values out; it knows nothing of MLflow.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -124,6 +125,18 @@ def evidence_tags(
     }
     limits = {f"threshold.{name}": repr(value) for name, value in thresholds.items()}
     return figures | limits | {f"params.{stage}": as_json(config) for stage, config in configs.items()}
+
+
+def protocol(evaluation: Mapping[str, Any]) -> str:
+    """The SHA-256 of what was measured: the data, the trigger, and what the attacker wants of it.
+
+    Two evaluations with the same protocol can be compared by their numbers.
+    """
+    details = _mapping(evaluation.get("attack_details"))
+    sources = _mapping(details.get("poison")).get("sources")
+    dataset = _mapping(evaluation.get("dataset")).get("digest")
+    measured = [dataset, details.get("trigger"), details.get("labels"), sources]
+    return hashlib.sha256(as_json(measured).encode()).hexdigest()
 
 
 def provenance(evaluation: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +46,11 @@ class Epoch:
     number: int
     loss: float
     accuracy: float
+
+
+def stream(seed: int, purpose: str) -> int:
+    """A seed of its own for one purpose, so that neighbouring seeds share no random numbers."""
+    return int(np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1)[0])
 
 
 def train(network: nn.Module, samples: Samples, recipe: Recipe, *, seed: int) -> Iterator[Epoch]:

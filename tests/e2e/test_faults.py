@@ -106,7 +106,7 @@ def write_weights(folder: Path, content: bytes) -> None:
 
 PARAMS = {
     "ingest": ("seed", {"defender_fit": "a lot"}, "ingest.defender_fit: expected a finite number"),
-    "attack": ("trigger", {"control": {"epochs": "ten"}}, "attack.control.epochs: expected a whole number"),
+    "attack": ("trigger", {"start": {"epochs": "ten"}}, "attack.start.epochs: expected a whole number"),
     "profile": ("measure", {"batch_size": 2.5}, "profile.batch_size: expected a whole number"),
     "prune": ("batch_size", {"tolerance": True}, "prune.tolerance: expected a finite number"),
     "finetune": ("seed", {"stop": {"patience": None}}, "finetune.stop.patience: expected a whole number"),
@@ -393,6 +393,16 @@ def test_a_dataset_of_one_class_is_refused(refused: Refused, copied: Callable[[s
     refused("attack", expected, dataset=dataset)
 
 
+@pytest.mark.parametrize("rows", [None, "0", [[0]], [0.5]])
+def test_a_split_that_is_no_list_of_rows_is_refused(
+    refused: Refused, copied: Callable[[str], Path], rows: Any
+) -> None:
+    dataset = copied("ingest/dataset")
+    splits = json.loads((dataset / "dataset.json").read_text())["splits"]
+    edit(dataset / "dataset.json", splits=splits | {"train": rows})
+    refused("attack", f"{dataset / 'dataset.json'}: split train: expected ", dataset=dataset)
+
+
 def test_a_row_in_two_splits_is_refused(refused: Refused, copied: Callable[[str], Path]) -> None:
     dataset = copied("ingest/dataset")
     splits = json.loads((dataset / "dataset.json").read_text())["splits"]
@@ -446,6 +456,27 @@ def test_every_stage_refuses_nan_weights_even_with_a_digest_that_fits(
     refused(stage, f"{weights}: weights 'conv2.weight' hold NaN", **{READ_A_MODEL[stage]: model})
 
 
+@pytest.mark.parametrize("stage", ["profile", "prune", "finetune"])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda card: {"classes": card["classes"][::-1]}, "made for class 0 '9', found dataset "),
+        (lambda card: {"input": card["input"] | {"high": 99}}, "made for image input of shape "),
+    ],
+    ids=["classes", "input"],
+)
+def test_every_stage_of_the_defender_refuses_a_model_for_another_dataset(
+    refused: Refused,
+    copied: Callable[[str], Path],
+    stage: str,
+    change: Callable[[Any], Mapping[str, Any]],
+    expected: str,
+) -> None:
+    model = copied("finetune/fine_pruned/model")
+    edit(model / "model.json", **change(json.loads((model / "model.json").read_text())))
+    refused(stage, f"{model}: {expected}", model=model)
+
+
 class Payload:
     """What runs when it is unpickled."""
 
@@ -490,6 +521,8 @@ def test_a_layer_that_is_not_prunable_is_refused(
         ({"arguments": {"width": 32, "depth": 3}}, "model digits_cnn"),
         ({"arguments": {"width": 16}}, "does not fit architecture digits_cnn"),
         ({"pruned": [1, 999]}, "pruned names channels outside 0…63 of conv3"),
+        ({"mean": []}, "mean: expected one value for each of 1 channels, found 0"),
+        ({"std": [0]}, "std: expected positive values, found 0"),
         ({"format": 2}, "expected format 1, found 2"),
         ({"surprise": True}, "card.surprise: unknown key"),
     ],
@@ -530,7 +563,7 @@ def brief(stage: str, chain: Workspace, folder: Path) -> dict[str, Any]:
     """Changes that make a stage short, and that keep promote away from the chain's registry."""
     if stage == "attack":
         few = {"epochs": 1}
-        return {"model": {"arguments": {"width": 16}}, "control": few, "backdoor": few}
+        return {"model": {"arguments": {"width": 16}}, "start": few, "train": few}
     if stage == "promote":
         # A copy of the store that the chain made, because MLflow takes seconds to make one.
         shutil.copy(chain.path / "mlflow.db", folder / "mlflow.db")

@@ -129,7 +129,7 @@ def _attack_and_defend(
     """The digest of every model, with few epochs."""
     out = {name: folder / name for name in ("control", "undefended", "attack", "profile", "pruned", "tuned")}
     brief = {"epochs": 1}
-    attack = {"control": brief, "backdoor": brief, "seed": seed, "model": {"arguments": {"width": 8}}}
+    attack = {"start": brief, "train": brief, "seed": seed, "model": {"arguments": {"width": 8}}}
     delivered = {"model": out["undefended"], "profile": out["profile"]}
     report = {"report": folder / "report"}
     made = {name: out[name] for name in ("control", "undefended", "attack")}

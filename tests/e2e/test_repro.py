@@ -14,8 +14,8 @@ from .workspace import Workspace
 TINY = {
     "attack": {
         "model": {"arguments": {"width": 4}},
-        "control": {"epochs": 1},
-        "backdoor": {"epochs": 1},
+        "start": {"epochs": 1},
+        "train": {"epochs": 1},
     },
     "finetune": {"recipe": {"epochs": 1}, "stop": {"min_epochs": 1, "patience": 1}},
 }

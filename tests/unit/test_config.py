@@ -1,6 +1,7 @@
 import dataclasses
 import sys
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -104,6 +105,9 @@ def test_what_was_parsed_turns_back_into_plain_values():
         ({"sizes": [1, 0, "a"]}, "stage.sizes[1]: expected a value in [1, inf), found 0"),
         ({"sizes": [1, 0, "a"]}, "stage.sizes[2]: expected a whole number, found 'a'"),
         ({"extra": []}, "stage.extra: expected a mapping, found []"),
+        ({"extra": {"a": [1, float("nan")]}}, "stage.extra.a[1]: expected a finite number, "),
+        ({"extra": {"a": {"b": date(2020, 1, 2)}}}, "stage.extra.a.b: expected a finite number, "),
+        ({"extra": {"a": b"raw"}}, "stage.extra.a: expected a finite number, "),
         ({"inner": 7}, "stage.inner: expected a mapping, found 7"),
         (
             {"inner": {"kind": "circle", "side": 1}},
@@ -161,6 +165,24 @@ def test_a_section_that_is_not_a_mapping_is_refused():
 def test_a_whole_float_is_an_int():
     assert parsed(count=3.0).count == 3
     assert isinstance(parsed(count=3.0).count, int)
+
+
+def test_whole_floats_in_a_dict_are_ints_at_every_depth():
+    given = {"width": 8.0, "inner": {"bins": 64.0, "rate": 0.5}, "list": [1.0, [2.0, True, None, "3.0"]]}
+    extra = parsed(extra=given).extra
+    assert repr(extra) == repr(
+        {"width": 8, "inner": {"bins": 64, "rate": 0.5}, "list": [1, [2, True, None, "3.0"]]}
+    )
+    assert given["width"] == 8.0
+    assert isinstance(given["width"], float)
+    assert repr(parsed(extra={"big": 1e300}).extra) == repr({"big": 1e300})
+
+
+def test_a_whole_float_becomes_the_int_that_a_literal_lists():
+    config = dataclasses.make_dataclass("Config", [("channels", Literal[1, 3])], frozen=True)
+    found = parse(config, {"channels": 3.0}, "stage").channels
+    assert found == 3
+    assert isinstance(found, int)
 
 
 def test_an_int_is_a_float():
@@ -238,6 +260,7 @@ def test_a_section_may_be_in_one_file_only_and_empty(params):
     [
         ("stage: {a: 1", "not valid YAML"),
         ("stage: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("stage: {measure: 2020-13-45}", "not valid YAML: month must be in 1..12"),
         ("- stage", "expected a mapping of sections"),
         ("", "expected a mapping of sections, found None"),
         ("stage: 3", "stage must be a mapping, found 3"),

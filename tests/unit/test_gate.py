@@ -250,7 +250,7 @@ def test_without_a_champion_a_pass_stays_a_pass() -> None:
 
 @pytest.mark.parametrize(("low", "promoted"), [(0.9, True), (0.85, False), (0.8, False)])
 def test_a_challenger_must_be_above_the_champion(low: float, promoted: bool) -> None:
-    verdict = against(Champion("3", "0.85"), low=low)
+    verdict = against(Champion("3", "0.85", True), low=low)
     assert verdict.promoted is promoted
     assert (
         f"{low:g} is {'' if promoted else 'not '}above the 0.85 of the champion, version 3."
@@ -260,20 +260,20 @@ def test_a_challenger_must_be_above_the_champion(low: float, promoted: bool) -> 
 
 @pytest.mark.parametrize("tag", [None, "", "nan", "inf", "1.5", "excellent"])
 def test_a_champion_without_a_number_stays_until_it_is_replaced_on_purpose(tag: str | None) -> None:
-    held = against(Champion("3", tag))
+    held = against(Champion("3", tag, True))
     assert not held.promoted
     assert "set replace_champion to 'always'" in held.reasons[0]
-    assert against(Champion("3", tag), replace="always").promoted
+    assert against(Champion("3", tag, True), replace="always").promoted
 
 
 def test_the_champion_keeps_its_place_when_judged_again() -> None:
-    assert "champion already" in against(Champion("7", "0.9")).reasons[-1]
+    assert "champion already" in against(Champion("7", "0.9", True)).reasons[-1]
 
 
 def test_no_comparison_rescues_a_held_version() -> None:
     held = Verdict("held", ("too bad.",))
     assert against(None, verdict=held) is held
-    assert against(Champion("3", "0.1"), verdict=held, replace="always") is held
+    assert against(Champion("3", "0.1", True), verdict=held, replace="always") is held
 
 
 @given(st.floats(), st.one_of(st.none(), st.floats(), st.text(max_size=5)))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import parse
-from fineprune.errors import ConfigError, DataError
+from fineprune.errors import ConfigError, DataError, FinePruneError
 from fineprune.files import check_digest, read_json, sha256, write_json
 
 FORMAT = 1
@@ -48,6 +48,11 @@ class InputSpec:
     low: int
     high: int
     sample_rate: int | None
+
+    @property
+    def channels(self) -> int:
+        """How many channels have their own mean and standard deviation: 1 for audio."""
+        return self.shape[0] if self.kind == "image" else 1
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,10 @@ class Dataset:
         self.path = path
         self.card = _read_card(path)
         for name in ARRAYS:
-            check_digest(path / name, self.card.sha256.get(name, "none recorded"))
-        self.labels = _map(path / "labels.npy")[:].astype(np.int64)
-        self.groups = _map(path / "groups.npy")[:]
-        self.splits = {name: np.asarray(rows, dtype=np.int64) for name, rows in self.card.splits.items()}
+            check_digest(path / name, str(self.card.sha256.get(name, "none recorded")))
+        self.labels = _integers(path / "labels.npy")
+        self.groups = _integers(path / "groups.npy")
+        self.splits = {name: _rows(name, rows, path) for name, rows in self.card.splits.items()}
         _check_arrays(path, self)
         check_splits(self.splits, self.labels, self.groups, self.card.classes, where=str(path / CARD))
 
@@ -166,6 +171,35 @@ def check_splits(
         raise DataError(f"{where}: group {group} is on both sides of a split: {' and '.join(names)}")
 
 
+def check_input(
+    spec: InputSpec,
+    mean: Sequence[float],
+    std: Sequence[float],
+    where: str,
+    error: type[FinePruneError] = DataError,
+) -> None:
+    """Raise unless the shape fits the kind of input, and mean and std fit the shape.
+
+    Raises:
+        error: another number of dimensions than the kind has, an empty dimension, a mean or std that
+            has not one entry per channel, or a std that is not positive.
+    """
+    dimensions = 3 if spec.kind == "image" else 1
+    if len(spec.shape) != dimensions or min(spec.shape) < 1:
+        raise error(
+            f"{where}: input.shape: expected {dimensions} positive sizes for {spec.kind}, "
+            f"found {list(spec.shape)}"
+        )
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != spec.channels:
+            raise error(
+                f"{where}: {name}: expected one value for each of {spec.channels} channels, "
+                f"found {len(values)}"
+            )
+    if min(std) <= 0:
+        raise error(f"{where}: std: expected positive values, found {min(std):g}")
+
+
 def _read_card(path: Path) -> Card:
     values = read_json(path / CARD)
     try:
@@ -174,7 +208,28 @@ def _read_card(path: Path) -> Card:
         raise DataError(f"{path / CARD}: {error}") from error
     if card.format != FORMAT:
         raise DataError(f"{path / CARD}: expected format {FORMAT}, found {card.format}")
+    check_input(card.input, card.mean, card.std, str(path / CARD))
     return card
+
+
+def _rows(name: str, rows: Any, path: Path) -> Array:
+    """The rows of a split, as the card lists them."""
+    if not isinstance(rows, list):
+        raise DataError(f"{path / CARD}: split {name}: expected a list of rows, found {rows!r:.60}")
+    wrong = [row for row in rows if type(row) is not int or abs(row) >= 2**63]
+    if wrong:
+        raise DataError(f"{path / CARD}: split {name}: expected row numbers, found {wrong[0]!r:.60}")
+    return np.array(rows, dtype=np.int64)
+
+
+def _integers(path: Path) -> Array:
+    """A one-dimensional array of integers."""
+    array = _map(path)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(
+            f"{path}: expected integers of shape (N,), found {array.dtype} of shape {array.shape}"
+        )
+    return array[:].astype(np.int64)
 
 
 def _map(path: Path) -> Array:
@@ -201,7 +256,7 @@ def _moments(inputs: Array, rows: Array, spec: InputSpec) -> tuple[list[float], 
     """Mean and standard deviation per channel of the given rows, in pieces, in float64."""
     if np.issubdtype(inputs.dtype, np.floating):
         raise DataError(f"inputs: expected {spec.dtype}, found {inputs.dtype}")
-    channels = spec.shape[0] if spec.kind == "image" else 1
+    channels = spec.channels
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
     for start in range(0, len(rows), 1024):
         part = inputs[rows[start : start + 1024]].astype(np.float64).reshape(-1, channels, _per_channel(spec))

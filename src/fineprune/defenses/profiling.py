@@ -64,7 +64,8 @@ def profile_channels(
         model: the digest to record.
 
     Raises:
-        DefenseError: there are no inputs, an activation is NaN, or there is no pooling to measure after.
+        DefenseError: there are no inputs, an activation is NaN or infinite, or there is no pooling to
+            measure after.
     """
     head = network.linear_head()
     if measure == "post_pool" and head is None:
@@ -91,7 +92,7 @@ def profile_channels(
     if not count:
         raise DefenseError("profile: expected clean inputs of the defender, found none")
     mean, dormant = (total / count).cpu(), (silent / count).cpu()
-    if not mean.isfinite().all():
+    if not (mean.isfinite().all() and maximum.isfinite().all()):
         raise DefenseError(f"profile: activations of {network.prunable.conv} are NaN or infinite")
     return Profile(
         format=FORMAT,

@@ -15,7 +15,7 @@ Series = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def activation_profile(path: Path, mean: Sequence[float], *, pruned: Collection[int] = ()) -> None:
-    """Mean activation per channel, least active first, with the dormant share marked.
+    """Mean activation per channel, least active first; those below 1 % of the largest are marked.
 
     Args:
         path: the PNG to write.

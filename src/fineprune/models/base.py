@@ -114,14 +114,18 @@ class Network(nn.Module):
 
 
 class ChannelSelect(nn.Module):
-    """Picks channels of (B, C, H, W) by index; the identity until channels are removed."""
+    """Picks channels of (B, C, H, W) by index; the identity until channels are removed.
+
+    The index is not stored with the weights, which are not trusted: surgery makes it again from the
+    card's list of removed channels.
+    """
 
     index: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.full = channels
-        self.register_buffer("index", torch.arange(channels))
+        self.register_buffer("index", torch.arange(channels), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The chosen channels (B, len(index), H, W)."""

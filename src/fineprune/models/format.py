@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fineprune.config import parse
-from fineprune.data.format import InputSpec
+from fineprune.data.format import Card, InputSpec, check_input
 from fineprune.errors import ConfigError, ModelError
 from fineprune.files import check_digest, read_json, sha256, write_json
 from fineprune.models import build
@@ -105,7 +105,7 @@ def read_card(path: Path) -> ModelCard:
     """Read and check ``model.json``.
 
     Raises:
-        ModelError: it is missing or not a card of this format.
+        ModelError: it is missing or not a card of this format, or its mean and std do not fit its inputs.
     """
     try:
         card = parse(ModelCard, read_json(path / CARD, ModelError), "card")
@@ -113,12 +113,46 @@ def read_card(path: Path) -> ModelCard:
         raise ModelError(f"{path / CARD}: {error}") from error
     if card.format != FORMAT:
         raise ModelError(f"{path / CARD}: expected format {FORMAT}, found {card.format}")
+    check_input(card.input, card.mean, card.std, str(path / CARD), ModelError)
     return card
+
+
+def check_fits(network: Network, card: Card, where: Path) -> None:
+    """Raise unless the network was made for the dataset's inputs and for its classes, in their order.
+
+    Args:
+        network: as :func:`load_model` gave it.
+        card: of the dataset.
+        where: the model folder, for messages.
+
+    Raises:
+        ModelError: the inputs or the classes differ.
+    """
+    spec = network.spec
+    for ours, theirs in (
+        (_describe_input(spec.input), _describe_input(card.input)),
+        _first_difference(spec.classes, card.classes),
+    ):
+        if ours != theirs:
+            raise ModelError(f"{where}: made for {ours}, found dataset {card.name} with {theirs}")
 
 
 def model_digest(path: Path) -> str:
     """The SHA-256 of the card, which names the SHA-256 of the weights."""
     return sha256(path / CARD)
+
+
+def _describe_input(spec: InputSpec) -> str:
+    rate = "" if spec.sample_rate is None else f" at {spec.sample_rate} Hz"
+    return f"{spec.kind} input of shape {spec.shape}, {spec.dtype} {spec.low}…{spec.high}{rate}"
+
+
+def _first_difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, str]:
+    """Where two lists of classes part, in words; twice the same words if they are equal."""
+    if len(ours) != len(theirs):
+        return f"{len(ours)} classes", f"{len(theirs)} classes"
+    number = next((i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), 0)
+    return f"class {number} {ours[number]!r}", f"class {number} {theirs[number]!r}"
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from fineprune.models.format import save_model
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.progress import progress
-from fineprune.training import Epoch, Recipe, train
+from fineprune.training import Epoch, Recipe, stream, train
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class AttackConfig:
         name: the kind of attack.
         model: the architecture of all networks of the run.
         trigger, labels, poison: the backdoor.
-        start_from: whether the attacker's network starts from the trained control, as the paper's
-            authors did, or from ``scratch``.
-        control, backdoor: how the two networks are trained.
+        start: how both networks are first trained on clean data, as the paper's authors did; null to
+            start from scratch.
+        train: how the control goes on with clean data, and the attacker's network with poisoned data.
         took: when the attack counts as taken.
         seed: of weights, order, poisoned samples and random labels.
     """
@@ -56,9 +56,8 @@ class AttackConfig:
     trigger: TriggerConfig
     labels: LabelPolicy
     poison: PoisonConfig
-    start_from: Literal["control", "scratch"]
-    control: Recipe
-    backdoor: Recipe
+    start: Recipe | None
+    train: Recipe
     took: TookLimits
     seed: Seed
 
@@ -71,19 +70,22 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
     poisoned = poison(
         clean, trigger, config.labels, config.poison, classes=len(dataset.card.classes), seed=config.seed
     )
-    card = {name: value for name, value in to_plain(config).items() if name in AttackCard.__annotations__}
+    names = {field.name for field in fields(AttackCard)}
+    card = {name: value for name, value in to_plain(config).items() if name in names}
     save_attack(outputs["attack"], trigger, card)
 
-    control = _fresh(config, dataset, device)
-    control_epochs = _train(control, clean, config.control, config.seed, name="control")
+    control, started = _start(config, clean, dataset, device)
+    undefended = copy.deepcopy(control)
+    seed = stream(config.seed, "train")
+    control_epochs = _train(control, clean, config.train, seed, name="control")
     save_model(outputs["control"], control)
-    undefended = copy.deepcopy(control) if config.start_from == "control" else _fresh(config, dataset, device)
-    attack_epochs = _train(undefended, poisoned, config.backdoor, config.seed + 1, name="attack")
+    attack_epochs = _train(undefended, poisoned, config.train, seed, name="attack")
     save_model(outputs["undefended"], undefended)
 
-    series = _series("control", control_epochs) | _series("undefended", attack_epochs)
+    series = _series("start", started) | _series("control", control_epochs)
+    series |= _series("undefended", attack_epochs)
     figures.training_curves(outputs["report"] / "training_curves.png", series)
-    bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.backdoor.batch_size)
+    bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.train.batch_size)
     measured, took = _measure(control, undefended, bed)
     counts = {"train_samples": len(clean), "poisoned_samples": int(poisoned.poisoned.sum())}
     print(f"attack: {took['reason']}")
@@ -95,9 +97,12 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
     )
 
 
-def _fresh(config: AttackConfig, dataset: Dataset, device: torch.device) -> Network:
+def _start(
+    config: AttackConfig, clean: Samples, dataset: Dataset, device: torch.device
+) -> tuple[Network, list[Epoch]]:
+    """The network that both start from, and the epochs that made it."""
     card = dataset.card
-    torch.manual_seed(config.seed)
+    torch.manual_seed(stream(config.seed, "weights"))
     network = build(
         NetworkSpec(
             architecture=config.model.architecture,
@@ -109,7 +114,9 @@ def _fresh(config: AttackConfig, dataset: Dataset, device: torch.device) -> Netw
         )
     )
     place(network, device)
-    return network
+    if config.start is None:
+        return network, []
+    return network, _train(network, clean, config.start, stream(config.seed, "start"), name="start")
 
 
 def _train(network: Network, samples: Samples, recipe: Recipe, seed: int, *, name: str) -> list[Epoch]:
@@ -131,6 +138,8 @@ def _measure(control: Network, undefended: Network, bed: TestBed) -> tuple[dict[
 
 
 def _series(name: str, epochs: list[Epoch]) -> dict[str, list[tuple[int, float]]]:
+    if not epochs:
+        return {}
     return {
         f"{name}_loss": [(epoch.number, epoch.loss) for epoch in epochs],
         f"{name}_accuracy": [(epoch.number, epoch.accuracy) for epoch in epochs],

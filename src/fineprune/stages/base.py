@@ -12,15 +12,11 @@ from typing import Any
 
 from fineprune import __version__
 from fineprune.config import parse, to_plain
-from fineprune.errors import FinePruneError
+from fineprune.errors import MissingInputError
 from fineprune.files import sha256, whole_outputs, write_json
 
 REPORT_SCHEMA = 1
 REPORT = "report.json"
-
-
-class MissingInputError(FinePruneError):
-    """A path that a stage should read is not there."""
 
 
 @dataclass(frozen=True)
@@ -124,5 +120,10 @@ def content_digest(path: Path) -> str:
 
 def _peak_memory() -> int:
     """The largest resident set of this process, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would also count what the starting process held before it became this program.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -24,7 +24,7 @@ from fineprune.evaluation.table import text_table
 from fineprune.files import dvc_md5, write_json
 from fineprune.inference import NOT_FINITE
 from fineprune.models.base import Network
-from fineprune.models.format import load_model, model_digest
+from fineprune.models.format import check_fits, load_model, model_digest
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.progress import progress
@@ -58,7 +58,8 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     bed = TestBed(dataset, load_attack(inputs["attack"]), device, batch_size=config.batch_size)
     networks = {name: load_model(inputs[name]) for name in MODELS}
-    for network in networks.values():
+    for name, network in networks.items():
+        check_fits(network, dataset.card, inputs[name])
         place(network, device)
     found = {
         name: bed.predict(network)

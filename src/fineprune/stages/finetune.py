@@ -11,7 +11,7 @@ from fineprune.data.batches import SplitSamples
 from fineprune.data.format import Dataset
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
 from fineprune.evaluation import figures
-from fineprune.models.format import load_model, save_model
+from fineprune.models.format import check_fits, load_model, save_model
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.progress import progress
@@ -31,6 +31,7 @@ def run(config: FinetuneConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     """Fine-tune the model and write the best epoch's weights."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     network = load_model(inputs["model"])
+    check_fits(network, dataset.card, inputs["model"])
     place(network, device)
     samples = SplitSamples(dataset, "defender_fit", device, cache=True)
     holdout = SplitSamples(dataset, "defender_holdout", device, cache=True)

@@ -48,7 +48,7 @@ class IngestConfig:
         source: ``digits``, a folder, a ``.tar.gz``, ``s3://…`` or ``dvc+<repo>@<rev>:<path>``.
         reader: the format of the source, and the reader's options.
         defender_fit: share of all samples that the defender ranks channels on and trains with.
-        defender_holdout: share of all samples for the defender's stop rules.
+        defender_holdout: share of all samples that only fine-tuning's early stop looks at.
         test: where the test split comes from; ``train`` gets what is left.
         seed: of the split.
         licence: instead of what the reader knows of it.

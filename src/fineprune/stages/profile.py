@@ -11,7 +11,7 @@ from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import Measure, profile_channels, save_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.evaluation import figures
-from fineprune.models.format import load_model, model_digest
+from fineprune.models.format import check_fits, load_model, model_digest
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.progress import split_batches
@@ -29,6 +29,7 @@ def run(config: ProfileConfig, inputs: Mapping[str, Path], outputs: Mapping[str,
     """Profile the model on the defender's clean data."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     network = load_model(inputs["model"])
+    check_fits(network, dataset.card, inputs["model"])
     place(network, device)
     batches = split_batches(dataset, "defender_fit", device, config.batch_size, name="profile")
     profile = profile_channels(network, batches, measure=config.measure, model=model_digest(inputs["model"]))

@@ -15,11 +15,12 @@ from fineprune.decision import Decision, as_page, as_text, decision_record, writ
 from fineprune.errors import ConfigError, DataError
 from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
-from fineprune.models.format import load_model
+from fineprune.models.format import check_fits, load_model
 from fineprune.stages.base import Result, Stage, content_digest
 from fineprune.tracking import CANDIDATE, CHAMPION, Promotion, Version, connect
 
 HELD = 3
+PROTOCOL = "digest.protocol"
 REPORTS = {
     "ingest": "ingest_report",
     "attack": "attack_report",
@@ -99,8 +100,9 @@ def run(
 ) -> Result:
     """Judge, log the whole pipeline run, register the version, settle the alias, and say what happened."""
     dataset, network = Dataset(inputs["dataset"]), load_model(inputs["model"])
+    check_fits(network, dataset.card, inputs["model"])
     evidence = read_evidence(config, inputs, dataset)
-    example = dataset.inputs(dataset.splits["test"][:EXAMPLE_ROWS])
+    example = dataset.inputs(dataset.splits["defender_fit"][:EXAMPLE_ROWS])
     name, tags, key = config.registered_name, evidence.version_tags, evidence.digests["evaluation"]
     tracker = connect(os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri, config.experiment)
     with tracker.pipeline_run(name=evidence.name, key=key, tags=evidence.run_tags) as run_id:
@@ -118,7 +120,7 @@ def run(
     print(f"\n{text}")
     return Result(
         numbers={"promoted": float(decision.verdict == "promoted")},
-        warnings=list(warnings(decision, promotion.champion, evidence.digests["dataset"])),
+        warnings=list(warnings(decision, promotion.champion)),
         extra={"decision": asdict(decision)},
         exit_code=HELD if fail_on_hold and decision.verdict == "held" else 0,
     )
@@ -143,7 +145,10 @@ def read_evidence(config: PromoteConfig, inputs: Mapping[str, Path], dataset: Da
         records=[lineage.read_record(stage, inputs[port]) for stage, port in REPORTS.items()],
         numbers=dict(lineage.evaluation_metrics(evaluation)),
         run_tags=origin,
-        version_tags=origin | shown | {f"digest.{name}": digest for name, digest in digests.items()},
+        version_tags=origin
+        | shown
+        | {f"digest.{name}": digest for name, digest in digests.items()}
+        | {PROTOCOL: lineage.protocol(evaluation)},
         verdict=decide(evaluation, model=model, model_digest=digests["model"], thresholds=limits),
     )
 
@@ -164,7 +169,7 @@ def settle(
     best = promotion.champion
     verdict = challenge(
         evidence.verdict,
-        Champion(best.number, best.tags.get("utility.low")) if best else None,
+        Champion(best.number, best.tags.get("utility.low"), same_protocol(best, evidence)) if best else None,
         version=promotion.version,
         utility_low=float(evidence.version_tags.get("utility.low", "nan")),
         replace=config.replace_champion,
@@ -188,6 +193,11 @@ def settle(
     return decision, page
 
 
+def same_protocol(champion: Version, evidence: Evidence) -> bool:
+    """Whether the champion was measured with the same trigger on the same data."""
+    return champion.tags.get(PROTOCOL) == evidence.version_tags[PROTOCOL]
+
+
 def headline(numbers: Mapping[str, float], model: str) -> Iterator[tuple[str, float]]:
     """What is worth comparing between pipeline runs: the model with its intervals, the others without."""
     yield from (
@@ -196,13 +206,11 @@ def headline(numbers: Mapping[str, float], model: str) -> Iterator[tuple[str, fl
     yield from ((name, numbers[name]) for name in numbers if name.rpartition(".")[2] in lineage.FIGURES)
 
 
-def warnings(decision: Decision, champion: Version | None, dataset: str) -> Iterator[str]:
+def warnings(decision: Decision, champion: Version | None) -> Iterator[str]:
     """What the reader of a decision should look at again."""
     if champion and decision.verdict == "held" and champion.number == decision.registered_version:
         text = "is held now but still champion from an earlier decision: move the alias by hand"
         yield f"version {champion.number} {text}"
-    if champion and champion.tags.get("digest.dataset") != dataset:
-        yield f"the champion before, version {champion.number}, was measured on another dataset"
 
 
 STAGE = Stage(

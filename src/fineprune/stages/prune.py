@@ -18,7 +18,7 @@ from fineprune.errors import DefenseError
 from fineprune.evaluation import figures
 from fineprune.inference import features
 from fineprune.models.base import Network
-from fineprune.models.format import load_model, model_digest, save_model
+from fineprune.models.format import check_fits, load_model, model_digest, save_model
 from fineprune.models.surgery import remove_channels
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
@@ -42,6 +42,7 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
     """Prune by the rule and write the smaller network."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     network = load_model(inputs["model"])
+    check_fits(network, dataset.card, inputs["model"])
     place(network, device)
     profile = load_profile(inputs["profile"], network=network, model=model_digest(inputs["model"]))
     order = least_active_first(profile.mean)

@@ -157,6 +157,58 @@ def test_refuses_splits_that_do_not_hold(splits, message, folder):
         Dataset(folder)
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "expected a list of rows, found None"),
+        ("0123", "expected a list of rows, found '0123'"),
+        (3, "expected a list of rows, found 3"),
+        ({"0": 1}, "expected a list of rows, found {'0': 1}"),
+        (["a"], "expected row numbers, found 'a'"),
+        ([0, [1, 2]], r"expected row numbers, found \[1, 2\]"),
+        ([0.5], "expected row numbers, found 0.5"),
+        ([0, None], "expected row numbers, found None"),
+        ([True], "expected row numbers, found True"),
+        ([2**64], "expected row numbers, found 18446744073709551616"),
+    ],
+)
+def test_refuses_splits_that_are_no_lists_of_rows(rows, message, folder):
+    edit(folder, splits=json.loads((folder / CARD).read_text())["splits"] | {"train": rows})
+    with pytest.raises(DataError, match=f"{folder / CARD}: split train: {message}") as error:
+        Dataset(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "groups.npy"])
+@pytest.mark.parametrize("array", [LABELS.astype(str), LABELS / 2, LABELS.reshape(2, 8), np.array(3)])
+def test_refuses_labels_and_groups_that_are_no_list_of_integers(name, array, folder):
+    np.save(folder / name, array)
+    edit(folder)
+    with pytest.raises(DataError, match=f"{folder / name}: expected integers of shape"):
+        Dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": []}, "mean: expected one value for each of 3 channels, found 0"),
+        ({"std": [1.0]}, "std: expected one value for each of 3 channels, found 1"),
+        ({"std": [1.0, 0.0, 1.0]}, "std: expected positive values, found 0"),
+    ],
+)
+def test_refuses_a_mean_and_spread_that_do_not_fit(changes, message, folder):
+    edit(folder, **changes)
+    with pytest.raises(DataError, match=f"{folder / CARD}: {message}"):
+        Dataset(folder)
+
+
+def test_refuses_a_digest_that_is_no_text(folder):
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps(card | {"sha256": card["sha256"] | {"labels.npy": 7}}))
+    with pytest.raises(DataError, match="digest mismatch: expected sha256 7…, found"):
+        Dataset(folder)
+
+
 def test_refuses_fewer_than_two_classes(tmp_path):
     with pytest.raises(DataError, match="expected at least two classes, found 1"):
         write(tmp_path / "one", labels=np.zeros(16, int), classes=("a",))

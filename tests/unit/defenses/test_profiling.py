@@ -82,9 +82,17 @@ def test_no_inputs_are_refused():
         profile_channels(Pixelwise([[1.0]]), [], measure="post_relu", model=DIGEST)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_activations_that_are_no_numbers_are_refused(value):
     network = Pixelwise([[1.0, 1.0]], offset=[0.0, value])
+    with pytest.raises(DefenseError, match="activations of conv are NaN or infinite"):
+        profile_channels(network, batches(pixels([1, 2])), measure="post_relu", model=DIGEST)
+
+
+def test_finite_weights_whose_sums_overflow_are_refused():
+    network = Pixelwise([[1.0, 1.0]])
+    with torch.no_grad():
+        network.conv.weight[1] = -3e38
     with pytest.raises(DefenseError, match="activations of conv are NaN or infinite"):
         profile_channels(network, batches(pixels([1, 2])), measure="post_relu", model=DIGEST)
 

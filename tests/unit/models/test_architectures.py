@@ -76,6 +76,18 @@ def test_the_papers_speech_network_has_its_size():
     assert len(network.channels) == 256
 
 
+def test_arguments_that_are_fractions_may_be_whole_numbers():
+    given = PAPER | {"spectrogram": SPECTROGRAM, "kernel": 3, "stride": 1}
+    networks = []
+    for width, dropout in ((1.0, 0.0), (1, 0)):
+        torch.manual_seed(0)
+        arguments = given | {"width": width, "dropout": dropout}
+        networks.append(build(spec_of("speech_net", arguments, audio(1024))).eval())
+    inputs = random_inputs(networks[0], 2)
+    with torch.no_grad():
+        assert torch.equal(networks[0](inputs), networks[1](inputs))
+
+
 @pytest.mark.parametrize("samples", [768, 1000, 1024, 1500])
 def test_speech_networks_fit_clips_of_any_length(samples):
     arguments = dict(SMALL["speech_net"].arguments)

@@ -1,18 +1,22 @@
 import functools
 import pickle
 import resource
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fineprune.data.format import Card
 from fineprune.errors import ModelError
 from fineprune.files import read_json, sha256, write_json
 from fineprune.models import ARCHITECTURES
-from fineprune.models.format import CARD, WEIGHTS, load_model, model_digest, read_card, save_model
+from fineprune.models.format import CARD, WEIGHTS, check_fits, load_model, model_digest, read_card, save_model
 from fineprune.models.surgery import remove_channels
-from tests.unit.nets import random_inputs, small_network
+from tests.unit.nets import SMALL, image, random_inputs, small_network
+
+IMAGE = asdict(image(1, 8, 8))
 
 
 @pytest.fixture
@@ -143,6 +147,14 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(folder, tmp_pa
             "does not fit architecture preact_resnet18",
         ),
         ({"prunable_layer": "conv1"}, "expected prunable_layer conv3 for digits_cnn, found conv1"),
+        ({"mean": []}, "mean: expected one value for each of 1 channels, found 0"),
+        ({"mean": [1.0, 2.0]}, "mean: expected one value for each of 1 channels, found 2"),
+        ({"std": []}, "std: expected one value for each of 1 channels, found 0"),
+        ({"std": [0.0]}, "std: expected positive values, found 0"),
+        ({"std": [-1.0]}, "std: expected positive values, found -1"),
+        ({"input": IMAGE | {"shape": []}}, r"input\.shape: expected 3 positive sizes for image, found \[\]"),
+        ({"input": IMAGE | {"shape": [1, 0, 8]}}, "expected 3 positive sizes for image"),
+        ({"input": IMAGE | {"kind": "audio"}}, "expected 1 positive sizes for audio"),
         ({"pruned": [0]}, "does not fit architecture digits_cnn"),
         ({"pruned": [0, 8]}, "pruned names channels outside 0…7 of conv3"),
         ({"pruned": [-1]}, "pruned names channels outside 0…7 of conv3"),
@@ -159,6 +171,68 @@ def test_a_card_that_does_not_fit_is_refused_in_one_line(folder, changes, messag
     with pytest.raises(ModelError, match=message) as error:
         load_model(folder)
     assert "\n" not in str(error.value)
+
+
+def test_audio_has_one_mean(tmp_path):
+    save_model(tmp_path / "model", small_network("speech_net"))
+    change_card(tmp_path / "model", mean=[0.0] * 1024)
+    with pytest.raises(ModelError, match="mean: expected one value for each of 1 channels, found 1024"):
+        load_model(tmp_path / "model")
+
+
+def test_which_channels_a_shortcut_keeps_is_read_from_the_card_only(tmp_path):
+    network = remove_channels(small_network("preact_resnet18"), [5, 0, 3])
+    save_model(tmp_path / "model", network)
+    state = load_file(tmp_path / "model" / WEIGHTS)
+    assert not [name for name in state if "select" in name]
+    inputs = random_inputs(network, 8)
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path / "model")(inputs), network(inputs))
+    save_file(state | {"layer4.1.select.index": torch.arange(29) + 1000}, tmp_path / "model" / WEIGHTS)
+    sign(tmp_path / "model")
+    with pytest.raises(ModelError, match="does not fit architecture preact_resnet18"):
+        load_model(tmp_path / "model")
+
+
+def dataset_card(**changes):
+    spec = SMALL["digits_cnn"]
+    card = Card(1, "tiny", spec.input, spec.classes, "sample", spec.mean, spec.std, {}, {}, "none", {})
+    return replace(card, **changes)
+
+
+def test_a_network_fits_a_dataset_of_its_inputs_and_classes(tmp_path):
+    check_fits(small_network("digits_cnn"), dataset_card(mean=(1.0,), licence="other"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"input": image(3, 8, 8)},
+            "made for image input of shape (1, 8, 8), uint8 0…255, "
+            "found dataset tiny with image input of shape (3, 8, 8), uint8 0…255",
+        ),
+        (
+            {"input": replace(image(1, 8, 8), high=16)},
+            "made for image input of shape (1, 8, 8), uint8 0…255, "
+            "found dataset tiny with image input of shape (1, 8, 8), uint8 0…16",
+        ),
+        (
+            {"input": replace(image(1, 8, 8), sample_rate=8000)},
+            "found dataset tiny with image input of shape (1, 8, 8), uint8 0…255 at 8000 Hz",
+        ),
+        ({"classes": ("class 0",) * 4}, "made for 3 classes, found dataset tiny with 4 classes"),
+        (
+            {"classes": ("class 0", "class 2", "class 1")},
+            "made for class 1 'class 1', found dataset tiny with class 1 'class 2'",
+        ),
+    ],
+)
+def test_a_network_for_other_inputs_or_classes_is_refused(changes, message, tmp_path):
+    with pytest.raises(ModelError) as error:
+        check_fits(small_network("digits_cnn"), dataset_card(**changes), tmp_path / "model")
+    assert str(error.value).startswith(f"{tmp_path / 'model'}: made for ")
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("name", [CARD, WEIGHTS])

@@ -271,7 +271,7 @@ def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
     assert {"report.html", "report.json"} <= {
         f.path for f in client.list_artifacts(runs["evaluate"].info.run_id)
     }
-    assert {"decision.json", "verdict.md"} == {
+    assert {"decision.json", "summary.txt", "verdict.md"} == {
         f.path for f in client.list_artifacts(runs["promote"].info.run_id)
     }
     figures = runs["digits baseline seed 1"].data.metrics

@@ -1,0 +1,71 @@
+"""What the benchmarks run on: networks with random weights, random inputs, and the stopwatch."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fineprune import runtime
+from fineprune.data.format import InputSpec
+from fineprune.models import build
+from fineprune.models.base import Network, NetworkSpec
+
+CLASSES = tuple("0123456789")
+AUDIO = InputSpec("audio", (8320,), "int16", low=-32768, high=32767, sample_rate=8000)
+IMAGE = InputSpec("image", (3, 32, 32), "uint8", low=0, high=255, sample_rate=None)
+SPECTROGRAM = {"frame": 256, "hop": 128, "bins": 128, "window": "hann", "scale": "decibel"}
+NETWORKS = {
+    "speech_net": (
+        AUDIO,
+        {"spectrogram": SPECTROGRAM, "channels": 1, "kernel": 7, "stride": 2, "width": 1.0, "dropout": 0.5},
+    ),
+    "preact_resnet18": (IMAGE, {"width": 64}),
+}
+ROUNDS = 5
+
+
+class Labelled:
+    """Random raw inputs with random labels, on the device."""
+
+    def __init__(self, spec: InputSpec, count: int, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(0)
+        shape = (count, *spec.shape)
+        self.inputs = torch.randint(spec.low, spec.high + 1, shape, generator=generator).to(
+            device, dtype=getattr(torch, spec.dtype)
+        )
+        self.labels = torch.randint(len(CLASSES), (count,), generator=generator).to(device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`fineprune.data.batches.Samples`."""
+        return self.inputs[positions], self.labels[positions]
+
+
+def network_of(name: str, device: torch.device, *, seed: int = 0) -> Network:
+    """The architecture at full width with random weights, placed for speed, in evaluation mode."""
+    spec, arguments = NETWORKS[name]
+    torch.manual_seed(seed)
+    moments = (128.0,) * 3, (64.0,) * 3
+    network = build(NetworkSpec(name, arguments, spec, CLASSES, *moments))
+    runtime.place(network, device)
+    return network.eval()
+
+
+def in_turns(*programs: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """The median seconds of each program, run in turns after one warm-up."""
+    times: list[list[float]] = [[] for _ in programs]
+    for round_number in range(rounds + 1):
+        for program, taken in zip(programs, times, strict=True):
+            started = time.perf_counter()
+            program()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if round_number:
+                taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) for taken in times]
