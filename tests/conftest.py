@@ -2,5 +2,5 @@
 
 import os
 
-# Tests run in several processes on few cores: threads that wait for each other would cost more than they give.
+# Tests run in several processes on few cores: threads that wait for each other cost more than they give.
 os.environ["OMP_NUM_THREADS"] = "1"
