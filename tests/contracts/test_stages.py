@@ -160,7 +160,7 @@ def _swapped_inputs(pipeline: Any) -> None:
 
 
 def _control_promoted(pipeline: Any) -> None:
-    _command_of(pipeline, "promote", "finetune/${promote.model}/model", "prune/control/model")
+    _command_of(pipeline, "promote", "finetune/${promote.model}/model", "finetune/fine_tuned/model")
     pipeline["stages"]["promote"]["deps"].append("artifacts/finetune/fine_tuned/model")
 
 
