@@ -65,19 +65,22 @@ def _predictions(network: Network, activations: Tensor, order: Tensor) -> Iterat
 def _incremental_predictions(
     head: LinearHead, activations: Tensor, order: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """From the bare bias backwards: each point adds the channel that is pruned last before it."""
-    pooled = head.pool(activations).flatten(2)[:, order].transpose(0, 1)
-    weight = head.linear.weight.unflatten(1, (len(order), -1))[:, order].permute(1, 2, 0)
+    """From the bare bias on: each point adds the channel that is pruned last before it."""
+    channels, last_first = len(order), order.flip(0)
+    pooled = head.pool(activations).flatten(2)[:, last_first].transpose(0, 1).contiguous()
+    weight = head.linear.weight.unflatten(1, (channels, -1))[:, last_first].permute(1, 2, 0).contiguous()
     batch, outputs = pooled.shape[1], weight.shape[2]
     rows = max(1, BLOCK // (batch * outputs))
     running = _bias(head, batch)
-    yield slice(len(order), len(order) + 1), decide(head.rest(running)).unsqueeze(0)
-    for last in range(len(order), 0, -rows):
-        first = max(0, last - rows)
-        terms = torch.bmm(pooled[first:last], weight[first:last])
-        sums = terms.flip(0).cumsum_(0).add_(running).flip(0)
-        running = sums[0].clone()
-        yield slice(first, last), decide(head.rest(sums.flatten(0, 1))).view(last - first, batch)
+    yield slice(channels, channels + 1), decide(head.rest(running)).unsqueeze(0)
+    for first in range(0, channels, rows):
+        last = min(channels, first + rows)
+        sums = torch.bmm(pooled[first:last], weight[first:last])
+        sums[0] += running
+        sums = sums.cumsum_(0)
+        running = sums[-1].clone()
+        predictions = decide(head.rest(sums.flatten(0, 1))).view(last - first, batch)
+        yield slice(channels - last, channels - first), predictions.flip(0)
 
 
 def _bias(head: LinearHead, batch: int) -> Tensor:
