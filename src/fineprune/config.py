@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-from fineprune.errors import ConfigError
+from fineprune.errors import ConfigError, FinePruneError
+from fineprune.files import read_json
 
 T = TypeVar("T")
 
@@ -90,6 +91,28 @@ def parse(config: type[T], values: Any, where: str) -> T:
     if problems:
         raise ConfigError("; ".join(problems))
     return typing.cast(T, result)
+
+
+def read_card(card: type[T], path: Path, *, format_number: int, error: type[FinePruneError], name: str) -> T:
+    """Read the JSON file that describes a folder into ``card``, a config with a ``format`` field.
+
+    Args:
+        card: a frozen dataclass without defaults.
+        path: of the file.
+        format_number: the only value of ``format`` that is understood.
+        error: what to raise.
+        name: what to call the card in messages.
+
+    Raises:
+        error: the file is missing, is not JSON, has other keys or types, or another format.
+    """
+    try:
+        values: Any = parse(card, read_json(path, error), name)
+    except ConfigError as fault:
+        raise error(f"{path}: {fault}") from fault
+    if values.format != format_number:
+        raise error(f"{path}: expected format {format_number}, found {values.format}")
+    return typing.cast(T, values)
 
 
 def to_plain(config: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Forward passes without gradients: in mixed precision up to the prunable layer, in fp32 behind it."""
+"""Forward passes without gradients: mixed precision for the defender's own search, fp32 for predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ NOT_FINITE = -2
 
 
 def features(network: Network, inputs: Tensor) -> Tensor:
-    """The prunable layer's activations (B, C, H, W) in float32, of raw inputs on the network's device."""
+    """The prunable layer's activations (B, C, H, W) in float32, of raw inputs on the network's device.
+
+    Up to there in mixed precision, where that is faster.
+    """
     with runtime.autocast(inputs.device):
         activations = network.features(inputs)
     return activations.float()

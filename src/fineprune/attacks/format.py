@@ -19,10 +19,10 @@ import numpy as np
 from fineprune.attacks.labels import LabelPolicy
 from fineprune.attacks.poisoning import PoisonConfig
 from fineprune.attacks.triggers import Trigger
-from fineprune.config import Fraction, Seed, parse
+from fineprune.config import Fraction, Seed, read_card
 from fineprune.data.format import InputSpec
-from fineprune.errors import AttackError, ConfigError
-from fineprune.files import check_digest, read_json, sha256, write_json
+from fineprune.errors import AttackError
+from fineprune.files import check_digest, sha256, write_json
 
 FORMAT = 1
 CARD = "attack.json"
@@ -73,12 +73,7 @@ def load_attack(path: Path) -> tuple[AttackCard, Trigger]:
     Raises:
         AttackError: a file is missing, does not match its digest, or has another shape than the inputs.
     """
-    try:
-        card = parse(AttackCard, read_json(path / CARD, AttackError), "card")
-    except ConfigError as error:
-        raise AttackError(f"{path / CARD}: {error}") from error
-    if card.format != FORMAT:
-        raise AttackError(f"{path / CARD}: expected format {FORMAT}, found {card.format}")
+    card = read_card(AttackCard, path / CARD, format_number=FORMAT, error=AttackError, name="card")
     arrays = []
     for name in ARRAYS:
         check_digest(path / name, card.sha256.get(name, "none recorded"), AttackError)

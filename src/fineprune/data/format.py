@@ -18,9 +18,9 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from fineprune.config import parse
-from fineprune.errors import ConfigError, DataError, FinePruneError
-from fineprune.files import check_digest, read_json, sha256, write_json
+from fineprune.config import read_card
+from fineprune.errors import DataError, FinePruneError
+from fineprune.files import check_digest, sha256, write_json
 
 FORMAT = 1
 CARD = "dataset.json"
@@ -201,13 +201,7 @@ def check_input(
 
 
 def _read_card(path: Path) -> Card:
-    values = read_json(path / CARD)
-    try:
-        card = parse(Card, values, "card")
-    except ConfigError as error:
-        raise DataError(f"{path / CARD}: {error}") from error
-    if card.format != FORMAT:
-        raise DataError(f"{path / CARD}: expected format {FORMAT}, found {card.format}")
+    card = read_card(Card, path / CARD, format_number=FORMAT, error=DataError, name="card")
     check_input(card.input, card.mean, card.std, str(path / CARD))
     return card
 

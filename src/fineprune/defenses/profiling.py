@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fineprune import runtime
-from fineprune.config import parse
-from fineprune.errors import ConfigError, DefenseError
-from fineprune.files import read_json, write_json
+from fineprune.config import read_card
+from fineprune.errors import DefenseError
+from fineprune.files import write_json
 from fineprune.models.base import Network
 
 FORMAT = 1
@@ -119,12 +119,7 @@ def load_profile(path: Path, *, network: Network, model: str) -> Profile:
     Raises:
         DefenseError: the file is not a profile, or of another model or other channels.
     """
-    try:
-        profile = parse(Profile, read_json(path / CARD, DefenseError), "profile")
-    except ConfigError as error:
-        raise DefenseError(f"{path / CARD}: {error}") from error
-    if profile.format != FORMAT:
-        raise DefenseError(f"{path / CARD}: expected format {FORMAT}, found {profile.format}")
+    profile = read_card(Profile, path / CARD, format_number=FORMAT, error=DefenseError, name="profile")
     if profile.model != model:
         raise DefenseError(
             f"{path / CARD}: expected a profile of model {model[:16]}…, found of {profile.model[:16]}…"

@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fineprune.config import parse
+from fineprune import config
 from fineprune.data.format import Card, InputSpec, check_input
-from fineprune.errors import ConfigError, ModelError
-from fineprune.files import check_digest, read_json, sha256, write_json
+from fineprune.errors import ModelError
+from fineprune.files import check_digest, sha256, write_json
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.surgery import remove_channels
@@ -107,12 +107,7 @@ def read_card(path: Path) -> ModelCard:
     Raises:
         ModelError: it is missing or not a card of this format, or its mean and std do not fit its inputs.
     """
-    try:
-        card = parse(ModelCard, read_json(path / CARD, ModelError), "card")
-    except ConfigError as error:
-        raise ModelError(f"{path / CARD}: {error}") from error
-    if card.format != FORMAT:
-        raise ModelError(f"{path / CARD}: expected format {FORMAT}, found {card.format}")
+    card = config.read_card(ModelCard, path / CARD, format_number=FORMAT, error=ModelError, name="card")
     check_input(card.input, card.mean, card.std, str(path / CARD), ModelError)
     return card
 

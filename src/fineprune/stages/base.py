@@ -14,9 +14,9 @@ from fineprune import __version__
 from fineprune.config import parse, to_plain
 from fineprune.errors import MissingInputError
 from fineprune.files import sha256, whole_outputs, write_json
+from fineprune.lineage import REPORT
 
 REPORT_SCHEMA = 1
-REPORT = "report.json"
 
 
 @dataclass(frozen=True)

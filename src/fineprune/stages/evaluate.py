@@ -20,7 +20,7 @@ from fineprune.evaluation.checks import CheckLimits, Evidence, run_checks
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import ModelMetrics, confusion
 from fineprune.evaluation.report import render
-from fineprune.evaluation.table import text_table
+from fineprune.evaluation.table import ROWS, text_table
 from fineprune.files import dvc_md5, write_json
 from fineprune.inference import NOT_FINITE
 from fineprune.models.base import Network
@@ -29,15 +29,7 @@ from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.progress import progress
 
-MODELS = (
-    "control",
-    "undefended",
-    "pruned",
-    "fine_tuned",
-    "fine_pruned",
-    "control_pruned",
-    "control_fine_pruned",
-)
+MODELS = tuple(ROWS)
 
 
 @dataclass(frozen=True)
