@@ -8,8 +8,10 @@ reverse pruning order gives every point. Any other head is run with many masks i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,7 +21,10 @@ from fineprune.inference import decide, features
 from fineprune.models.base import LinearHead, Network
 
 # Floats per block of points: large enough for matrix speed, small enough for the cache.
-BLOCK = 1 << 22
+BLOCK = 1 << 20
+
+# Blocks of the curve for a batch's activations: which points, and the predictions (points, B) there.
+Blocks = Iterator[tuple[slice, Tensor]]
 
 
 @torch.inference_mode()
@@ -39,37 +44,38 @@ def matches_along_curve(
     """
     if sorted(order) != list(range(len(network.channels))):
         raise DefenseError(f"pruning order: expected each of the {len(network.channels)} channels once")
+    predict = _predictor(network, torch.tensor(order, device=next(network.parameters()).device))
     counts: Tensor | None = None
     for inputs, targets in batches:
         targets = targets.unsqueeze(0) if targets.dim() == 1 else targets
         if counts is None:
             counts = torch.zeros(len(targets), len(order) + 1, dtype=torch.int64, device=targets.device)
-        activations = features(network, inputs)
-        for points, predictions in _predictions(
-            network, activations, torch.tensor(order, device=inputs.device)
-        ):
+        for points, predictions in predict(features(network, inputs)):
             counts[:, points] += (predictions.unsqueeze(0) == targets.unsqueeze(1)).sum(2)
     if counts is None:
         raise DefenseError("pruning curve: expected inputs, found none")
     return counts.cpu()
 
 
-def _predictions(network: Network, activations: Tensor, order: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of the curve: which points, and the predictions (points, B) there."""
+def _predictor(network: Network, order: Tensor) -> Callable[[Tensor], Blocks]:
+    """What gives the predictions along the curve from a batch's activations."""
     head = network.linear_head()
     if head is None:
-        return _masked_predictions(network, activations, order)
-    return _incremental_predictions(head, activations, order)
+        return partial(_masked_predictions, network, order)
+    return partial(_incremental_predictions, head, _terms(head.linear.weight, order), order)
 
 
-def _incremental_predictions(
-    head: LinearHead, activations: Tensor, order: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
+def _terms(weight: Tensor, order: Tensor) -> Tensor:
+    """The linear layer's columns (C, positions, outputs) channel by channel, pruned last first."""
+    by_channel: Tensor = weight.unflatten(1, (len(order), -1)).permute(1, 2, 0)
+    return by_channel[order.flip(0)].contiguous()
+
+
+def _incremental_predictions(head: LinearHead, weight: Tensor, order: Tensor, activations: Tensor) -> Blocks:
     """From the bare bias on: each point adds the channel that is pruned last before it."""
-    channels, last_first = len(order), order.flip(0)
-    pooled = head.pool(activations).flatten(2)[:, last_first].transpose(0, 1).contiguous()
-    weight = head.linear.weight.unflatten(1, (channels, -1))[:, last_first].permute(1, 2, 0).contiguous()
-    batch, outputs = pooled.shape[1], weight.shape[2]
+    channels, _, outputs = weight.shape
+    pooled = head.pool(activations).flatten(2).transpose(0, 1)[order.flip(0)].contiguous()
+    batch = pooled.shape[1]
     rows = max(1, BLOCK // (batch * outputs))
     running = _bias(head, batch)
     yield slice(channels, channels + 1), decide(head.rest(running)).unsqueeze(0)
@@ -77,10 +83,19 @@ def _incremental_predictions(
         last = min(channels, first + rows)
         sums = torch.bmm(pooled[first:last], weight[first:last])
         sums[0] += running
-        sums = sums.cumsum_(0)
-        running = sums[-1].clone()
+        running = _accumulate(sums)[-1].clone()
         predictions = decide(head.rest(sums.flatten(0, 1))).view(last - first, batch)
         yield slice(channels - last, channels - first), predictions.flip(0)
+
+
+def _accumulate(sums: Tensor) -> Tensor:
+    """Running sums over the first dimension, in place."""
+    if sums.is_cuda:
+        return sums.cumsum_(0)
+    # On a CPU cumsum walks down the columns, ten times as slow as adding row to row.
+    for before, point in pairwise(sums):
+        point += before
+    return sums
 
 
 def _bias(head: LinearHead, batch: int) -> Tensor:
@@ -89,9 +104,7 @@ def _bias(head: LinearHead, batch: int) -> Tensor:
     return bias.expand(batch, -1)
 
 
-def _masked_predictions(
-    network: Network, activations: Tensor, order: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
+def _masked_predictions(network: Network, order: Tensor, activations: Tensor) -> Blocks:
     """Any head: many masks in one batch."""
     batch, channels = activations.shape[:2]
     rank = torch.empty_like(order)
