@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from fineprune.evaluation.table import COLUMNS, number, rows
+from fineprune.evaluation.sweep import as_markdown, table
 
 REPORT = Path("artifacts/evaluate/report.json")
 DECISION = Path("artifacts/promote/decision.json")
@@ -41,24 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         subprocess.run(["dvc", "exp", "run", *flags], check=True, stdout=sys.stderr)  # noqa: S607
         reports.append(json.loads(REPORT.read_text(encoding="utf-8")))
         verdicts.append(json.loads(DECISION.read_text(encoding="utf-8"))["verdict"])
-    print(table([report["models"] for report in reports]))
-    print(f"\nverdicts, seeds {given.seeds}: {', '.join(verdicts)}")
-
-
-def table(runs: Sequence[dict[str, Any]]) -> str:
-    """The models' table in Markdown, from the ``models`` of several reports."""
-    lines = [["model", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
-    for name, label in rows(runs[0]).items():
-        lines.append([label, *(cell([run[name][column] for run in runs]) for column in COLUMNS)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def cell(estimates: Sequence[dict[str, float] | None]) -> str:
-    """``**.983** (.981, .985, .983)`` over the seeds; ``undefined`` where a seed has no value."""
-    values = [estimate["value"] for estimate in estimates if estimate is not None]
-    if len(values) < len(estimates):
-        return "undefined"
-    return f"**{number(statistics.mean(values))}** ({', '.join(map(number, values))})"
+    print(as_markdown(table([report["models"] for report in reports])))
+    print(f"verdicts, seeds {given.seeds}: {', '.join(verdicts)}")
 
 
 if __name__ == "__main__":

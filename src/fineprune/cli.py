@@ -1,7 +1,8 @@
 """``fineprune <stage> --config params.yaml --<input> PATH … --<output> PATH …``
 
 Paths are flags; every hyper-parameter of a stage travels as one value: its section of the params
-files (``--config``, later files win) or of a JSON string (``--params``). Nothing heavy is imported
+files (``--config``, later files win) or of a JSON string (``--params``); ``--set`` changes a key of
+it. With ``--executor-input`` a stage tells Kubeflow what it made. Nothing heavy is imported
 before a stage is chosen, so ``--help`` answers at once.
 """
 
@@ -12,7 +13,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -71,29 +72,50 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
         help="a params file; may be repeated, later wins",
     )
     source.add_argument("--params", metavar="JSON", help=f"the {stage.name} section itself, as JSON")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"instead of a key of the {stage.name} section; may be dotted and repeated, empty for null",
+    )
+    parser.add_argument(
+        "--executor-input", metavar="JSON", help="what Kubeflow gives a container; says where to report to"
+    )
     for names, verb in ((stage.inputs, "read"), (stage.outputs, "write")):
         for port in names:
             parser.add_argument(
                 _flag(port), type=Path, required=True, metavar="PATH", help=f"{verb} {port} here"
             )
+    for view, file in stage.views.items():
+        parser.add_argument(_flag(view), type=Path, metavar="PATH", help=f"put a copy of {file} here")
     for flag in stage.flags:
         parser.add_argument(_flag(flag), action="store_true")
+    for option in stage.options:
+        parser.add_argument(_flag(option), metavar="TEXT")
     return parser
 
 
 def _run(stage: Stage, given: argparse.Namespace) -> int:
-    from fineprune.config import read_section
+    from fineprune.config import override, read_section
     from fineprune.stages.base import execute
+    from fineprune.stages.executor_output import ExecutorOutput
 
     values = vars(given)
-    section = read_section(given.config, stage.name) if given.config else _parse_json(given.params)
+    section = read_section(given.config, stage.name) if given.config else _parse_params(given.params)
+    if given.params:
+        _refuse_twice(stage.name, section, given.set)
+    told = ExecutorOutput(given.executor_input) if given.executor_input else None
     result = execute(
         stage,
-        section,
+        override(section, given.set),
         inputs={name: values[name] for name in stage.inputs},
         outputs={name: values[name] for name in stage.outputs},
-        flags={name: values[name] for name in stage.flags},
+        views={name: values[name] for name in stage.views if values[name]},
+        keywords={name: values[name] for name in (*stage.flags, *stage.options)},
     )
+    if told:
+        told.write(given.report)
     return result.exit_code
 
 
@@ -110,11 +132,21 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parse_json(text: str) -> Any:
+def _parse_params(text: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
+        section = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"--params: not valid JSON: {error}") from error
+    if not isinstance(section, dict):
+        raise ConfigError(f"--params: expected a JSON mapping, found {type(section).__name__}")
+    return section
+
+
+def _refuse_twice(stage: str, section: Mapping[str, Any], settings: Sequence[str]) -> None:
+    """A pipeline gives some keys as parameters of their own: one must not hide the other."""
+    for key in [setting.partition("=")[0] for setting in settings]:
+        if key in section:
+            raise ConfigError(f"{stage}.{key}: expected once, found in --params and in --set")
 
 
 def _flag(name: str) -> str:

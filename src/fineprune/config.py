@@ -1,6 +1,7 @@
 """Typed, frozen configuration: a section of params.yaml becomes a dataclass, or one error lists all faults.
 
-A config class is a frozen dataclass without defaults: the only home of a default is params.yaml.
+A config class is a frozen dataclass without defaults: the only home of a default is params.yaml. A key
+that may be null may be left out.
 Supported field types: bool, int, float, str, ``Literal``, ``X | None``, ``tuple[X, ...]``,
 ``dict[str, Any]``, a nested config, a union of configs told apart by their ``kind`` field, and
 ``Annotated[number, Range(...)]``.
@@ -63,16 +64,74 @@ def read_section(paths: Sequence[Path], section: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     found = False
     for path in paths:
-        values = _read_yaml(path).get(section)
+        values = read_yaml(path).get(section)
         if values is None:
             continue
         if not isinstance(values, Mapping):
             raise ConfigError(f"{path}: {section} must be a mapping, found {_show(values)}")
         found = True
-        merged = _merge(merged, values)
+        merged = merge(merged, values)
     if not found:
         raise ConfigError(f"{', '.join(map(str, paths))}: no section {section!r}")
     return merged
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: it is missing, is not YAML, or holds something else.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML passes on what a date or bytes raise
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {_show(values)}")
+    return values
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``; a mapping with another ``kind`` replaces the whole mapping below it."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            same_kind = below.get("kind", value.get("kind")) == value.get("kind", below.get("kind"))
+            merged[key] = merge(below, value) if same_kind else dict(value)
+        else:
+            merged[key] = value
+    return merged
+
+
+class Text(str):
+    """A value as a command line gives it: ``parse`` reads it as the YAML that its field asks for."""
+
+
+def override(section: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """The section with ``key=value`` settings laid over it, later ones last.
+
+    Args:
+        section: a stage's section.
+        settings: the key may be dotted (``poison.rate=0.05``); an empty value is null.
+
+    Raises:
+        ConfigError: a setting has no ``=``, or a key of it.
+    """
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        names = key.split(".")
+        if not equals or not all(names):
+            raise ConfigError(f"--set: expected KEY=VALUE, found {setting!r}")
+        change: Any = Text(value)
+        for name in reversed(names):
+            change = {name: change}
+        section = merge(section, change)
+    return dict(section)
 
 
 def parse(config: type[T], values: Any, where: str) -> T:
@@ -120,35 +179,10 @@ def to_plain(config: Any) -> Any:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the params file: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML passes on what a date or bytes raise
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: expected a mapping of sections, found {_show(values)}")
-    return values
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` laid on ``base``; a mapping with another ``kind`` replaces the whole mapping below it."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            same_kind = below.get("kind", value.get("kind")) == value.get("kind", below.get("kind"))
-            merged[key] = _merge(below, value) if same_kind else dict(value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def _convert(expected: Any, value: Any, where: str, problems: list[str]) -> Any:
     """``value`` as ``expected``; a fault is appended to ``problems`` and None returned."""
+    if isinstance(value, Text):
+        value = _read_text(value, expected)
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin is Annotated:
         converted = _convert(arguments[0], value, where, problems)
@@ -186,6 +220,8 @@ def _convert_dataclass(expected: Any, value: Any, where: str, problems: list[str
     for name in names:
         if name in value:
             converted[name] = _convert(hints[name], value[name], f"{where}.{name}", problems)
+        elif type(None) in typing.get_args(hints[name]):
+            converted[name] = None  # kfp cannot compile a null into a dict, so that it leaves the key out
         else:
             problems.append(f"{where}.{name}: missing")
     return expected(**converted) if len(problems) == before else None
@@ -206,6 +242,8 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str, problems: l
 
 def _convert_plain(value: Any, where: str, problems: list[str]) -> Any:
     """Any JSON value; a whole float becomes an int at every depth, because Kubeflow did the reverse."""
+    if isinstance(value, Text):
+        value = _read_text(value, dict)
     if isinstance(value, Mapping):
         return {key: _convert_plain(v, f"{where}.{key}", problems) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -215,6 +253,19 @@ def _convert_plain(value: Any, where: str, problems: list[str]) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return _fault("a finite number, a string, true, false, null, a list or a mapping", value, where, problems)
+
+
+def _read_text(text: Text, expected: Any) -> Any:
+    """What a command line's text stands for where ``expected`` is wanted; one that is no YAML is itself."""
+    import yaml
+
+    # A string stays as it is: the revision 0012345 is no number.
+    if text and str in (expected, *typing.get_args(expected)):
+        return str(text)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return str(text)
 
 
 def _kinds(option: Any) -> tuple[str, ...]:

@@ -40,6 +40,8 @@ from mlflow.types import Schema, TensorSpec
 CHAMPION, CANDIDATE = "champion", "candidate"
 # A version that carries the same values of these tags is the same version: it is reused, not made again.
 IDENTITY = ("digest.model", "digest.evaluation")
+# On a run and on a version: the Kubeflow run that made it.
+KUBEFLOW_RUN = "kubeflow.run_id"
 _KEY = "fineprune.key"
 _PARAM_LENGTH = 6000  # characters; MLflow's own limit
 _BATCH = {"params": 100, "tags": 100, "metrics": 800}  # as many as MLflow takes in a request
@@ -59,6 +61,42 @@ class Version:
 
     number: str
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the gate said of a registered version; ``verdict`` is ``promoted`` or ``held``."""
+
+    verdict: str
+    reasons: tuple[str, ...]
+    name: str
+    version: str
+
+
+def verdict_of_run(uri: str, run_id: str) -> Outcome | None:
+    """What came of a Kubeflow run; None if the registry holds no judged version that it made.
+
+    Args:
+        uri: of MLflow.
+        run_id: of the Kubeflow run.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    quieten()
+    try:
+        with environment(MLFLOW_TRACKING_URI=uri, **patience(retries=2, seconds=30)):
+            versions = mlflow.MlflowClient(uri).search_model_versions(f"tags.`{KUBEFLOW_RUN}` = '{run_id}'")
+    except Exception as error:  # each database driver has exceptions of its own
+        raise TrackingError(
+            f"{without_credentials(uri)}: no answer from MLflow: {_brief(_root(error))}"
+        ) from error
+    judged = [version for version in versions if "verdict" in version.tags]
+    if not judged:
+        return None
+    last = max(judged, key=lambda version: version.last_updated_timestamp or 0)
+    reasons = tuple(last.tags.get("reasons", "").splitlines())
+    return Outcome(last.tags["verdict"], reasons, last.name, str(last.version))
 
 
 def connect(uri: str, experiment: str) -> Tracker:

@@ -15,27 +15,10 @@ from typing import Any
 from fineprune.cli import load_stage, stage_parser
 from fineprune.stages import STAGES
 
-REPORT_PORTS = {
-    "ingest_report": "ingest",
-    "attack_report": "attack",
-    "profile_report": "profile",
-    "prune_report": "prune",
-    "finetune_report": "finetune",
-    "evaluation": "evaluate",
-}
-"""Inputs that are the report of a stage, and of which one."""
+from .lineage import Wired, lineage_problems
 
-LINEAGE = {
-    "attack": "attack.attack",
-    "control": "attack.control",
-    "undefended": "attack.undefended",
-    "pruned": "prune.pruned(attack.undefended)",
-    "fine_tuned": "finetune.tuned(attack.undefended)",
-    "fine_pruned": "finetune.tuned(prune.pruned(attack.undefended))",
-    "control_pruned": "prune.pruned(attack.control)",
-    "control_fine_pruned": "finetune.tuned(prune.pruned(attack.control))",
-}
-"""What each row of the evaluation stands for: how it was made of what the attacker delivered."""
+SWEEP = ("tabulate",)
+"""Stages that look at several pipeline runs, and so are no part of one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +50,11 @@ def ports(command: Command) -> dict[str, str]:
     return {port: str(values[port]) for port in (*stage.inputs, *stage.outputs)}
 
 
+def wired(all_commands: Sequence[Command]) -> list[Wired]:
+    """The commands as far as their wiring goes."""
+    return [Wired(command.name, command.stage, ports(command)) for command in all_commands]
+
+
 def problems(pipeline: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a dvc.yaml; the later checks need commands that parse."""
     found = unknown_and_missing_stages(pipeline)
@@ -80,14 +68,14 @@ def problems(pipeline: Mapping[str, Any], variables: Mapping[str, Any]) -> list[
         return found
     found = [text for command in all_commands for text in path_problems(command)]
     found += metrics_problems(pipeline, all_commands)
-    return found or lineage_problems(all_commands, promoted=variables["promote"]["model"])
+    return found or lineage_problems(wired(all_commands))
 
 
 def unknown_and_missing_stages(pipeline: Mapping[str, Any]) -> list[str]:
     """Stages of dvc.yaml that are no program, and programs that dvc.yaml does not run."""
     told = set(pipeline["stages"])
     return [f"{name}: no such stage" for name in sorted(told - set(STAGES))] + [
-        f"{name}: missing in dvc.yaml" for name in STAGES if name not in told
+        f"{name}: missing in dvc.yaml" for name in STAGES if name not in told and name not in SWEEP
     ]
 
 
@@ -160,67 +148,6 @@ def metrics_problems(pipeline: Mapping[str, Any], all_commands: Sequence[Command
         for path in metrics
         if not any(_within(path, o) for o in outs)
     ]
-
-
-def lineage_problems(all_commands: Sequence[Command], *, promoted: str) -> list[str]:
-    """Inputs that are not made of what their flag says: a control in place of a model, a swapped pair."""
-    found = []
-    for command in all_commands:
-        stage, given = load_stage(command.stage), ports(command)
-        for port in stage.inputs:
-            expected = _expected_lineage(command, port, all_commands, promoted)
-            actual = lineage(given[port], all_commands)
-            if expected is not None and actual not in expected:
-                text = f"expected {' or '.join(sorted(expected))} behind --{port.replace('_', '-')}"
-                found.append(f"{command.name}: {text}, found {actual}")
-    return found
-
-
-def lineage(path: str, all_commands: Sequence[Command]) -> str:
-    """How a path is made: ``finetune.tuned(prune.pruned(attack.undefended))``; ``nothing`` if it is not."""
-    for command in all_commands:
-        stage, given = load_stage(command.stage), ports(command)
-        for port in stage.outputs:
-            if given[port] == path:
-                origin = given.get("model") if command.stage in ("profile", "prune", "finetune") else None
-                return f"{command.stage}.{port}" + (f"({lineage(origin, all_commands)})" if origin else "")
-    return "nothing"
-
-
-def _expected_lineage(
-    command: Command, port: str, all_commands: Sequence[Command], promoted: str
-) -> set[str] | None:
-    if port == "dataset":
-        return {"ingest.dataset"}
-    if command.stage == "promote":
-        model = LINEAGE[promoted]
-        if port == "model":
-            return {model}
-        stage = REPORT_PORTS[port]
-        steps = {step.partition("(")[0].partition(".")[0]: step for step in _steps(model)}
-        if stage == "profile":
-            return {f"profile.report({_argument(steps['prune'])})"}
-        of = f"({_argument(steps[stage])})" if stage in ("prune", "finetune") else ""
-        return {f"{stage}.report{of}"}
-    if port == "profile":
-        analysed = ports(command).get("model") or ports(command)["undefended"]
-        return {f"profile.profile({lineage(analysed, all_commands)})"}
-    if port == "model":
-        delivered = {"attack.control", "attack.undefended"}
-        pruned = {f"prune.pruned({name})" for name in delivered}
-        return delivered | pruned if command.stage == "finetune" else delivered
-    return {LINEAGE[port]}
-
-
-def _steps(model: str) -> Iterator[str]:
-    """``a.b(c.d(e.f))``, ``c.d(e.f)``, ``e.f``."""
-    while model:
-        yield model
-        model = _argument(model)
-
-
-def _argument(step: str) -> str:
-    return step.partition("(")[2][:-1]
 
 
 def _instances(

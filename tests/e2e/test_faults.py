@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from fineprune.cli import load_stage, main
 from fineprune.files import sha256
 from fineprune.models.format import load_model
-from fineprune.stages import STAGES
 
 from .warm import Warm
 from .workspace import Workspace, tree
@@ -119,7 +118,7 @@ PARAMS = {
 }
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", COMMANDS)
 def test_unknown_missing_and_mistyped_params_are_reported_all_at_once(
     chain: Workspace, refused: Refused, stage: str
 ) -> None:
@@ -133,7 +132,7 @@ def test_unknown_missing_and_mistyped_params_are_reported_all_at_once(
     refused(stage, f"{stage}.surprise: unknown key", f"{stage}.{missing}: missing", expected, section=section)
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if name != "ingest"])
+@pytest.mark.parametrize("stage", [name for name in COMMANDS if name != "ingest"])
 def test_an_input_that_is_not_there_is_named_with_its_flag(
     refused: Refused, tmp_path: Path, stage: str
 ) -> None:
@@ -145,7 +144,7 @@ def test_an_input_that_is_not_there_is_named_with_its_flag(
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "cannot read the params file: No such file"),
+        (None, "cannot read: No such file"),
         ("prune: [1, 2\n", "not valid YAML"),
         ("- prune\n", "expected a mapping of sections"),
         ("prune: 3\n", "prune must be a mapping"),
@@ -361,7 +360,7 @@ def test_a_truncated_array_is_named_even_if_its_digest_was_made_to_fit(
     refused("profile", f"{dataset / name}: not a readable .npy array", dataset=dataset)
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if "dataset" in load_stage(name).inputs])
+@pytest.mark.parametrize("stage", [name for name in COMMANDS if "dataset" in load_stage(name).inputs])
 def test_every_stage_refuses_a_dataset_with_a_group_on_both_sides_of_a_split(
     refused: Refused, copied: Callable[[str], Path], stage: str
 ) -> None:
@@ -426,7 +425,7 @@ READ_A_MODEL = {
     "prune": "model",
     "finetune": "model",
     "evaluate": "pruned",
-    "promote": "model",
+    "promote": "fine_pruned",
 }
 
 
@@ -553,7 +552,7 @@ def test_a_trigger_that_was_changed_after_the_attack_is_refused(
 
 MOMENTS = [
     (stage, moment)
-    for stage in STAGES
+    for stage in COMMANDS
     for moment in ("while writing", "before the outputs appear", "between two outputs")
     if moment != "between two outputs" or len(load_stage(stage).outputs) > 1
 ]
@@ -571,7 +570,7 @@ def brief(stage: str, chain: Workspace, folder: Path) -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", COMMANDS)
 def test_a_full_disk_is_told_in_one_line_and_costs_no_old_output(
     chain: Workspace, warm: Warm, tmp_path: Path, stage: str
 ) -> None:

@@ -66,7 +66,7 @@ def test_a_report_pins_its_inputs_by_the_outputs_of_the_stage_before(report: Rea
     assert (
         report("finetune@fine_pruned")["inputs"]["model"] == report("prune@undefended")["outputs"]["pruned"]
     )
-    assert report("promote")["inputs"]["model"] == report("finetune@fine_pruned")["outputs"]["tuned"]
+    assert report("promote")["inputs"]["fine_pruned"] == report("finetune@fine_pruned")["outputs"]["tuned"]
 
 
 def test_the_attack_takes_on_digits_as_the_defaults_have_it(report: Read) -> None:
@@ -83,7 +83,7 @@ def test_the_decision_has_every_key_that_others_rely_on(chain: Workspace) -> Non
     decision = json.loads((given["report"] / "decision.json").read_text())
     assert decision["verdict"] in ("promoted", "held")
     assert decision["reasons"]
-    assert decision["model_digest"] == model_digest(given["model"])
+    assert decision["model_digest"] == model_digest(given["fine_pruned"])
     assert decision["registered_version"] == "1"
 
 
@@ -185,6 +185,6 @@ def test_only_a_pass_moves_the_champion_and_what_it_names_loads_without_pickle(
     dataset = Dataset(chain.ports("promote")["dataset"])
     inputs = torch.from_numpy(dataset.inputs(dataset.splits["test"][:64]))
     with torch.inference_mode():
-        expected = load_model(chain.ports("promote")["model"])(inputs).numpy()
+        expected = load_model(chain.ports("promote")["fine_pruned"])(inputs).numpy()
         found = registered(inputs).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

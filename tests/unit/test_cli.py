@@ -31,7 +31,16 @@ def stage(monkeypatch, tmp_path):
 
     body = Body()
     body.body = Result
-    made = Stage("profile", Config, ("model",), ("profile", "report"), body, flags=("fail_on_hold",))
+    made = Stage(
+        "profile",
+        Config,
+        ("model",),
+        ("profile", "report"),
+        body,
+        flags=("fail_on_hold",),
+        options=("run_id",),
+        views={"copy": "report.json"},
+    )
     monkeypatch.setattr(cli, "load_stage", lambda name: made)
     monkeypatch.chdir(tmp_path)
     return body
@@ -78,7 +87,7 @@ def test_stage_help_lists_every_flag(stage, capsys):
 
 def test_a_stage_runs_on_params_and_writes_its_report(stage, capsys, tmp_path):
     assert run(capsys, "profile", "--params", '{"steps": 2}', *PATHS) == (0, [])
-    assert stage.called_with == (Config(2), {"fail_on_hold": False})
+    assert stage.called_with == (Config(2), {"fail_on_hold": False, "run_id": None})
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert (report["stage"], report["config"]) == ("profile", {"steps": 2})
 
@@ -86,9 +95,35 @@ def test_a_stage_runs_on_params_and_writes_its_report(stage, capsys, tmp_path):
 def test_later_config_files_win_and_switches_arrive(stage, capsys, tmp_path):
     (tmp_path / "a.yaml").write_text("profile: {steps: 2}")
     (tmp_path / "b.yaml").write_text("profile: {steps: 3}")
-    files = ["--config", "a.yaml", "--config", "b.yaml", "--fail-on-hold"]
+    files = ["--config", "a.yaml", "--config", "b.yaml", "--fail-on-hold", "--run-id", "r1"]
     assert run(capsys, "profile", *files, *PATHS) == (0, [])
-    assert stage.called_with == (Config(3), {"fail_on_hold": True})
+    assert stage.called_with == (Config(3), {"fail_on_hold": True, "run_id": "r1"})
+
+
+def test_a_setting_wins_over_a_file_and_the_last_one_over_the_others(stage, capsys, tmp_path):
+    (tmp_path / "a.yaml").write_text("profile: {steps: 2}")
+    settings = ["--set", "steps=5", "--set", "steps=7"]
+    assert run(capsys, "profile", "--config", "a.yaml", *settings, *PATHS) == (0, [])
+    assert stage.called_with[0] == Config(7)
+
+
+def test_a_view_is_a_copy_of_a_file_of_the_report(stage, capsys, tmp_path):
+    paths = [*PATHS, "--copy", "views/copy.json"]
+    assert run(capsys, "profile", "--params", '{"steps": 2}', *paths) == (0, [])
+    report = tmp_path / "report" / "report.json"
+    assert (tmp_path / "views" / "copy.json").read_bytes() == report.read_bytes()
+
+
+def test_kubeflow_is_told_only_of_a_stage_that_succeeded(stage, capsys, tmp_path):
+    told = tmp_path / "kfp" / "output.json"
+    given = ["--executor-input", json.dumps({"outputs": {"outputFile": str(told)}})]
+    stage.body = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run(capsys, "profile", "--params", '{"steps": 2}', *given, *PATHS)
+    assert not told.exists()
+    stage.body = Result
+    assert run(capsys, "profile", "--params", '{"steps": 2}', *given, *PATHS) == (0, [])
+    assert json.loads(told.read_text()) == {"artifacts": {}}
 
 
 def test_the_stages_own_exit_code_is_the_programs(stage, capsys):
@@ -110,17 +145,27 @@ def test_warnings_go_to_stderr(stage, capsys):
         (["profile", *PATHS], "one of the arguments --config --params is required"),
         (["profile", "--params", "{}", *PATHS[:4]], "arguments are required: --report"),
         (["profile", "--params", "{}", "--config", "a.yaml", *PATHS], "not allowed with argument"),
+        (
+            ["profile", "--params", "{}", *PATHS, "--executor-input", '{"outputs": 3}'],
+            "--executor-input: expected Kubeflow's executor input, found '{\"outputs\": 3}'",
+        ),
+        (
+            ["profile", "--params", '{"steps": 2}', *PATHS, "--set", "steps=3"],
+            "profile.steps: expected once, found in --params and in --set",
+        ),
+        (["profile", "--params", "{}", *PATHS, "--set", "steps"], "--set: expected KEY=VALUE"),
+        (["profile", "--params", "{}", *PATHS, "--set", "steps=x"], "profile.steps: expected a whole"),
         (["profile", "--params", "{}", *PATHS, "--nosuch", "x"], "unrecognized arguments: --nosuch x"),
         (["profile", "--params", "{", *PATHS], "--params: not valid JSON"),
         (["profile", "--params", "[" * 100_000, *PATHS], "--params: not valid JSON"),
-        (["profile", "--params", "[1]", *PATHS], "profile: expected a mapping, found [1]"),
+        (["profile", "--params", "[1]", *PATHS], "--params: expected a JSON mapping, found list"),
         (
             ["profile", "--params", '{"steps": 0, "x": 1}', *PATHS],
             "profile.x: unknown key; profile.steps: ",
         ),
         (
             ["profile", "--config", "none.yaml", *PATHS],
-            "none.yaml: cannot read the params file: No such",
+            "none.yaml: cannot read: No such",
         ),
         (
             ["profile", "--params", '{"steps": 1}', "--model", "gone", *PATHS[2:]],

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import sys
 from dataclasses import dataclass
 from datetime import date
@@ -6,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from fineprune.config import Count, Fraction, Range, Seed, parse, read_section, to_plain
+from fineprune.config import Count, Fraction, Range, Seed, override, parse, read_section, to_plain
 from fineprune.errors import ConfigError
 
 
@@ -281,3 +282,53 @@ def test_a_missing_or_binary_params_file_is_refused(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00stage")
     with pytest.raises(ConfigError, match="not valid YAML"):
         read_section([tmp_path / "binary.yaml"], "stage")
+
+
+@dataclass(frozen=True)
+class Given:
+    text: str
+    note: str | None
+    rate: Fraction
+    flag: bool
+    free: dict[str, Any]
+
+
+GIVEN = {"text": "a", "note": "b", "rate": 0.5, "flag": False, "free": {"width": 1}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "expected"),
+    [
+        ("text=0012345", "text", "0012345"),  # a revision, not the octal number 5349
+        ("text=a=b", "text", "a=b"),
+        ("note=", "note", None),
+        ("note=no", "note", "no"),
+        ("rate=1", "rate", 1.0),
+        ("flag=true", "flag", True),
+        ("free.width=8", "free", {"width": 8}),
+        ("free.deep.list=[1, 2]", "free", {"width": 1, "deep": {"list": [1, 2]}}),
+    ],
+)
+def test_a_setting_is_read_as_its_field_asks(setting: str, name: str, expected: Any) -> None:
+    assert getattr(parse(Given, override(GIVEN, [setting]), "given"), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rate", "--set: expected KEY=VALUE, found 'rate'"),
+        ("=1", "--set: expected KEY=VALUE, found '=1'"),
+        ("free..x=1", "--set: expected KEY=VALUE"),
+        ("rate=[", "given.rate: expected a finite number, found '['"),
+        ("text=", "given.text: expected a string, found None"),
+        ("speed=1", "given.speed: unknown key"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse(Given, override(GIVEN, [setting]), "given")
+
+
+def test_a_setting_leaves_the_section_as_it_was() -> None:
+    override(GIVEN, ["free.width=8", "rate=1"])
+    assert GIVEN["free"] == {"width": 1}

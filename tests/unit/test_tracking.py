@@ -22,7 +22,16 @@ from fineprune import tracking
 from fineprune.errors import TrackingError
 from fineprune.lineage import StageRecord
 from fineprune.lock import PromotionLock
-from fineprune.tracking import CANDIDATE, CHAMPION, LockEntries, Tracker, connect
+from fineprune.tracking import (
+    CANDIDATE,
+    CHAMPION,
+    KUBEFLOW_RUN,
+    LockEntries,
+    Outcome,
+    Tracker,
+    connect,
+    verdict_of_run,
+)
 
 EXAMPLE = np.arange(24, dtype=np.int16).reshape(2, 12)
 TAGS = {"digest.model": "m" * 64, "digest.evaluation": "e" * 64, "utility.low": "0.9"}
@@ -340,6 +349,25 @@ def test_a_slow_promoter_does_not_write(tracker: Tracker, client: Any) -> None:
         with pytest.raises(TrackingError, match="nothing was promoted"):
             promotion.settle(CHAMPION, {}, "")
     assert not aliases(client)
+
+
+# --- what came of a Kubeflow run ----------------------------------------------------------------
+
+
+def test_the_verdict_of_a_kubeflow_run(tracker: Tracker, client: Any) -> None:
+    first, second, third = candidates(client, 0.9, 0.8, 0.7)
+    for version, run, verdict in ((first, "a", "promoted"), (second, "b", "held"), (third, "c", "")):
+        tags = {KUBEFLOW_RUN: run, "reasons": "one\ntwo"} | ({"verdict": verdict} if verdict else {})
+        tracker._tag("net", version, tags)
+    assert verdict_of_run(tracker.uri, "a") == Outcome("promoted", ("one", "two"), "net", first)
+    assert verdict_of_run(tracker.uri, "b") == Outcome("held", ("one", "two"), "net", second)
+    assert verdict_of_run(tracker.uri, "c") is None
+    assert verdict_of_run(tracker.uri, "d") is None
+
+
+def test_the_verdict_of_a_registry_that_is_not_there() -> None:
+    with pytest.raises(TrackingError, match=r"^http://127\.0\.0\.1:1: no answer from MLflow: .*refused$"):
+        verdict_of_run("http://me:secret@127.0.0.1:1", "a")
 
 
 # --- a server -----------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ remote where that is a folder or ``s3://``.
 from __future__ import annotations
 
 import configparser
+import hashlib
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,56 +27,97 @@ from fineprune.storage import Bucket, split_url
 
 PREFIX = "dvc+"
 
-_SOURCE = re.compile(r"dvc\+(?P<repository>.+)@(?P<revision>[^@:]+):(?P<path>[^@:]+)")
+_REVISION = re.compile(r"[^@:]+")
+_SOURCE = re.compile(rf"dvc\+(?P<repository>.+)@(?P<revision>{_REVISION.pattern}):(?P<path>[^@:]+)")
+_EXPECTED = "expected dvc+<repository>@<revision>:<path>"
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """What was fetched.
-
-    Attributes:
-        path: the file or folder.
-        md5: as DVC records it for the tracked file or folder.
-        commit: the commit that the revision stands for.
-    """
-
-    path: Path
-    md5: str
-    commit: str
-
-
-def fetch_dvc(source: str, scratch: Path) -> Delivery:
-    """Fetch a tracked path, or a path inside a tracked folder, and check every md5.
+class TrackedPath:
+    """A tracked path, or a path inside a tracked folder, at one revision; ``commit`` is what that stands for.
 
     Args:
         source: ``dvc+<repo>@<rev>:<path>``; the repository is a folder or a git URL.
         scratch: an existing folder for the clone and for the files.
 
     Raises:
-        StorageError: there is no such revision, the path is not tracked, or its content is
-            neither in the cache nor in the remote, or is not what DVC recorded.
+        StorageError: there is no such revision, or the path is not tracked.
+    """
+
+    def __init__(self, source: str, scratch: Path) -> None:
+        address = _SOURCE.fullmatch(source)
+        if address is None:
+            raise StorageError(f"{without_credentials(source)}: {_EXPECTED}")
+        path = PurePosixPath(address["path"])
+        if path.is_absolute() or ".." in path.parts:
+            raise StorageError(
+                f"{without_credentials(source)}: expected a path inside the repository, found {path}"
+            )
+        git = GitRevision(address["repository"], address["revision"], scratch=scratch / "clone")
+        self.commit = git.commit
+        self._absent = f"{git.repository}: {path} is not in what DVC tracks there at {git.revision}"
+        self._tracked, self._inside = _tracked(git, path)
+        self._objects = _Objects(git, scratch / "objects")
+        self._target = scratch / "files" / path.name
+
+    @property
+    def md5(self) -> str:
+        """What DVC records for the file or folder (``….dir``); at most a folder's list is fetched for it.
+
+        Raises:
+            StorageError: the tracked folder's list is nowhere, or has no such path.
+        """
+        return _md5_of_members(self._members) if self._inside.parts else self._tracked
+
+    def fetch(self) -> Path:
+        """Bring the file or folder to the scratch folder and check every md5.
+
+        Raises:
+            StorageError: the content is neither in the cache nor in the remote, or is not what DVC recorded.
+        """
+        content = self._objects.fetch(set(self._members.values()))
+        for name, md5 in self._members.items():
+            (self._target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(content[md5], self._target / name)
+        return self._target
+
+    @cached_property
+    def _members(self) -> dict[PurePosixPath, str]:
+        """The files at or below the path, relative to it, and their md5s."""
+        if not self._tracked.endswith(".dir"):
+            members = {} if self._inside.parts else {self._inside: self._tracked}
+        else:
+            members = _listed(self._objects.fetch({self._tracked})[self._tracked], self._inside)
+        if not members:
+            raise StorageError(self._absent)
+        return members
+
+
+def at_revision(source: str, revision: str) -> str:
+    """The source ``dvc+<repo>@<rev>:<path>`` with another revision.
+
+    Raises:
+        StorageError: the source is not of that form, or the revision cannot stand in it.
     """
     address = _SOURCE.fullmatch(source)
-    if address is None:
-        raise StorageError(f"{without_credentials(source)}: expected dvc+<repository>@<revision>:<path>")
-    path = PurePosixPath(address["path"])
-    if path.is_absolute() or ".." in path.parts:
-        raise StorageError(
-            f"{without_credentials(source)}: expected a path inside the repository, found {path}"
-        )
-    git = GitRevision(address["repository"], address["revision"], scratch=scratch / "clone")
-    md5, inside = _tracked(git, path)
-    objects = _Objects(git, scratch / "objects")
-    members = _members(objects.fetch({md5})[md5], inside) if md5.endswith(".dir") else {inside: md5}
-    if not members or (inside.parts and not md5.endswith(".dir")):
-        raise StorageError(f"{git.repository}: {path} is not in what DVC tracks there at {git.revision}")
-    target = scratch / "files" / path.name
-    content = objects.fetch(set(members.values()))
-    for name, member in members.items():
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(content[member], target / name)
-    return Delivery(target, dvc_md5(target) if inside.parts else md5, git.commit)
+    if address is None or not _REVISION.fullmatch(revision):
+        raise StorageError(f"{without_credentials(source)}: {_EXPECTED} for revision {revision!r}")
+    return f"{PREFIX}{address['repository']}@{revision}:{address['path']}"
+
+
+def resolve(source: str, revision: str | None = None) -> tuple[str, str]:
+    """The commit and the md5 that a source stands for now, without its data.
+
+    Args:
+        source: ``dvc+<repo>@<rev>:<path>``.
+        revision: instead of the one that the source names.
+
+    Raises:
+        StorageError: there is no such revision, or the path is not tracked.
+    """
+    with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
+        tracked = TrackedPath(at_revision(source, revision) if revision else source, Path(scratch))
+        return tracked.commit, tracked.md5
 
 
 def _tracked(git: GitRevision, path: PurePosixPath) -> tuple[str, PurePosixPath]:
@@ -110,7 +153,7 @@ def _md5_of(out: Mapping[str, Any], where: str) -> str:
     return md5
 
 
-def _members(listing: Path, inside: PurePosixPath) -> dict[PurePosixPath, str]:
+def _listed(listing: Path, inside: PurePosixPath) -> dict[PurePosixPath, str]:
     """The files of a tracked folder at or below ``inside``, relative to it, and their md5s."""
     members = {}
     for entry in json.loads(listing.read_text(encoding="utf-8")):
@@ -122,6 +165,15 @@ def _members(listing: Path, inside: PurePosixPath) -> dict[PurePosixPath, str]:
         if path.is_relative_to(inside):
             members[path.relative_to(inside)] = entry["md5"]
     return members
+
+
+def _md5_of_members(members: Mapping[PurePosixPath, str]) -> str:
+    """What :func:`dvc_md5` gives for those files once they are here: one file, or a folder."""
+    if PurePosixPath() in members:
+        return members[PurePosixPath()]
+    paths = sorted((str(name), md5) for name, md5 in members.items())
+    listing = json.dumps([{"md5": md5, "relpath": path} for path, md5 in paths])
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 class _Objects:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fineprune.data.dvc_source import PREFIX as DVC
-from fineprune.data.dvc_source import fetch_dvc
+from fineprune.data.dvc_source import TrackedPath, at_revision
 from fineprune.errors import DataError, without_credentials
 from fineprune.files import dvc_md5
 from fineprune.storage import fetch
@@ -35,31 +35,50 @@ class Source:
 
 
 @contextmanager
-def open_source(source: str) -> Iterator[Source]:
+def open_source(source: str, *, revision: str | None = None, md5: str | None = None) -> Iterator[Source]:
     """Bring a source to this machine for as long as the block runs.
 
+    Args:
+        source: ``digits``, a folder, a ``.tar.gz``, ``s3://…`` or ``dvc+<repo>@<rev>:<path>``.
+        revision: of a DVC source, instead of the one it names.
+        md5: what DVC records for the source as it must be; known of a DVC source before it is fetched.
+
     Raises:
-        DataError: there is no such folder or archive, or the archive is damaged or unsafe.
-        StorageError: an object store or a data repository does not deliver.
+        DataError: there is no such folder or archive, the archive is damaged or unsafe, or the content has
+            another md5, or none.
+        StorageError: an object store or a data repository does not deliver, or a revision is given for
+            a source that has none.
     """
+    source = source if revision is None else at_revision(source, revision)
     with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
         if source in EMBEDDED:
+            if md5 is not None:
+                raise DataError(f"{source}: expected no md5, because embedded data has none, found {md5}")
             yield Source(folder=None, origin={"source": source})
             return
-        path, origin = _fetch(source, Path(scratch))
+        path, origin = _fetch(source, md5, Path(scratch))
         yield Source(folder=_unpacked(path, Path(scratch) / "unpacked"), origin=origin)
 
 
-def _fetch(source: str, scratch: Path) -> tuple[Path, dict[str, str]]:
+def _fetch(source: str, md5: str | None, scratch: Path) -> tuple[Path, dict[str, str]]:
     """Where the source's file or folder is on this machine, and its origin."""
     if source.startswith(DVC):
-        delivery = fetch_dvc(source, scratch)
-        origin = {"source": without_credentials(source), "dvc_md5": delivery.md5, "revision": delivery.commit}
-        return delivery.path, origin
+        tracked = TrackedPath(source, scratch)
+        origin = {"source": without_credentials(source), "dvc_md5": tracked.md5, "revision": tracked.commit}
+        _check_md5(origin, md5)
+        return tracked.fetch(), origin
     path = fetch(source, scratch / "fetched") if "://" in source else Path(source)
     if not path.exists():
         raise DataError(f"{source}: no such folder or archive")
-    return path, {"source": source, "dvc_md5": dvc_md5(path)}
+    origin = {"source": source, "dvc_md5": dvc_md5(path)}
+    _check_md5(origin, md5)
+    return path, origin
+
+
+def _check_md5(origin: Mapping[str, str], expected: str | None) -> None:
+    found = origin["dvc_md5"]
+    if expected not in (None, found):
+        raise DataError(f"{origin['source']}: digest mismatch: expected md5 {expected}, found {found}")
 
 
 def _unpacked(path: Path, target: Path) -> Path:

@@ -28,7 +28,14 @@ Array = npt.NDArray[Any]
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#009e73", "#8e5a9e", "#e69f00"
 LIGHT_VERMILION, INK, GREY, PALE = "#f0b98f", "#24292f", "#8b949e", "#d0d7de"
-MEANING = {"clean": BLUE, "backdoor": VERMILION, "robust": GREEN, "control": BLUE, "undefended": VERMILION}
+MEANING = {
+    "clean": BLUE,
+    "backdoor": VERMILION,
+    "robust": GREEN,
+    "start": GREY,
+    "control": BLUE,
+    "undefended": VERMILION,
+}
 OTHERS = (BLUE, ORANGE, PURPLE, GREY, INK)
 
 STYLE: Any = {

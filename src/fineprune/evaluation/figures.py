@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fineprune.evaluation import drawing
-from fineprune.evaluation.drawing import BLUE, GREY, INK, LIGHT_VERMILION, PALE, VERMILION, Array
+from fineprune.evaluation.drawing import BLUE, INK, LIGHT_VERMILION, PALE, VERMILION, Array
 from fineprune.evaluation.table import Models, number, rows
 
 Series = Mapping[str, Sequence[tuple[int, float]]]
 
 
-def activation_profile(path: Path, mean: Sequence[float], *, pruned: Collection[int] = ()) -> None:
+def activation_profile(path: Path, mean: Sequence[float]) -> None:
     """Mean activation per channel, least active first; those below 1 % of the largest are marked.
 
     Args:
         path: the PNG to write.
         mean: (C,) mean activation of each channel, ≥ 0.
-        pruned: positions of the channels that were removed, set off in grey.
     """
-    values = np.asarray(mean, dtype=float)
-    order = np.argsort(values, kind="stable")
+    values = np.sort(np.asarray(mean, dtype=float))
     dormant = int((values <= 0.01 * values.max()).sum())
     with drawing.picture(path) as figure:
         axes = drawing.axes(figure, "channel, least active first", "mean activation")
-        gone = np.isin(order, list(pruned))
-        drawing.bars(axes, np.flatnonzero(~gone), values[order][~gone], BLUE, "kept")
-        drawing.bars(axes, np.flatnonzero(gone), values[order][gone], GREY, "pruned")
+        drawing.bars(axes, np.arange(len(values)), values, BLUE, "mean activation")
         axes.axvspan(-0.5, dormant - 0.5, color=PALE, alpha=0.35, linewidth=0)
         note = f"{dormant} of {len(values)} channels ({dormant / len(values):.0%})"
         axes.annotate(
             f"{note}\nbelow 1 % of the most active", (0.02, 0.95), xycoords="axes fraction", va="top"
         )
-        if gone.any():
-            axes.legend(loc="upper center")
 
 
 def clean_beside_triggered(

@@ -12,4 +12,5 @@ STAGES = {
     "finetune": "continue training on the defender's clean data",
     "evaluate": "measure clean accuracy, backdoor success and utility of every model",
     "promote": "decide, register the model with its evidence, move the alias on a pass",
+    "tabulate": "collect the evaluations of several pipeline runs in one table",
 }

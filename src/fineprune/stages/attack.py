@@ -24,6 +24,7 @@ from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import save_model
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
+from fineprune.stages.page import VIEWS, write_page
 from fineprune.stages.progress import progress
 from fineprune.training import Epoch, Recipe, stream, train
 
@@ -152,4 +153,6 @@ STAGE = Stage(
     inputs=("dataset",),
     outputs=("control", "undefended", "attack", "report"),
     run=run,
+    after=write_page,
+    views=VIEWS,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +50,10 @@ class Stage:
             ``report``, which every stage has, is a folder that gets a ``report.json``.
         run: ``run(config, inputs, outputs)``, where inputs and outputs map names to paths.
         flags: names of the stage's switches (``--fail-on-hold``), given to ``run`` as keywords.
+        options: names of the stage's optional texts (``--run-id``), given to ``run`` as keywords.
         after: ``after(report, folder)``, called with the finished report and the folder it is in.
+        views: files of the report's folder, by the name of the optional flag that puts a copy of the
+            file at a path of its own (``--page``).
     """
 
     name: str
@@ -58,7 +62,9 @@ class Stage:
     outputs: tuple[str, ...]
     run: Callable[..., Result]
     flags: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     after: Callable[[Mapping[str, Any], Path], None] | None = None
+    views: Mapping[str, str] = field(default_factory=dict)
 
 
 def execute(
@@ -66,9 +72,18 @@ def execute(
     section: Mapping[str, Any],
     inputs: Mapping[str, Path],
     outputs: Mapping[str, Path],
-    flags: Mapping[str, bool] | None = None,
+    views: Mapping[str, Path] | None = None,
+    keywords: Mapping[str, Any] | None = None,
 ) -> Result:
     """Run a stage: parse its section, check its inputs, put all its outputs in place at the end.
+
+    Args:
+        stage: the stage.
+        section: its section of params.yaml.
+        inputs: paths by the name of their flag.
+        outputs: the same.
+        views: the same, for those that are wanted.
+        keywords: the stage's flags and options by name.
 
     Raises:
         ConfigError: the section does not fit the stage's config.
@@ -79,16 +94,17 @@ def execute(
         if not path.exists():
             raise MissingInputError(f"--{name.replace('_', '-')}: {path}: no such file or folder")
     started = time.monotonic()
-    with whole_outputs(outputs) as scratch:
+    views = views or {}
+    with whole_outputs({**outputs, **views}) as scratch:
         scratch["report"].mkdir()
-        result = stage.run(config, inputs, scratch, **(flags or {}))
+        result = stage.run(config, inputs, scratch, **(keywords or {}))
         report = {
             "schema": REPORT_SCHEMA,
             "stage": stage.name,
             "version": __version__,
             "config": to_plain(config),
             "inputs": {name: content_digest(path) for name, path in inputs.items()},
-            "outputs": {name: content_digest(path) for name, path in scratch.items() if name != "report"},
+            "outputs": {name: content_digest(scratch[name]) for name in outputs if name != "report"},
             "seconds": round(time.monotonic() - started, 3),
             "peak_memory_bytes": _peak_memory(),
             "numbers": dict(result.numbers),
@@ -99,6 +115,8 @@ def execute(
         write_json(scratch["report"] / REPORT, report)
         if stage.after is not None:
             stage.after(report, scratch["report"])
+        for name in views:
+            shutil.copyfile(scratch["report"] / stage.views[name], scratch[name])
     for warning in result.warnings:
         print(f"{stage.name}: warning: {warning}", file=sys.stderr)
     return result

@@ -18,7 +18,7 @@ from fineprune.defenses.ranking import least_active_first
 from fineprune.evaluation import figures
 from fineprune.evaluation.checks import CheckLimits, Evidence, run_checks
 from fineprune.evaluation.measurement import Predictions, TestBed
-from fineprune.evaluation.metrics import ModelMetrics, confusion
+from fineprune.evaluation.metrics import Classes, ModelMetrics, confusion
 from fineprune.evaluation.report import render
 from fineprune.evaluation.table import ROWS, text_table
 from fineprune.files import dvc_md5, write_json
@@ -30,6 +30,7 @@ from fineprune.stages.base import Result, Stage
 from fineprune.stages.progress import progress
 
 MODELS = tuple(ROWS)
+CONFUSION_CLASSES = 50  # more would be neither readable nor small
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
             "attack_details": _details(bed),
             "seed": bed.card.seed,
             "models": models,
+            "confusion": _shown_confusion(bed, found["fine_pruned"]),
             "attack_took": took,
             "checks": [check.to_plain() for check in checks],
             "dataset": {
@@ -91,8 +93,9 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     )
 
 
-def write_page(report: Mapping[str, Any], folder: Path) -> None:
-    """Write the finished report as one self-contained HTML page, ``report.html``."""
+def write_views(report: Mapping[str, Any], folder: Path) -> None:
+    """Write the report as one self-contained page, ``report.html``, and its figures alone, ``row.json``."""
+    write_json(folder / "row.json", {name: report[name] for name in ("case", "attack", "seed", "models")})
     pictures = {path.stem: path for path in sorted((folder / "figures").glob("*.png"))}
     (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
 
@@ -148,9 +151,20 @@ def _draw(
     figures.clean_beside_triggered(folder / "clean_beside_triggered.png", clean, triggered, order, stop=stop)
     figures.examples(folder / "examples.png", *_examples(bed, found["undefended"]))
     for name in ("undefended", "fine_pruned"):
-        known = found[name].triggered != NOT_FINITE
-        matrix = confusion(bed.truth.labels[known], found[name].triggered[known], len(bed.classes))
-        figures.confusion(folder / f"confusion_{name}.png", matrix, bed.classes)
+        figures.confusion(folder / f"confusion_{name}.png", _confusion(bed, found[name]), bed.classes)
+
+
+def _confusion(bed: TestBed, said: Predictions) -> Classes:
+    """(K, K) how often each true class (rows) gets each class on triggered inputs."""
+    known = said.triggered != NOT_FINITE
+    return confusion(bed.truth.labels[known], said.triggered[known], len(bed.classes))
+
+
+def _shown_confusion(bed: TestBed, said: Predictions) -> dict[str, Any] | None:
+    """The confusion matrix for the report; None where nobody could read it."""
+    if len(bed.classes) > CONFUSION_CLASSES:
+        return None
+    return {"classes": list(bed.classes), "rows": _confusion(bed, said).tolist()}
 
 
 def _examples(
@@ -178,5 +192,6 @@ STAGE = Stage(
     inputs=("dataset", "attack", "profile", *MODELS),
     outputs=("report",),
     run=run,
-    after=write_page,
+    after=write_views,
+    views={"page": "report.html", "row": "row.json"},
 )

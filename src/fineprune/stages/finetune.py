@@ -14,6 +14,7 @@ from fineprune.evaluation import figures
 from fineprune.models.format import check_fits, load_model, save_model
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
+from fineprune.stages.page import VIEWS, write_page
 from fineprune.stages.progress import progress
 from fineprune.training import Recipe
 
@@ -63,4 +64,6 @@ STAGE = Stage(
     inputs=("dataset", "model"),
     outputs=("tuned", "report"),
     run=run,
+    after=write_page,
+    views=VIEWS,
 )

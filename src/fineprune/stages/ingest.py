@@ -20,6 +20,7 @@ from fineprune.data.sources import open_source
 from fineprune.data.splits import seen_before, split_by_group
 from fineprune.errors import ConfigError
 from fineprune.stages.base import Result, Stage
+from fineprune.stages.page import VIEWS, write_page
 
 Share = Annotated[float, Range(gt=0, lt=1)]
 
@@ -46,6 +47,8 @@ class IngestConfig:
     Attributes:
         name: what to call the dataset.
         source: ``digits``, a folder, a ``.tar.gz``, ``s3://…`` or ``dvc+<repo>@<rev>:<path>``.
+        revision: of a ``dvc+`` source, instead of the one it names.
+        md5: what DVC records for the source as it must be; None to take it as it is.
         reader: the format of the source, and the reader's options.
         defender_fit: share of all samples that the defender ranks channels on and trains with.
         defender_holdout: share of all samples that only fine-tuning's early stop looks at.
@@ -56,6 +59,8 @@ class IngestConfig:
 
     name: str
     source: str
+    revision: str | None
+    md5: str | None
     reader: DigitsOptions | WavOptions | ImagesOptions
     defender_fit: Share
     defender_holdout: Share
@@ -69,10 +74,11 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
 
     Raises:
         ConfigError: the shares leave nothing for ``train``, or the source has no authors' test set.
-        DataError: the source is damaged, or a split would lack a class.
+        DataError: the source is damaged or has another md5, or a split would lack a class.
         StorageError: the source cannot be fetched.
     """
-    with open_source(config.source) as source, tempfile.TemporaryDirectory() as work:
+    opened = open_source(config.source, revision=config.revision, md5=config.md5)
+    with opened as source, tempfile.TemporaryDirectory() as work:
         raw = read(config.reader, source.folder, Path(work))
         splits = _split(raw, config)
         card = {
@@ -113,4 +119,12 @@ def _split(raw: Raw, config: IngestConfig) -> dict[str, Any]:
     )
 
 
-STAGE = Stage(name="ingest", config=IngestConfig, inputs=(), outputs=("dataset", "report"), run=run)
+STAGE = Stage(
+    name="ingest",
+    config=IngestConfig,
+    inputs=(),
+    outputs=("dataset", "report"),
+    run=run,
+    after=write_page,
+    views=VIEWS,
+)

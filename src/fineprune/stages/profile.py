@@ -14,6 +14,7 @@ from fineprune.evaluation import figures
 from fineprune.models.format import check_fits, load_model, model_digest
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
+from fineprune.stages.page import VIEWS, write_page
 from fineprune.stages.progress import split_batches
 
 
@@ -34,7 +35,7 @@ def run(config: ProfileConfig, inputs: Mapping[str, Path], outputs: Mapping[str,
     batches = split_batches(dataset, "defender_fit", device, config.batch_size, name="profile")
     profile = profile_channels(network, batches, measure=config.measure, model=model_digest(inputs["model"]))
     save_profile(outputs["profile"], profile)
-    figures.activation_profile(outputs["report"] / "activations.png", profile.mean)
+    figures.activation_profile(outputs["report"] / "activation_profile.png", profile.mean)
     order = least_active_first(profile.mean)
     never = sum(share == 1 for share in profile.dormant)
     return Result(
@@ -49,4 +50,6 @@ STAGE = Stage(
     inputs=("dataset", "model"),
     outputs=("profile", "report"),
     run=run,
+    after=write_page,
+    views=VIEWS,
 )

@@ -17,17 +17,23 @@ from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
 from fineprune.models.format import check_fits, load_model
 from fineprune.stages.base import Result, Stage, content_digest
-from fineprune.tracking import CANDIDATE, CHAMPION, Promotion, Version, connect
+from fineprune.tracking import CANDIDATE, CHAMPION, KUBEFLOW_RUN, Promotion, Version, connect
 
 HELD = 3
 PROTOCOL = "digest.protocol"
+MODELS = ("fine_tuned", "fine_pruned")
+# What each stage's nested run is called, by the flag of its report.
 REPORTS = {
-    "ingest": "ingest_report",
-    "attack": "attack_report",
-    "profile": "profile_report",
-    "prune": "prune_report",
-    "finetune": "finetune_report",
-    "evaluate": "evaluation",
+    "ingest_report": "ingest",
+    "attack_report": "attack",
+    "profile_report": "profile",
+    "prune_report": "prune",
+    "control_profile_report": "profile control",
+    "control_prune_report": "prune control",
+    "fine_tuned_report": "finetune fine_tuned",
+    "fine_pruned_report": "finetune fine_pruned",
+    "control_fine_pruned_report": "finetune control_fine_pruned",
+    "evaluation": "evaluate",
 }
 EXAMPLE_ROWS = 2  # the fewest that leave the batch dimension dynamic; they are stored as text
 
@@ -47,7 +53,7 @@ class PromoteConfig:
         experiment: where the runs are logged.
     """
 
-    model: str
+    model: Literal["fine_pruned", "fine_tuned"]
     registered_name: str
     min_utility: Annotated[float, Range(ge=-1, le=1)]
     max_clean_loss: Annotated[float, Range(ge=-1, le=1)]
@@ -97,26 +103,27 @@ def run(
     outputs: Mapping[str, Path],
     *,
     fail_on_hold: bool = False,
+    run_id: str | None = None,
 ) -> Result:
     """Judge, log the whole pipeline run, register the version, settle the alias, and say what happened."""
-    dataset, network = Dataset(inputs["dataset"]), load_model(inputs["model"])
-    check_fits(network, dataset.card, inputs["model"])
-    evidence = read_evidence(config, inputs, dataset)
+    dataset, network = Dataset(inputs["dataset"]), load_model(inputs[config.model])
+    check_fits(network, dataset.card, inputs[config.model])
+    evidence = read_evidence(config, inputs, dataset, kubeflow_run=run_id)
     example = dataset.inputs(dataset.splits["defender_fit"][:EXAMPLE_ROWS])
     name, tags, key = config.registered_name, evidence.version_tags, evidence.digests["evaluation"]
     tracker = connect(os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri, config.experiment)
-    with tracker.pipeline_run(name=evidence.name, key=key, tags=evidence.run_tags) as run_id:
+    with tracker.pipeline_run(name=evidence.name, key=key, tags=evidence.run_tags) as parent:
         for record in evidence.records:
-            tracker.log_stage(run_id, record)
-        version = tracker.register(name, network, example, run_id=run_id, tags=tags)
+            tracker.log_stage(parent, record)
+        version = tracker.register(name, network, example, run_id=parent, tags=tags)
         with tracker.promotion(name, version) as promotion:
-            decision, page = settle(promotion, config, evidence, run_id)
-        look_at = tracker.look_at(run_id)
+            decision, page = settle(promotion, config, evidence, parent)
+        look_at = tracker.look_at(parent)
         text = as_text(decision, report=inputs["evaluation"] / "report.html", look_at=look_at)
         write(outputs["report"], decision, page=page, text=text)
-        tracker.log_stage(run_id, decision_record(decision, to_plain(config), outputs["report"]))
+        tracker.log_stage(parent, decision_record(decision, to_plain(config), outputs["report"]))
         metrics = dict(headline(evidence.numbers, config.model))
-        tracker.log(run_id, metrics=metrics, tags={"verdict": decision.verdict}, description=page)
+        tracker.log(parent, metrics=metrics, tags={"verdict": decision.verdict}, description=page)
     print(f"\n{text}")
     return Result(
         numbers={"promoted": float(decision.verdict == "promoted")},
@@ -126,23 +133,29 @@ def run(
     )
 
 
-def read_evidence(config: PromoteConfig, inputs: Mapping[str, Path], dataset: Dataset) -> Evidence:
+def read_evidence(
+    config: PromoteConfig, inputs: Mapping[str, Path], dataset: Dataset, *, kubeflow_run: str | None
+) -> Evidence:
     """Read every report and judge.
 
     Raises:
         DataError: a report is malformed, or the evaluation was made on another dataset.
     """
-    reports = {stage: lineage.read_report(inputs[port]) for stage, port in REPORTS.items()}
-    evaluation, model, limits = reports["evaluate"], config.model, config.thresholds
+    model, limits = config.model, config.thresholds
+    evaluation = lineage.read_report(inputs["evaluation"])
     check_dataset(evaluation, dataset)
-    digests = {name: content_digest(inputs[name]) for name in ("model", "evaluation", "dataset")}
-    configs = {stage: report.get("config") for stage, report in reports.items()}
+    parts = {"model": model, "evaluation": "evaluation", "dataset": "dataset"}
+    digests = {name: content_digest(inputs[port]) for name, port in parts.items()}
+    configs = {
+        stage: lineage.read_report(inputs[port]).get("config") for stage, port in made_by(model).items()
+    }
     origin = lineage.provenance(evaluation) | {"model": model}
+    origin |= {KUBEFLOW_RUN: kubeflow_run} if kubeflow_run else {}
     shown = lineage.evidence_tags(evaluation, model=model, thresholds=asdict(limits), configs=configs)
     return Evidence(
         name="{case} {attack} seed {seed}".format_map(origin),
         digests=digests,
-        records=[lineage.read_record(stage, inputs[port]) for stage, port in REPORTS.items()],
+        records=[lineage.read_record(name, inputs[port]) for port, name in REPORTS.items()],
         numbers=dict(lineage.evaluation_metrics(evaluation)),
         run_tags=origin,
         version_tags=origin
@@ -151,6 +164,13 @@ def read_evidence(config: PromoteConfig, inputs: Mapping[str, Path], dataset: Da
         | {PROTOCOL: lineage.protocol(evaluation)},
         verdict=decide(evaluation, model=model, model_digest=digests["model"], thresholds=limits),
     )
+
+
+def made_by(model: str) -> dict[str, str]:
+    """The stages that a model went through, and the flag of each one's report."""
+    stages = ("ingest", "attack") + (("profile", "prune") if model == "fine_pruned" else ())
+    made = {stage: f"{stage}_report" for stage in stages}
+    return made | {"finetune": f"{model}_report", "evaluate": "evaluation"}
 
 
 def check_dataset(evaluation: Mapping[str, Any], dataset: Dataset) -> None:
@@ -216,8 +236,10 @@ def warnings(decision: Decision, champion: Version | None) -> Iterator[str]:
 STAGE = Stage(
     name="promote",
     config=PromoteConfig,
-    inputs=("dataset", "model", *REPORTS.values()),
+    inputs=("dataset", *MODELS, *REPORTS),
     outputs=("report",),
     run=run,
     flags=("fail_on_hold",),
+    options=("run_id",),
+    views={"verdict": "verdict.md"},
 )

@@ -22,6 +22,7 @@ from fineprune.models.format import check_fits, load_model, model_digest, save_m
 from fineprune.models.surgery import remove_channels
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
+from fineprune.stages.page import VIEWS, write_page
 from fineprune.stages.progress import split_batches
 
 
@@ -117,4 +118,6 @@ STAGE = Stage(
     inputs=("dataset", "model", "profile"),
     outputs=("pruned", "report"),
     run=run,
+    after=write_page,
+    views=VIEWS,
 )

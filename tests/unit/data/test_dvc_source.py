@@ -1,39 +1,17 @@
 import shutil
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from fineprune.data.dvc_source import fetch_dvc
+from fineprune.data.dvc_source import TrackedPath, at_revision, resolve
 from fineprune.errors import StorageError, without_credentials
 from fineprune.files import dvc_md5
+from tests.unit.repositories import commit_remote, run
 
 LOCK_STAGE = (
     "stages:\n  copy:\n    cmd: cp data/set/a-b made.txt\n    deps: [data/set]\n    outs: [made.txt]\n"
 )
-
-
-def run(repo, *command):
-    """Run ``git`` or ``dvc`` in the repository, away from this user's and this machine's settings."""
-    home = str(repo.parent / "home")
-    settings = {"HOME": home, "GIT_CONFIG_GLOBAL": "/dev/null", "DVC_NO_ANALYTICS": "1"}
-    settings |= {
-        f"GIT_{who}": "unit@test"
-        for who in ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
-    }
-    settings |= {f"DVC_{name}_DIR": home for name in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        if command[0] == "dvc":
-            # Within this process: loading dvc takes longer than what it does here.
-            from dvc.cli import main
-
-            assert main(["--cd", str(repo), *command[1:]]) == 0
-            return ""
-        done = subprocess.run(command, cwd=repo, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode().strip()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +47,8 @@ def repo(origin, tmp_path):
 def deliver(source, tmp_path):
     scratch = tmp_path / f"scratch{len(list(tmp_path.iterdir()))}"
     scratch.mkdir()
-    return fetch_dvc(source, scratch)
+    tracked = TrackedPath(source, scratch)
+    return SimpleNamespace(path=tracked.fetch(), md5=tracked.md5, commit=tracked.commit)
 
 
 def refusal(source, tmp_path):
@@ -77,16 +56,6 @@ def refusal(source, tmp_path):
         deliver(source, tmp_path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def commit_remote(repo, url, *, endpoint=None):
-    """Make ``url`` the default remote, push everything to it and empty the cache."""
-    run(repo, "dvc", "remote", "add", "-q", "-d", "store", url)
-    if endpoint:
-        run(repo, "dvc", "remote", "modify", "store", "endpointurl", endpoint)
-    run(repo, "dvc", "push", "-q", "--all-commits")
-    run(repo, "git", "commit", "-q", "-a", "-m", "remote")
-    shutil.rmtree(repo / ".dvc/cache")
 
 
 def texts(folder):
@@ -132,6 +101,57 @@ def test_files_inside_folders_and_outputs_of_stages_come_too(path, content, repo
     assert delivery.path.name == Path(path).name
     assert (texts(delivery.path) if delivery.path.is_dir() else delivery.path.read_text()) == content
     assert delivery.md5 == dvc_md5(delivery.path)
+
+
+@pytest.mark.parametrize(
+    "path", ["data/set", "data/set/a", "data/set/a-b", "data/set/ü b.txt", "data/single.txt", "made.txt"]
+)
+def test_commit_and_md5_are_known_without_the_data(path, repo, tmp_path):
+    delivery = deliver(f"dvc+{repo}@v1:{path}", tmp_path)
+    lists = list((repo / ".dvc/cache").rglob("*.dir"))
+    for file in (repo / ".dvc/cache").rglob("*"):
+        if file.is_file() and file not in lists:
+            file.unlink()
+    assert resolve(f"dvc+{repo}@v1:{path}") == (delivery.commit, delivery.md5)
+    assert resolve(f"dvc+{repo}@main:{path}", "v1") == (delivery.commit, delivery.md5)
+    assert delivery.md5 == dvc_md5(delivery.path)
+
+
+def test_what_is_tracked_itself_needs_nothing_but_git_to_be_known(repo):
+    shutil.rmtree(repo / ".dvc/cache")
+    assert resolve(f"dvc+file://{repo}@main:data/set")[1] == dvc_md5(repo / "data/set")
+    assert resolve(f"dvc+file://{repo}@main:data/set", "v1")[1] != dvc_md5(repo / "data/set")
+
+
+def test_a_clone_holds_the_files_of_git_that_were_asked_for_and_no_others(repo, tmp_path):
+    run(repo, "git", "config", "uploadpack.allowFilter", "true")
+    (repo / "large.bin").write_bytes(bytes(1 << 20))
+    run(repo, "git", "add", "large.bin")
+    run(repo, "git", "commit", "-q", "-m", "large")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    TrackedPath(f"dvc+file://{repo}@main:data/set", scratch)
+    clone = scratch / "clone"
+    listed = run(clone, "git", "rev-list", "--objects", "--missing=print", "HEAD").splitlines()
+    missing = {line[1:] for line in listed if line.startswith("?")}
+    assert run(repo, "git", "rev-parse", "main:large.bin") in missing
+    assert run(repo, "git", "rev-parse", "main:data/set.dvc") not in missing
+    assert [path.name for path in clone.iterdir()] == [".git"]
+
+
+def test_a_source_is_read_at_another_revision():
+    assert at_revision("dvc+git@host:x@v1:data/set", "v2") == "dvc+git@host:x@v2:data/set"
+
+
+@pytest.mark.parametrize(
+    ("source", "revision"),
+    [("digits", "v2"), ("s3://bucket/key", "v2"), ("dvc+repo@v1:p", "a:b"), ("dvc+repo@v1:p", "a@b")],
+)
+def test_refuses_a_revision_where_none_fits(source, revision):
+    with pytest.raises(StorageError) as caught:
+        at_revision(source, revision)
+    expected = f"{source}: expected dvc+<repository>@<revision>:<path> for revision '{revision}'"
+    assert str(caught.value) == expected
 
 
 @pytest.mark.parametrize("relative", [False, True])

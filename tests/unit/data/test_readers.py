@@ -1,11 +1,14 @@
+import errno
 import importlib
+import os
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from fineprune.data.readers import read
+from fineprune.data.format import InputSpec
+from fineprune.data.readers import allocate, read
 from fineprune.data.readers.digits import DigitsOptions
 from fineprune.data.readers.images import Box, ImagesOptions
 from fineprune.data.readers.wav import WavOptions, trim
@@ -59,6 +62,27 @@ def faces(tmp_path):
     write_image(folder / "al/t1_0002.bmp", (0, 255, 0))
     write_image(folder / "al/t2_0001.ppm", (0, 255, 0))
     return folder
+
+
+def test_a_disk_that_is_full_is_told_before_the_map_is_written_to(clips, work, monkeypatch):
+    asked = []
+
+    def fallocate(handle, start, size):
+        asked.append((start, size))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate, raising=False)
+    with pytest.raises(OSError, match="No space left") as caught:
+        read(wav_options(), clips, work)
+    assert caught.value.filename == str(work / "inputs.npy")
+    assert asked == [(0, 128 + 4 * 400 * 2)]  # a header, and four clips of 400 samples of 2 bytes
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves nothing")
+def test_the_map_has_its_place_on_the_disk_from_the_start(work):
+    spec = InputSpec("audio", (1 << 20,), "int16", low=-1, high=1, sample_rate=8000)
+    assert not allocate(work, 2, spec).any()
+    assert (work / "inputs.npy").stat().st_blocks * 512 >= 2 * 2 << 20
 
 
 def test_digits_are_all_there(work):

@@ -2,11 +2,11 @@ import io
 import shutil
 import tarfile
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from fineprune.data import sources
-from fineprune.data.dvc_source import Delivery
 from fineprune.data.sources import open_source
 from fineprune.errors import DataError, StorageError
 from fineprune.files import dvc_md5
@@ -67,17 +67,58 @@ def test_an_object_store_gives_a_tree_or_an_archive(folder, archive, s3):
         assert source.origin["dvc_md5"] == dvc_md5(folder)
 
 
-def test_dvc_gives_the_commit_too_and_no_credentials(folder, monkeypatch):
-    monkeypatch.setattr(
-        sources, "fetch_dvc", lambda source, scratch: Delivery(folder, "0" * 32 + ".dir", "c0ffee")
-    )
-    with open_source("dvc+https://me:secret@host/repo@v1:set") as source:
-        assert source.folder == folder
-        assert source.origin == {
-            "source": "dvc+https://host/repo@v1:set",
-            "dvc_md5": "0" * 32 + ".dir",
-            "revision": "c0ffee",
-        }
+class Tracked:
+    """A tracked path whose data must not be fetched before its md5 is known to be right."""
+
+    md5, commit, fetched = "0" * 32 + ".dir", "c0ffee", False
+
+    def __init__(self, source, scratch):
+        self.folder = scratch
+
+    def fetch(self):
+        Tracked.fetched = True
+        return self.folder
+
+
+@pytest.fixture
+def tracked(monkeypatch):
+    monkeypatch.setattr(sources, "TrackedPath", Tracked)
+    monkeypatch.setattr(Tracked, "fetched", False)
+    return Tracked
+
+
+def test_dvc_gives_the_commit_too_and_no_credentials(tracked):
+    for revision in (None, "v2"):
+        source = "dvc+https://me:secret@host/repo@v1:set"
+        with open_source(source, revision=revision, md5=tracked.md5) as opened:
+            assert opened.origin == {
+                "source": f"dvc+https://host/repo@{revision or 'v1'}:set",
+                "dvc_md5": tracked.md5,
+                "revision": "c0ffee",
+            }
+    assert tracked.fetched
+
+
+def test_another_md5_than_asked_for_is_refused_before_dvc_fetches(tracked):
+    message = refusal("dvc+https://me:secret@host/repo@v1:set", md5="1" * 32)
+    found = f"expected md5 {'1' * 32}, found {tracked.md5}"
+    assert message == f"dvc+https://host/repo@v1:set: digest mismatch: {found}"
+    assert not tracked.fetched
+
+
+def test_the_md5_that_was_asked_for_is_checked(folder, archive):
+    for path in (folder, Path(archive)):
+        with open_source(str(path), md5=dvc_md5(path)) as source:
+            assert source.origin["dvc_md5"] == dvc_md5(path)
+        found = f"{path}: digest mismatch: expected md5 {'1' * 32}, found {dvc_md5(path)}"
+        assert refusal(path, md5="1" * 32) == found
+
+
+def test_refuses_an_md5_and_a_revision_where_there_is_none(folder):
+    assert refusal("digits", md5="1" * 32).startswith("digits: expected no md5, because embedded data")
+    for source in ("digits", str(folder)):
+        message = refusal(source, StorageError, revision="v1")
+        assert message == f"{source}: expected dvc+<repository>@<revision>:<path> for revision 'v1'"
 
 
 def test_nothing_is_left_when_reading_fails(archive):
@@ -89,8 +130,8 @@ def test_nothing_is_left_when_reading_fails(archive):
     assert not unpacked.exists()
 
 
-def refusal(source, kind=DataError):
-    with pytest.raises(kind) as caught, open_source(str(source)):
+def refusal(source, kind=DataError, **pins):
+    with pytest.raises(kind) as caught, open_source(str(source), **pins):
         pass
     return str(caught.value)
 

@@ -27,7 +27,6 @@ WORDS = [("one", "two")] * 3
 
 PICTURES = {
     "activation_profile": lambda path: figures.activation_profile(path, MEAN),
-    "activation_profile, pruned": lambda path: figures.activation_profile(path, MEAN, pruned={0, 1, 5}),
     "activation_profile, all dormant": lambda path: figures.activation_profile(path, [0.0, 0.0]),
     "clean_beside_triggered": lambda path: figures.clean_beside_triggered(path, MEAN, MEAN[::-1], range(C)),
     "clean_beside_triggered, stop": lambda path: figures.clean_beside_triggered(

@@ -2,15 +2,17 @@ import copy
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from fineprune.errors import DataError
+from fineprune.errors import DataError, MissingExtraError
 from fineprune.evaluation import report as reporting
+from fineprune.evaluation.page import CAPTIONS
 from fineprune.evaluation.report import render
 
-SCHEMA = json.loads(reporting.TEMPLATE.with_name("report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(Path(reporting.__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003"
@@ -62,6 +64,7 @@ def evaluation():
             {"name": "enough samples", "passed": True, "message": "200 test inputs"},
             {"name": "control resists", "passed": False, "message": "35.0% success on the control"},
         ],
+        "confusion": {"classes": ["zero", "one"], "rows": [[98, 2], [0, 100]]},
         "dataset": {"digest": "ef" * 32, "dvc_md5": "0" * 32 + ".dir", "origin": {"path": "digits"}},
     }
 
@@ -145,12 +148,6 @@ class TestPage:
         words = Page(render(evaluation(), {})).text.lower()
         assert not re.search(r"\b(passed|promoted|safe|accepted|rejected)\b", words)
 
-    def test_shows_thresholds_where_given(self):
-        assert "Thresholds" not in render(evaluation(), {})
-        words = Page(render(evaluation() | {"thresholds": {"max_backdoor_success": 0.05}}, {})).text
-        assert "max backdoor success" in words
-        assert "0.05" in words
-
     def test_shows_known_figures_first_each_with_one_caption(self, figure):
         html = render(evaluation(), {"own_idea": figure, "utility": figure, "outcome": figure})
         titles = [attributes["alt"] for tag, attributes in Page(html).tags if tag == "img"]
@@ -183,12 +180,12 @@ class TestPage:
 
     def test_names_the_extra_where_jinja_is_missing(self, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
-        with pytest.raises(reporting.MissingExtraError, match=r"fineprune\[report\]"):
+        with pytest.raises(MissingExtraError, match=r"fineprune\[report\]"):
             render(evaluation(), {})
 
 
 def test_captions_are_one_sentence():
-    for title, caption in reporting.CAPTIONS.values():
+    for title, caption in CAPTIONS.values():
         assert title
         assert re.fullmatch(r"[A-Z][^.]*\.", caption), caption
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from numpy.random import default_rng
-from tests.unit.nets import small_network
 
 from fineprune.data.format import SPLITS, InputSpec, write_dataset
 from fineprune.models.format import WEIGHTS, save_model
@@ -11,6 +10,7 @@ from fineprune.stages.base import execute
 from fineprune.stages.finetune import STAGE as FINETUNE
 from fineprune.stages.profile import STAGE as PROFILE
 from fineprune.stages.prune import STAGE as PRUNE
+from tests.unit.nets import small_network
 
 SECTIONS = {
     "profile": {"measure": "post_relu", "batch_size": 16},

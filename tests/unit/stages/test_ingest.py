@@ -8,6 +8,7 @@ from PIL import Image
 from fineprune.cli import main
 from fineprune.data.format import SPLITS, Dataset
 from fineprune.files import dvc_md5
+from tests.unit.repositories import commit_remote, run
 
 WAV = {
     "kind": "wav",
@@ -44,6 +45,8 @@ def section(source, reader, **changes):
     return {
         "name": "tiny",
         "source": str(source),
+        "revision": None,
+        "md5": None,
         "reader": reader,
         "defender_fit": 0.15,
         "defender_holdout": 0.1,
@@ -155,6 +158,43 @@ def test_an_archive_in_s3_gives_the_same_arrays(tmp_path, clips, s3):
     assert Dataset(local / "dataset").card.sha256 == Dataset(out / "dataset").card.sha256
 
 
+def test_what_dvc_pushed_to_s3_is_ingested_at_a_revision_and_pulled_into_a_clone(
+    tmp_path, clips, s3, s3_endpoint, capsys
+):
+    _, local = ingest(tmp_path, section(clips, WAV), "local")
+    s3.create_bucket(Bucket="store")
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    shutil.copytree(clips, repo / "clips")
+    run(repo, "git", "init", "-q", "-b", "main")
+    run(repo, "dvc", "init", "-q")
+    run(repo, "dvc", "add", "-q", "clips")
+    run(repo, "git", "add", ".")
+    run(repo, "git", "commit", "-q", "-m", "clips")
+    commit_remote(repo, "s3://store/dvc", endpoint=s3_endpoint)
+    run(repo, "git", "tag", "v1")
+    commit = run(repo, "git", "rev-parse", "HEAD")
+    run(repo, "git", "rm", "-q", "clips.dvc")
+    run(repo, "git", "commit", "-q", "-m", "no clips")
+
+    source, md5 = f"dvc+file://{repo}@main:clips", dvc_md5(clips)
+    code, out = ingest(tmp_path, section(source, WAV, revision="v1", md5=md5))
+    assert code == 0
+    origin = {"source": f"dvc+file://{repo}@v1:clips", "dvc_md5": md5, "revision": commit}
+    assert report(out)["origin"] == Dataset(out / "dataset").card.origin == origin
+    assert Dataset(out / "dataset").card.sha256 == Dataset(local / "dataset").card.sha256
+
+    run(tmp_path, "git", "clone", "-q", "-b", "v1", repo, "clone")
+    run(tmp_path / "clone", "dvc", "pull", "-q")
+    assert dvc_md5(tmp_path / "clone/clips") == md5
+
+    shutil.rmtree(out)
+    capsys.readouterr()
+    assert "clips is not tracked by DVC at main" in refusal(tmp_path, capsys, section(source, WAV))
+    other = section(source, WAV, revision="v1", md5="0" * 32)
+    assert f"expected md5 {'0' * 32}, found {md5}" in refusal(tmp_path, capsys, other)
+
+
 def test_test_inputs_that_were_trained_on_are_reported(tmp_path, clips):
     for path in clips.glob("0_a_*"):
         path.write_bytes((clips / "0_a_11.wav").read_bytes())
@@ -204,6 +244,8 @@ def test_refuses_a_class_with_too_few_samples(tmp_path, clips, capsys):
         ({"defender_fit": 0}, "ingest.defender_fit: expected a value in (0, 1), found 0"),
         ({"defender_fit": 0.6, "defender_holdout": 0.2}, "left for train"),
         ({"reader": WAV | {"naming": "other"}}, "ingest.reader.naming: expected one of fsdd, pannous"),
+        ({"md5": "0" * 32}, "clips: digest mismatch: expected md5 000"),
+        ({"revision": "v1"}, "clips: expected dvc+<repository>@<revision>:<path> for revision 'v1'"),
         ({"sources": "x"}, "ingest.sources: unknown key"),
     ],
 )

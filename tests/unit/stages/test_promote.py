@@ -17,14 +17,13 @@ from fineprune.config import parse
 from fineprune.data.format import InputSpec, write_dataset
 from fineprune.decision import Decision, as_text
 from fineprune.errors import ConfigError, FinePruneError
-from fineprune.files import write_json
+from fineprune.files import remove, write_json
 from fineprune.models import build
 from fineprune.models.base import NetworkSpec
 from fineprune.models.format import save_model
 from fineprune.stages.base import content_digest
-from fineprune.stages.promote import HELD, STAGE, PromoteConfig
+from fineprune.stages.promote import HELD, MODELS, REPORTS, STAGE, PromoteConfig
 
-REPORTS = ("ingest", "attack", "profile", "prune", "finetune")
 CLASSES = ("no", "yes")
 INPUT = InputSpec(kind="image", shape=(1, 8, 8), dtype="uint8", low=0, high=16, sample_rate=None)
 
@@ -46,9 +45,9 @@ class Delivery:
         }
         write_digits(path / "dataset")
         self.new_model(seed=0)
-        for stage in REPORTS:
-            (path / f"{stage}_report").mkdir()
-            write_json(path / f"{stage}_report" / "report.json", stage_report(stage))
+        for port, name in list(REPORTS.items())[:-1]:
+            (path / port).mkdir()
+            write_json(path / port / "report.json", stage_report(name.split()[0], made=name))
         (path / "prune_report" / "figures").mkdir()
         (path / "prune_report" / "figures" / "curve.png").write_bytes(b"\x89PNG")
 
@@ -56,12 +55,11 @@ class Delivery:
         """Another model, evaluated: the lower end of utility is 0.05 below the given one."""
         torch.manual_seed(seed)
         network = build(NetworkSpec("digits_cnn", {"width": 4}, INPUT, CLASSES, (5.0,), (6.0,)))
-        for folder in (self.path / "model", self.path / "evaluation"):
-            for file in folder.glob("*"):
-                file.unlink()
-            folder.exists() and folder.rmdir()
-        save_model(self.path / "model", network)
-        digest = content_digest(self.path / "model")
+        for folder in (*MODELS, "evaluation"):
+            remove(self.path / folder)
+        for name in MODELS:
+            save_model(self.path / name, network)
+        digest = content_digest(self.path / "fine_pruned")
         report = evaluation_report(digest, utility, content_digest(self.path / "dataset")) | changes
         (self.path / "evaluation").mkdir()
         write_json(self.path / "evaluation" / "report.json", report)
@@ -170,7 +168,7 @@ def test_good_evidence_makes_a_champion(delivery: Delivery, capsys: pytest.Captu
         "champion",
     )
     assert decision["champion_before"] is None
-    assert decision["model_digest"] == content_digest(delivery.path / "model")
+    assert decision["model_digest"] == content_digest(delivery.path / "fine_pruned")
     version = delivery.client.get_model_version_by_alias("digits", "champion")
     expected = {
         "utility.low": "0.85",
@@ -242,7 +240,7 @@ def test_the_registered_model_answers_like_the_network(
     mlflow.set_tracking_uri(delivery.section["tracking_uri"])
     loaded = mlflow.pytorch.load_model("models:/digits@champion")
     inputs = torch.randint(0, 17, (5, 1, 8, 8), dtype=torch.uint8)
-    torch.testing.assert_close(loaded(inputs), load_model(delivery.path / "model")(inputs))
+    torch.testing.assert_close(loaded(inputs), load_model(delivery.path / "fine_pruned")(inputs))
 
 
 def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
@@ -250,7 +248,7 @@ def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
     client, parent = delivery.client, delivery.decision["run_id"]
     experiment = client.get_run(parent).info.experiment_id
     runs = {run.info.run_name: run for run in client.search_runs([experiment])}
-    assert set(runs) == {"digits baseline seed 1", *REPORTS, "evaluate", "promote"}
+    assert set(runs) == {"digits baseline seed 1", *REPORTS.values(), "promote"}
     assert all(run.info.status == "FINISHED" for run in runs.values())
     prune = runs["prune"]
     assert prune.data.tags["mlflow.parentRunId"] == parent
@@ -338,7 +336,7 @@ def test_an_outer_run_becomes_the_parent_and_stays_open(
     delivery.run()
     assert delivery.decision["run_id"] == outer.info.run_id
     assert client.get_run(outer.info.run_id).info.status == "RUNNING"
-    assert len(client.search_runs([outer.info.experiment_id])) == 8
+    assert len(client.search_runs([outer.info.experiment_id])) == 1 + len(REPORTS) + 1
 
 
 def test_a_server_that_is_gone_is_one_line_and_leaves_nothing(
@@ -389,3 +387,19 @@ def test_a_name_that_mlflow_cannot_hold_is_refused(name: str, delivery: Delivery
     with pytest.raises(ConfigError, match=r"registered_name: expected a name"):
         parse(PromoteConfig, delivery.section | {"registered_name": name}, "promote")
     assert issubclass(ConfigError, FinePruneError)
+
+
+def test_the_kubeflow_run_is_a_tag_of_the_run_and_of_the_version(delivery: Delivery) -> None:
+    assert delivery.run("--run-id", "0a1b") == 0
+    version = delivery.client.get_model_version_by_alias("digits", "champion")
+    run = delivery.client.get_run(delivery.decision["run_id"])
+    assert version.tags["kubeflow.run_id"] == run.data.tags["kubeflow.run_id"] == "0a1b"
+
+
+def test_the_fine_tuned_model_has_no_pruning_in_its_evidence(delivery: Delivery) -> None:
+    report = json.loads((delivery.path / "evaluation" / "report.json").read_text())
+    report["models"]["fine_tuned"] = report["models"]["fine_pruned"]
+    write_json(delivery.path / "evaluation" / "report.json", report)
+    assert delivery.run(model="fine_tuned") == 0
+    tags = delivery.client.get_model_version_by_alias("digits", "champion").tags
+    assert (tags["model"], "params.finetune" in tags, "params.prune" in tags) == ("fine_tuned", True, False)

@@ -7,6 +7,7 @@ A reader module holds an options dataclass and ``read(options, folder, work)``. 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -78,9 +79,26 @@ def read(options: Options, folder: Path | None, work: Path) -> Raw:
 
 
 def allocate(work: Path, count: int, spec: InputSpec) -> Array:
-    """A zeroed (count, *spec.shape) array, mapped from a new file in ``work``."""
-    shape = (count, *spec.shape)
-    return np.lib.format.open_memmap(work / "inputs.npy", mode="w+", dtype=np.dtype(spec.dtype), shape=shape)
+    """A zeroed (count, *spec.shape) array, mapped from a new file in ``work``.
+
+    Raises:
+        OSError: the disk has not that much space.
+    """
+    path, shape = work / "inputs.npy", (count, *spec.shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(spec.dtype), shape=shape)
+    _reserve(path)
+    return array
+
+
+def _reserve(path: Path) -> None:
+    """Give a sparse file its blocks: a write into a map that finds the disk full would kill the process."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> tuple[Path, list[Path]]:

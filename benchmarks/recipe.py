@@ -1,0 +1,140 @@
+"""Fine-tuning recipes compared on the defender's holdout, as one Markdown table.
+
+    python benchmarks/recipe.py --seeds 0 1 2 -S case=digits --try learning_rate=0.04,0.08 --try epochs=20,40
+
+Each seed's pruned model is what ``dvc exp run`` makes of it in the workspace with ``attack.seed`` set; what
+DVC has run before is not run again. It is then fine-tuned by the case's own recipe and by every combination
+of the values to try (without any: those of ``AROUND``). A cell is the mean over the seeds, then the value of
+each seed; the recipe with the lowest loss is marked, at equal loss the one with the higher accuracy.
+
+Only the defender's clean data is read: neither the test split nor the backdoor's success has a say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fineprune.config import override, parse, read_section
+from fineprune.data.batches import SplitSamples
+from fineprune.data.format import Dataset
+from fineprune.defenses.finetuning import fine_tune
+from fineprune.errors import DefenseError, ModelError
+from fineprune.evaluation.sweep import as_markdown
+from fineprune.models.format import load_model
+from fineprune.runtime import pick_device, place
+from fineprune.stages.finetune import FinetuneConfig
+from fineprune.stages.progress import progress
+
+PRUNED = "prune@undefended"
+DATASET, MODEL = Path("artifacts/ingest/dataset"), Path("artifacts/prune/undefended/model")
+# Factors on the case's own values.
+AROUND = {"learning_rate": (0.5, 1, 2), "weight_decay": (0.1, 1, 10)}
+DIVERGED = math.inf, 0.0
+
+Outcome = tuple[float, float]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fine-tune each seed's pruned model by each recipe and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument("-S", action="append", default=[], metavar="KEY=VALUE", help="as for dvc exp run")
+    parser.add_argument(
+        "--try", action="append", default=[], metavar="KEY=V,V…", help="values of a key of finetune.recipe"
+    )
+    given = vars(parser.parse_args(arguments))
+    found: dict[FinetuneConfig, list[Outcome]] = {}
+    for seed in given["seeds"]:
+        section = pruned_model(seed, given["S"])
+        grid = dict(text.split("=", 1) for text in given["try"])
+        configs = candidates(section, {key: values.split(",") for key, values in grid.items()})
+        for config in progress(configs, total=len(configs), name=f"seed {seed}", unit="recipe"):
+            found.setdefault(config, []).append(outcome(replace(config, seed=seed)))
+    print(as_markdown(table(found)))
+    print(f"seeds {given['seeds']}, choice on the defender's holdout")
+
+
+def pruned_model(seed: int, changes: Sequence[str]) -> dict[str, Any]:
+    """Run the pipeline up to the pruned model of that seed; returns the case's ``finetune`` section."""
+    flags = [word for change in (*changes, f"attack.seed={seed}") for word in ("-S", change)]
+    subprocess.run(["dvc", "exp", "run", PRUNED, *flags], check=True, stdout=sys.stderr)  # noqa: S607
+    params = Path("params.yaml")
+    case = yaml.safe_load(params.read_text(encoding="utf-8"))["case"]
+    return read_section([params, Path(f"cases/{case}.yaml")], "finetune")
+
+
+def candidates(section: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) -> list[FinetuneConfig]:
+    """The case's own recipe, then every other combination of the values.
+
+    The earliest epoch that may be kept moves with the number of epochs.
+    """
+    own = parse(FinetuneConfig, section, "finetune")
+    values = asdict(own.recipe)
+    grid = grid or {key: [f"{values[key] * f:g}" for f in factors] for key, factors in AROUND.items()}
+    found = [own]
+    for combination in product(*grid.values()):
+        settings = [f"recipe.{key}={value}" for key, value in zip(grid, combination, strict=True)]
+        config = parse(FinetuneConfig, override(section, settings), "finetune")
+        earliest = math.ceil(own.stop.min_epochs * config.recipe.epochs / own.recipe.epochs)
+        found.append(replace(config, stop=replace(config.stop, min_epochs=earliest)))
+    return list(dict.fromkeys(found))
+
+
+def outcome(config: FinetuneConfig) -> Outcome:
+    """Loss and accuracy on the defender's holdout of the weights that fine-tuning keeps."""
+    dataset, device = Dataset(DATASET), pick_device()
+    network = load_model(MODEL)
+    place(network, device)
+    samples, holdout = (
+        SplitSamples(dataset, split, device, cache=True) for split in ("defender_fit", "defender_holdout")
+    )
+    epochs = fine_tune(network, samples, holdout, config.recipe, config.stop, seed=config.seed)
+    try:
+        best = [tuned for tuned in epochs if tuned.best][-1]
+    except (DefenseError, ModelError):
+        return DIVERGED
+    return best.holdout_loss, best.holdout_accuracy
+
+
+def table(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> list[list[str]]:
+    """A header line and one line per recipe, the case's own first; only the keys that differ are shown."""
+    recipes = {config: asdict(config.recipe) for config in found}
+    own, *others = recipes.values()
+    keys = [key for key in own if any(other[key] != own[key] for other in others)]
+    choice = min(found, key=lambda config: rank(found[config]))
+    lines = [[*(key.replace("_", " ") for key in keys), "holdout loss", "holdout accuracy", ""]]
+    for config, outcomes in found.items():
+        losses, accuracies = zip(*outcomes, strict=True)
+        marks = ["the case's"] * (recipes[config] is own) + ["choice"] * (config is choice)
+        shown = [f"{recipes[config][key]}" for key in keys]
+        lines.append([*shown, cell(losses), cell(accuracies), ", ".join(marks)])
+    return lines
+
+
+def rank(outcomes: Sequence[Outcome]) -> Outcome:
+    """What the choice goes by, lowest first: the mean loss as it is shown, then the mean error."""
+    losses, accuracies = zip(*outcomes, strict=True)
+    return round(statistics.mean(losses), 4), -statistics.mean(accuracies)
+
+
+def cell(values: Sequence[float]) -> str:
+    """``.0612 (.0702, .0578, .0556)``: the mean, then each value."""
+    mean, *each = (f"{value:.4f}".removeprefix("0") for value in (statistics.mean(values), *values))
+    return f"{mean} ({', '.join(each)})" if len(each) > 1 else mean
+
+
+if __name__ == "__main__":
+    main()

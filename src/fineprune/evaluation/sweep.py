@@ -1,0 +1,106 @@
+"""Several pipeline runs side by side: cases × attacks, each over its seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fineprune.errors import DataError
+from fineprune.evaluation.table import COLUMNS, Models, number, rows
+
+PARTS = ("value", "low", "high")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pipeline run's evaluation: the ``row.json`` that evaluate wrote."""
+
+    case: str
+    attack: str
+    seed: int
+    models: Models
+
+
+def read_run(text: str) -> Run:
+    """The run that a ``row.json`` describes.
+
+    Raises:
+        DataError: it is not JSON, or a field or a required model is missing.
+    """
+    try:
+        run = Run(**json.loads(text))
+        rows(run.models)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"rows: expected what evaluate's --row wrote, found {text[:60]!r}") from error
+    return run
+
+
+def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs by case and attack, ``digits, baseline``, in the order of their seeds.
+
+    Raises:
+        DataError: two runs have the same case, attack and seed.
+    """
+    found: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.case, run.attack, run.seed)):
+        found.setdefault(f"{run.case}, {run.attack}", []).append(run)
+    for name, several in found.items():
+        seeds = [run.seed for run in several]
+        if len(set(seeds)) < len(seeds):
+            raise DataError(f"{name}: expected each seed once, found {seeds}")
+    return found
+
+
+def table(several: Sequence[Models]) -> list[list[str]]:
+    """A header line and one line per model: in each cell the mean over the runs, then each run's value.
+
+    Raises:
+        DataError: the runs have not the same models.
+    """
+    names = rows(several[0])
+    for models in several:
+        if rows(models) != names:
+            raise DataError(f"models: expected {', '.join(names)} in every run, found {', '.join(models)}")
+    lines = [["model", *COLUMNS.values()]]
+    for name, label in names.items():
+        lines.append([label, *(cell([models[name][column] for models in several]) for column in COLUMNS)])
+    return lines
+
+
+def cell(estimates: Sequence[Mapping[str, float] | None]) -> str:
+    """``.983 (.981, .985, .983)`` over the runs; ``undefined`` where a run has no value."""
+    values = [estimate["value"] for estimate in estimates if estimate is not None]
+    if len(values) < len(estimates):
+        return "undefined"
+    if len(values) == 1:
+        return number(values[0])
+    return f"{number(statistics.mean(values))} ({', '.join(map(number, values))})"
+
+
+def as_markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table, its header first, in Markdown."""
+    told = [list(lines[0]), ["---"] * len(lines[0]), *map(list, lines[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in told) + "\n"
+
+
+def as_csv(runs: Sequence[Run]) -> str:
+    """Every figure with its interval, one line per run and model."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    figures = [f"{column}{'' if part == 'value' else f'_{part}'}" for column in COLUMNS for part in PARTS]
+    writer.writerow(["case", "attack", "seed", "model", *figures])
+    for run in runs:
+        for model in rows(run.models):
+            writer.writerow([run.case, run.attack, run.seed, model, *_figures(run.models[model])])
+    return file.getvalue()
+
+
+def _figures(measured: Mapping[str, Any]) -> Iterator[float | str]:
+    for column in COLUMNS:
+        estimate = measured[column]
+        yield from ("",) * len(PARTS) if estimate is None else (estimate[part] for part in PARTS)

@@ -1,0 +1,70 @@
+"""The table of several runs: a mean that is mental arithmetic, each run's value, and what is refused."""
+
+import csv
+import json
+from typing import Any
+
+import pytest
+
+from fineprune.errors import DataError
+from fineprune.evaluation.sweep import as_csv, as_markdown, cell, groups, read_run, table
+from fineprune.evaluation.table import REQUIRED
+
+
+def estimate(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 100}
+
+
+def row(seed: int, value: float, *, case: str = "digits", **changes: Any) -> str:
+    figures = ("clean_accuracy", "backdoor_success", "robust_accuracy", "utility")
+    models = {name: {figure: estimate(value) for figure in figures} for name in REQUIRED}
+    return json.dumps({"case": case, "attack": "baseline", "seed": seed, "models": models} | changes)
+
+
+def test_a_cell_is_the_mean_and_then_each_run() -> None:
+    assert cell([estimate(0.5), estimate(0.75)]) == ".625 (.500, .750)"
+    assert cell([estimate(0.5)]) == ".500"
+    assert cell([estimate(0.5), None]) == "undefined"
+
+
+def test_runs_are_grouped_by_case_and_attack_in_the_order_of_their_seeds() -> None:
+    runs = [read_run(text) for text in (row(2, 0.5), row(0, 0.75), row(0, 0.25, case="fsdd"))]
+    found = groups(runs)
+    assert {name: [run.seed for run in several] for name, several in found.items()} == {
+        "digits, baseline": [0, 2],
+        "fsdd, baseline": [0],
+    }
+    lines = table([run.models for run in found["digits, baseline"]])
+    assert lines[0] == ["model", "cl", "bd", "RA", "utility"]
+    assert lines[1] == ["control", *[".625 (.750, .500)"] * 4]
+    assert as_markdown(lines).splitlines()[1] == "| --- | --- | --- | --- | --- |"
+
+
+def test_the_csv_has_every_figure_with_its_interval() -> None:
+    lines = list(csv.DictReader(as_csv([read_run(row(3, 0.5))]).splitlines()))
+    assert [line["model"] for line in lines] == list(REQUIRED)
+    assert lines[0]["seed"] == "3"
+    assert [float(lines[0][f"utility{end}"]) for end in ("", "_low", "_high")] == [0.5, 0.4, 0.6]
+
+
+def test_an_undefined_figure_is_empty_in_the_csv() -> None:
+    told = json.loads(row(0, 0.5))
+    told["models"]["control"]["backdoor_success"] = None
+    line = next(csv.DictReader(as_csv([read_run(json.dumps(told))]).splitlines()))
+    assert (line["backdoor_success"], line["backdoor_success_low"]) == ("", "")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"case": "a", "attack": "b", "seed": 0, "models": 3}'])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="rows: expected what evaluate's --row wrote, found"):
+        read_run(text)
+
+
+def test_a_run_without_a_required_model_is_refused() -> None:
+    with pytest.raises(DataError, match="found no control"):
+        read_run(row(0, 0.5, models={}))
+
+
+def test_the_same_run_twice_is_refused() -> None:
+    with pytest.raises(DataError, match=r"digits, baseline: expected each seed once, found \[1, 1\]"):
+        groups([read_run(row(1, 0.5)), read_run(row(1, 0.25))])
