@@ -1,0 +1,1 @@
+"""The Kubeflow graph of the stages: compile, submit, local run, cluster preflight."""
