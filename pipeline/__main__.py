@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog=f"python -m pipeline {name}", description=COMMANDS[name], allow_abbrev=False)
     command.add_arguments(parser)
     try:
-        return int(command.run(parser.parse_args(arguments[1:])))
+        return int(command.run(parser.parse_intermixed_args(arguments[1:])))
     except (FinePruneError, OSError) as error:
         print(f"python -m pipeline {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_ERROR

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fineprune.config import read_yaml, read_section
+from fineprune.config import read_section, read_yaml
 from fineprune.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ def defaults(case: str) -> dict[str, Any]:
         for key, parameter in OWN.get(stage, {}).items():
             value = section.pop(key, None)
             found[parameter] = "" if value is None else value
-        found[stage] = _without_nulls(section)
+        found[stage] = without_nulls(section)
     return found
 
 
@@ -80,11 +80,11 @@ def _section(stage: str, case: str) -> dict[str, Any]:
     return read_section([ROOT / "params.yaml", path], stage)
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
     """The value without keys that are null: kfp's SDK cannot put a null into a dict parameter."""
     if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _without_promotion(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fineprune.config import Count, Range, merge, read_yaml, parse
+from fineprune.config import Count, Range, merge, parse, read_yaml
 from fineprune.errors import ConfigError, without_credentials
 
 FILE = Path(__file__).with_name("settings.yaml")

@@ -9,6 +9,7 @@ Supported field types: bool, int, float, str, ``Literal``, ``X | None``, ``tuple
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -259,9 +260,12 @@ def _read_text(text: Text, expected: Any) -> Any:
     """What a command line's text stands for where ``expected`` is wanted; one that is no YAML is itself."""
     import yaml
 
+    union = typing.get_origin(expected) in (Union, types.UnionType)
     # A string stays as it is: the revision 0012345 is no number.
-    if text and str in (expected, *typing.get_args(expected)):
+    if text and str in (typing.get_args(expected) if union else (expected,)):
         return str(text)
+    with contextlib.suppress(ValueError):
+        return int(text) if text.isdecimal() else float(text)  # YAML 1.1 takes 1e-2 for a string
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):

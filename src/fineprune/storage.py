@@ -60,6 +60,14 @@ class Bucket:
         self.name = name
         self._client = _client(endpoint)
 
+    def check(self) -> None:
+        """Raise :class:`StorageError` unless the store answers, has the bucket and lets us in."""
+        try:
+            with _told(f"s3://{self.name}"):
+                self._client.head_bucket(Bucket=self.name)
+        except _MissingError:
+            raise StorageError(f"s3://{self.name}: there is no such bucket") from None
+
     def find(self, key: str) -> Stored | None:
         """The object of that key, or None.
 

@@ -304,8 +304,11 @@ GIVEN = {"text": "a", "note": "b", "rate": 0.5, "flag": False, "free": {"width":
         ("note=", "note", None),
         ("note=no", "note", "no"),
         ("rate=1", "rate", 1.0),
+        ("rate=1e-2", "rate", 0.01),
         ("flag=true", "flag", True),
         ("free.width=8", "free", {"width": 8}),
+        ("free={depth: 2}", "free", {"depth": 2}),
+        ("free.rate=1e-2", "free", {"width": 1, "rate": 0.01}),
         ("free.deep.list=[1, 2]", "free", {"width": 1, "deep": {"list": [1, 2]}}),
     ],
 )

@@ -1,0 +1,137 @@
+"""From a command line to a run's parameters: typed as the package wants them, and checked before they go.
+
+What wins, from the weakest: the package's defaults, ``--case``, ``key=value``, ``--set stage.key=value``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import make_dataclass
+from typing import Any
+
+from fineprune.cli import load_stage
+from fineprune.config import Text, override, parse, to_plain
+from fineprune.data.dvc_source import PREFIX as DVC
+from fineprune.data.dvc_source import resolve
+from fineprune.errors import ConfigError, MissingExtraError, without_credentials
+from pipeline.package import Package
+from pipeline.parameters import OWN, SECTIONS, without_nulls, defaults
+
+_TYPES: Mapping[str, Any] = {
+    "STRING": str,
+    "NUMBER_INTEGER": int,
+    "NUMBER_DOUBLE": float,
+    "BOOLEAN": bool,
+    "STRUCT": dict[str, Any],
+    "LIST": tuple[dict[str, Any], ...],  # the sweep's runs
+}
+
+
+def run_parameters(
+    package: Package, *, case: str | None, given: Sequence[str], changes: Sequence[str]
+) -> dict[str, Any]:
+    """The parameters of a run that are not the package's defaults.
+
+    Args:
+        package: what will be run.
+        case: whose sections and names to take; None for the package's own.
+        given: ``key=value`` for parameters of the package.
+        changes: ``stage.key=value`` for one key of a stage's section.
+
+    Raises:
+        ConfigError: one line about every argument that is unknown, mistyped or out of range.
+        StorageError: a ``dvc+`` source cannot be resolved.
+    """
+    before = {name: parameter.default for name, parameter in package.parameters.items()}
+    values = before | (_of_case(package, case) if case else {}) | _typed(package, given)
+    if missing := [name for name, value in values.items() if value is None]:
+        raise ConfigError(f"{package.path}: expected {', '.join(f'{name}=…' for name in missing)}")
+    values = _changed(values, changes)
+    # What is as in the package was checked when that was compiled.
+    touched = [stage for stage in SECTIONS if stage in values and _own(stage, values) != _own(stage, before)]
+    values |= {stage: _checked(stage, values) for stage in touched}
+    _check_public(values)
+    values |= _pinned(values, given)
+    return {name: value for name, value in values.items() if value != before[name]}
+
+
+def _check_public(values: Mapping[str, Any]) -> None:
+    """Parameters are shown on Kubeflow's pages: no secret may be in one."""
+    for name, value in values.items():
+        text = json.dumps(value)
+        if without_credentials(text) != text:
+            raise ConfigError(f"{name}: expected an address without credentials, found one with some")
+
+
+def _of_case(package: Package, case: str) -> dict[str, Any]:
+    if not package.parameters.keys() & {*SECTIONS}:
+        raise ConfigError(f"--case {case}: {package.path} takes no sections of a case")
+    return {name: value for name, value in defaults(case).items() if name in package.parameters}
+
+
+def _typed(package: Package, given: Sequence[str]) -> dict[str, Any]:
+    """The ``key=value`` arguments as the types that the package has for them."""
+    texts: dict[str, Text] = {}
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"expected key=value, found {argument!r}")
+        texts[name] = Text(value)
+    if unknown := sorted(texts.keys() - package.parameters.keys()):
+        known = ", ".join(package.parameters)
+        raise ConfigError(f"{package.path} has no parameter {', '.join(unknown)}; it has {known}")
+    # An empty text is null to the reader of YAML; as a string parameter it is just empty.
+    empty = {name: "" for name, text in texts.items() if not text and _kind(package, name) == "STRING"}
+    wanted = make_dataclass("Given", [(name, _TYPES[_kind(package, name)]) for name in texts], frozen=True)
+    typed: dict[str, Any] = to_plain(parse(wanted, texts | empty, "parameters"))
+    return typed
+
+
+def _kind(package: Package, name: str) -> str:
+    return package.parameters[name].kind
+
+
+def _changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The values with ``stage.key=value`` laid over the stages' sections."""
+    changed = dict(values)
+    for change in changes:
+        stage, _, setting = change.partition(".")
+        key = setting.partition("=")[0]
+        if "=" in stage or not setting or stage not in SECTIONS or stage not in values:
+            stages = ", ".join(name for name in SECTIONS if name in values) or "none here"
+            raise ConfigError(f"--set {change}: expected STAGE.KEY=VALUE with a stage of {stages}")
+        if own := OWN.get(stage, {}).get(key):
+            raise ConfigError(f"--set {change}: {stage}.{key} is a parameter of its own, say {own}=…")
+        changed[stage] = override(changed[stage], [setting])
+    return changed
+
+
+def _own(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stage reads: its section, and the parameters that are keys of it."""
+    return {name: values.get(name) for name in (stage, *OWN.get(stage, {}).values())}
+
+
+def _checked(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The section of a stage as the stage itself will read it, less the keys that are parameters."""
+    own = {key: values[name] for key, name in OWN.get(stage, {}).items() if name in values}
+    try:
+        config = load_stage(stage).config
+    except ImportError as error:
+        needs = f"pip install fineprune[tracking] ({error.name} is not installed)"
+        raise MissingExtraError(f"{stage}: cannot check the section: {needs}") from error
+    section = override(values[stage], [f"{key}={value}" for key, value in own.items()])
+    plain: dict[str, Any] = without_nulls(to_plain(parse(config, section, stage)))
+    return {key: value for key, value in plain.items() if key not in own}
+
+
+def _pinned(values: Mapping[str, Any], given: Sequence[str]) -> dict[str, str]:
+    """The commit and the md5 that a ``dvc+`` source stands for now, so that Kubeflow's cache is right."""
+    source, revision, md5 = (str(values.get(name, "")) for name in ("source", "revision", "data_md5"))
+    by_hand = {"revision", "data_md5"} <= {argument.partition("=")[0] for argument in given}
+    if not source.startswith(DVC) or by_hand:
+        return {}
+    commit, found = resolve(source, revision or None)
+    if md5 and md5 != found:
+        raise ConfigError(f"{source} at {commit}: expected data_md5 {md5}, found {found}")
+    return {"revision": commit, "data_md5": found}

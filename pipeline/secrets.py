@@ -1,0 +1,30 @@
+"""The secrets that the stages need, made from the environment; what they hold is printed nowhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from fineprune.errors import ConfigError
+from pipeline.cluster import Cluster
+from pipeline.settings import Settings
+
+
+def from_environment(settings: Settings) -> dict[str, dict[str, str]]:
+    """What each secret is to hold, by its name and key.
+
+    Raises:
+        ConfigError: one line that lists every variable that is not set, or is empty.
+    """
+    wanted = {secret.name: secret.keys for secret in settings.secrets}
+    missing = [name for keys in wanted.values() for name in keys.values() if not os.environ.get(name)]
+    if missing:
+        raise ConfigError(f"expected in the environment: {', '.join(missing)}; no secret was written")
+    return {secret: {key: os.environ[name] for key, name in keys.items()} for secret, keys in wanted.items()}
+
+
+def write(cluster: Cluster, namespace: str, secrets: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Make or change the secrets; tells of each what was done."""
+    for name, values in secrets.items():
+        made = cluster.write_secret(namespace, name, values)
+        yield f"{'made' if made else 'changed'} secret {name} in {namespace}: {', '.join(values)}"

@@ -1,0 +1,95 @@
+"""Kubeflow Pipelines' API server: a kfp client for it, and its faults told in one line.
+
+``KF_PIPELINES_TOKEN`` or ``KF_PIPELINES_COOKIE`` log in where the server wants it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+
+import kfp
+from kfp_server_api import ApiException
+from urllib3.exceptions import HTTPError
+
+from fineprune.errors import FinePruneError, without_credentials
+from pipeline.causes import cause
+
+
+class KubeflowError(FinePruneError):
+    """Kubeflow Pipelines does not answer, or refuses."""
+
+
+def connect(endpoint: str, namespace: str) -> kfp.Client:
+    """A client of a server that answers.
+
+    Args:
+        endpoint: the server's address.
+        namespace: of the runs; it counts where Kubeflow Pipelines serves several users.
+
+    Raises:
+        KubeflowError: there is no such server, or it does not let us in.
+    """
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    place = without_credentials(endpoint)
+    with told(f"reach {place}"), silence():
+        client = kfp.Client(
+            host=endpoint,
+            # Set below. For none kfp would ask for it itself, for 25 s and with tracebacks if nobody answers.
+            namespace="-",
+            existing_token=os.environ.get("KF_PIPELINES_TOKEN"),
+            cookies=os.environ.get("KF_PIPELINES_COOKIE"),
+        )
+        many = client._healthz_api.healthz_service_get_healthz().multi_user
+    if many is None:
+        raise KubeflowError(f"{place}: expected Kubeflow Pipelines, found something else: a login page?")
+    client._context_setting["namespace"] = namespace if many else ""
+    return client
+
+
+def run_page(client: kfp.Client, run_id: str) -> str:
+    """The address of a run's page."""
+    return f"{without_credentials(client._get_url_prefix())}/#/runs/details/{run_id}"
+
+
+@contextlib.contextmanager
+def told(action: str) -> Iterator[None]:
+    """Turn what the kfp client raises into one line.
+
+    Args:
+        action: what was tried.
+
+    Raises:
+        KubeflowError: the server does not answer, or refuses.
+    """
+    try:
+        yield
+    except ApiException as error:
+        raise KubeflowError(f"Kubeflow Pipelines: cannot {action}: {_refusal(error)}") from None
+    except (HTTPError, OSError) as error:
+        raise KubeflowError(f"Kubeflow Pipelines: cannot {action}: no answer: {cause(error)}") from None
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Swallow what kfp prints and warns of on success."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _refusal(error: ApiException) -> str:
+    """What the server says is wrong, without the way that it took through the server."""
+    try:
+        body = json.loads(error.body or "")
+        details = [detail["message"] for detail in body.get("details") or () if detail.get("message")]
+        said = details[0] if details else body["message"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        said = error.reason
+    hint = "; set KF_PIPELINES_TOKEN or KF_PIPELINES_COOKIE" if error.status in (401, 403) else ""
+    return f"{' '.join(str(said).split())} (HTTP {error.status}){hint}"

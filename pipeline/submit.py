@@ -1,0 +1,141 @@
+"""``python -m pipeline submit``: start a run with typed parameters, and follow it to its verdict.
+
+Exit codes: 0 submitted, or with ``--watch`` promoted; 3 held; 1 the run failed, or its verdict could not be
+read (what is not known to be promoted counts as not promoted); 2 a fault that a user can mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import kfp
+
+from fineprune.errors import TrackingError, without_credentials
+from pipeline import settings, watch
+from pipeline.arguments import run_parameters
+from pipeline.package import Package
+from pipeline.server import connect, run_page, silence, told
+from pipeline.settings import Settings
+
+FAILED, HELD, INTERRUPTED = 1, 3, 130
+PACKAGE = Path(__file__).parent / "compiled" / "fine_pruning.yaml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument(
+        "parameters", nargs="*", metavar="KEY=VALUE", help="a parameter of the pipeline, such as source=…"
+    )
+    parser.add_argument("--profile", help="of pipeline/settings.yaml; its default profile without")
+    parser.add_argument("--endpoint", metavar="URL", help="of Kubeflow Pipelines")
+    parser.add_argument("--namespace", help="of the run, where Kubeflow serves several users")
+    parser.add_argument("--experiment", help="what the runs are grouped under")
+    parser.add_argument("--run-name", help="how Kubeflow shows the run")
+    parser.add_argument("--package", type=Path, default=PACKAGE, metavar="YAML", help="the compiled pipeline")
+    parser.add_argument("--case", help="take the sections of cases/CASE.yaml, laid over params.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.KEY=VALUE",
+        help="change one key of a stage's section, such as attack.poison.rate=0.05; may be repeated",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="run every stage anew")
+    parser.add_argument("--watch", action="store_true", help="follow the run; the exit code is the verdict's")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Submit, and watch if asked to."""
+    cluster = settings.load(given.profile)
+    package = Package(given.package)
+    parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
+    if str(parameters.get("source", "")).startswith("s3://") and not parameters.get("data_md5"):
+        print(
+            "nothing pins what the source holds: with other data there, say data_md5=… or --no-cache",
+            file=sys.stderr,
+        )
+    endpoint = given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or cluster.endpoint
+    namespace = given.namespace or cluster.namespace
+    client = connect(endpoint, namespace)
+    run_id = submit(client, cluster, given, parameters)
+    print(f"run {run_id}\n    {run_page(client, run_id)}", flush=True)
+    for name, value in parameters.items():
+        print(f"    {name} = {_short(value)}", flush=True)
+    if not given.watch:
+        return 0
+    try:
+        ended = watch.Watch(client, run_id, package.stages).follow()
+    except KeyboardInterrupt:
+        look = f"kfp --endpoint {without_credentials(endpoint)} run get {run_id}"
+        print(
+            f"\nnot watching any more; the run goes on: {run_page(client, run_id)} or {look}", file=sys.stderr
+        )
+        return INTERRUPTED
+    if ended.state != "SUCCEEDED":
+        return tell_failure(ended, package, namespace)
+    return tell_verdict(run_id, cluster) if "promote" in package.stages else 0
+
+
+def submit(
+    client: kfp.Client, cluster: Settings, given: argparse.Namespace, parameters: dict[str, Any]
+) -> str:
+    """Start the run; gives its id.
+
+    Raises:
+        KubeflowError: the server refuses or does not answer.
+    """
+    experiment = given.experiment or cluster.experiment
+    name = given.run_name or f"{experiment} {datetime.now():%Y-%m-%d %H:%M:%S}"
+    with told("submit the run"), silence():
+        found = client.create_experiment(experiment)
+        started = client.run_pipeline(
+            experiment_id=found.experiment_id,
+            job_name=name,
+            pipeline_package_path=str(given.package),
+            params=parameters,
+            # Only ever switched off here: a stage that was compiled without the cache stays without it.
+            enable_caching=False if given.no_cache else None,
+            service_account=cluster.service_account,
+        )
+    return str(started.run_id)
+
+
+def tell_failure(ended: Any, package: Package, namespace: str) -> int:
+    """Name what failed, and where its log is; gives the exit code."""
+    for line in watch.failures(ended, package.stages):
+        print(line, file=sys.stderr)
+    # Kubeflow does not hand on what a container said.
+    logs = f"kubectl logs -n {namespace} -l pipeline/runid={ended.run_id} -c main --prefix --tail 20"
+    print(f"logs: {logs}", file=sys.stderr)
+    return FAILED
+
+
+def tell_verdict(run_id: str, cluster: Settings) -> int:
+    """Ask the registry what came of a run that succeeded; gives the exit code."""
+    from fineprune.tracking import verdict_of_run
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or cluster.mlflow.address
+    try:
+        outcome = verdict_of_run(uri, run_id)
+    except TrackingError as error:
+        print(f"the run succeeded, but its verdict could not be read: {error}", file=sys.stderr)
+        print("set MLFLOW_TRACKING_URI to the registry's address from here", file=sys.stderr)
+        return FAILED
+    if outcome is None:
+        place = without_credentials(uri)
+        print(f"the run succeeded, but the registry at {place} has no verdict of it", file=sys.stderr)
+        return FAILED
+    print(f"{outcome.verdict}: {outcome.name} version {outcome.version}")
+    for reason in outcome.reasons:
+        print(f"  - {reason}")
+    return {"promoted": 0, "held": HELD}.get(outcome.verdict, FAILED)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:99]}…"
