@@ -7,9 +7,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint bench lock clean
+.PHONY: docker-engine base-image images stack stack-stop kubeflow-local test-containers
 
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 demo: .venv/installed ## set up .venv and run the whole pipeline on the embedded digits
 	dvc repro
@@ -24,11 +25,35 @@ lint: .venv/installed ## check style, types and the direction of imports
 	mypy
 	lint-imports
 
+docker-engine: ## start a Docker Engine where none answers (Debian, root)
+	docker/engine.sh
+
+base-image: docker-engine ## make a Python base image from Debian's packages, where no registry can be reached
+	docker/base_image.sh
+
+images: .venv/installed docker-engine ## build the stages' images; TORCH=cuda for a GPU
+	python docker/images.py --torch $(or $(TORCH),cpu) $(if $(shell docker compose version 2>/dev/null),--server)
+
+stack: .venv/installed ## start MLflow with Postgres and an S3 store on this machine
+	python docker/stack.py start
+
+stack-stop: .venv/installed ## stop them; the data stays in .stack
+	python docker/stack.py stop
+
+kubeflow-local: images ## compile the graph and run it here, every stage in its container; ARGS="source=… --set …"
+	python -m pipeline compile
+	@if [ -z "$$MLFLOW_TRACKING_URI" ]; then \
+	  python docker/stack.py start && eval "$$(python docker/stack.py env)" || exit 1; \
+	fi; python -m pipeline local $(ARGS)
+
+test-containers: .venv/installed ## build the images and run the pipeline and its faults in containers
+	pytest tests/containers
+
 bench: .venv/installed ## measure what is claimed fast; writes benchmarks/latest.json
 	python benchmarks/run.py
 
 lock: ## resolve requirements.lock anew
-	uv pip compile pyproject.toml --all-extras --no-emit-index-url --quiet \
+	uv pip compile pyproject.toml --all-extras --upgrade --no-emit-index-url --quiet \
 	  --find-links "$${PIP_FIND_LINKS:-.}" --custom-compile-command "make lock" -o requirements.lock
 	sed -i 's/+cpu$$//' requirements.lock
 
@@ -43,5 +68,7 @@ lock: ## resolve requirements.lock anew
 	  || $(BIN)/pip install --quiet --no-deps -e .
 	touch $@
 
-clean: ## remove everything that a run leaves behind, except .venv
+clean: ## remove everything that a run leaves behind, except .venv and images
+	[ ! -d .stack ] || python docker/stack.py stop
+	rm -rf .stack docker/wheelhouse/*.whl
 	rm -rf artifacts mlflow.db mlruns dvc.lock .dvc/cache .dvc/tmp benchmarks/latest.json

@@ -16,7 +16,7 @@ from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import resolve
 from fineprune.errors import ConfigError, MissingExtraError, without_credentials
 from pipeline.package import Package
-from pipeline.parameters import OWN, SECTIONS, without_nulls, defaults
+from pipeline.parameters import OWN, SECTIONS, defaults, without_nulls
 
 _TYPES: Mapping[str, Any] = {
     "STRING": str,

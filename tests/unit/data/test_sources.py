@@ -149,7 +149,14 @@ def test_refuses_an_archive_that_leaves_its_folder(tmp_path):
     path = tmp_path / "evil.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("../escape"), io.BytesIO())
-    assert "outside the destination" in refusal(path)
+    assert "'../escape', which is no plain file or folder inside the archive" in refusal(path)
+
+
+def test_refuses_an_archive_with_a_whole_path(tmp_path):
+    path = tmp_path / "evil.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("/etc/escape"), io.BytesIO())
+    assert "expected a whole and safe archive, found" in refusal(path)
 
 
 def test_refuses_a_link_out_of_the_archive(tmp_path):
