@@ -1,0 +1,223 @@
+"""Build the stages' images: ``make images``, or ``python docker/images.py [STAGE …]``.
+
+Wheels that pip would find in a folder of this machine are laid into ``docker/wheelhouse``; the rest of pip's
+configuration goes into the build as a secret, so that no index address is left in an image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fineprune import __version__
+from fineprune.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+WHEELHOUSE = ROOT / "docker" / "wheelhouse"
+PUBLIC_BASE = "python:3.11-slim-bookworm"
+OWN_BASE = "fineprune-base:bookworm"
+CERTIFICATES = "/run/secrets/ca.pem"
+_PASSED_ON = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "default-timeout")
+_LISTS = ("extra-index-url", "find-links")
+_LAST_LINES = 15
+
+
+def main() -> int:
+    """Build, then print a table of sizes and times."""
+    parser = argparse.ArgumentParser(description="Build the stages' images.")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="default: all")
+    parser.add_argument("--torch", choices=("cpu", "cuda"), default="cpu", help="which build of torch")
+    parser.add_argument(
+        "--base-image", help=f"default: {PUBLIC_BASE}, or {OWN_BASE}, made here, where it cannot be had"
+    )
+    parser.add_argument("--server", action="store_true", help="the MLflow server of compose.yaml too")
+    given = parser.parse_args()
+    if unknown := set(given.stages) - set(STAGES):
+        parser.error(f"expected some of {', '.join(STAGES)}, found {', '.join(sorted(unknown))}")
+    try:
+        _build(given)
+    except BuildError as error:
+        print(f"images: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class BuildError(Exception):
+    """An image cannot be built."""
+
+
+def _build(given: argparse.Namespace) -> None:
+    docker = find_docker()
+    base = given.base_image or _base(docker)
+    targets = [*(given.stages or STAGES), *(["mlflow"] if given.server else [])]
+    configuration = pip_configuration()
+    fill_wheelhouse(configuration.get("find-links", "").split())
+    print(f"version {__version__}, commit {_commit()[:12]}, torch for {given.torch}, on {base}")
+    rows = []
+    with _secrets(configuration) as secrets:
+        for number, target in enumerate(targets, start=1):
+            command = [
+                *(docker, "build", "--network=host", "--progress=plain", "--file=docker/Dockerfile"),
+                *(f"--target={target}", f"--tag={image(target)}", *secrets),
+                *(f"--build-arg=BASE_IMAGE={base}", f"--build-arg=TORCH={given.torch}"),
+                *(f"--build-arg=VERSION={__version__}", f"--build-arg=COMMIT={_commit()}", "."),
+            ]
+            rows.append((target, _run(command, f"[{number}/{len(targets)}] {image(target)}")))
+    print(_table(docker, rows))
+
+
+def image(target: str) -> str:
+    """The tag of a target."""
+    return f"fineprune:{__version__}-{target}"
+
+
+def find_docker() -> str:
+    """A client that has BuildKit: with the buildx plugin, or of a version before 23, which needs none."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    clients = [path for folder in folders if (path := shutil.which("docker", path=folder))]
+    for client in clients:
+        version = _output([client, "version", "--format", "{{.Client.Version}}"])
+        if int(version.split(".")[0] or 0) in range(19, 23) or _output([client, "buildx", "version"]):
+            return client
+    raise BuildError(f"expected a docker client with BuildKit, found {', '.join(clients) or 'none'}")
+
+
+def pip_configuration() -> dict[str, str]:
+    """The settings of pip on this machine; those of a command win, and those of the environment most."""
+    pip = next(
+        command
+        for command in ([sys.executable, "-m", "pip"], [shutil.which("pip") or "pip"])
+        if _output([*command, "--version"])
+    )
+    lines = _output([*pip, "config", "list"]).splitlines()
+    told = {key: str(ast.literal_eval(value)) for key, _, value in (line.partition("=") for line in lines)}
+    merged: dict[str, str] = {}
+    for section in ("global", "install", "wheel", ":env:"):
+        merged |= {
+            key.removeprefix(f"{section}."): told[key] for key in told if key.startswith(section + ".")
+        }
+    return merged
+
+
+def fill_wheelhouse(places: Sequence[str]) -> None:
+    """Copy the wheels of the lock from local folders that pip looks in."""
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pins = re.findall(r"^([\w.-]+)==(\S+)", lock, flags=re.MULTILINE)
+    pinned = {(_plain(name), version) for name, version in pins}
+    for folder in (Path(place) for place in places if not _remote(place)):
+        for wheel in folder.glob("*.whl"):
+            name, version = wheel.name.split("-")[:2]
+            target = WHEELHOUSE / wheel.name
+            if (_plain(name), version.split("+")[0]) in pinned and not target.exists():
+                part = target.with_suffix(".part")
+                shutil.copyfile(wheel, part)
+                part.rename(target)
+
+
+@contextmanager
+def _secrets(configuration: dict[str, str]) -> Iterator[list[str]]:
+    """The flags that give a build pip's configuration; its files are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="fineprune-pip-") as folder:
+        lines = ["[global]"]
+        flags = [f"--secret=id=pip,src={folder}/pip.conf"]
+        for name, value in configuration.items():
+            if name in _LISTS:
+                value = " ".join(place for place in value.split() if _remote(place))
+            if name in _PASSED_ON and value:
+                lines.append(f"{name} = {value}")
+        if "cert" in configuration:
+            lines.append(f"cert = {CERTIFICATES}")
+            flags.append(f"--secret=id=ca,src={configuration['cert']}")
+        Path(folder, "pip.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        yield flags
+
+
+def _base(docker: str) -> str:
+    """The public base image where it is here or can be pulled; else one made of Debian's packages."""
+    for attempt in (["image", "inspect"], ["pull", "--quiet"]):
+        if _output([docker, *attempt, PUBLIC_BASE]):
+            return PUBLIC_BASE
+    if not _output([docker, "image", "inspect", OWN_BASE]):
+        _run([str(ROOT / "docker" / "base_image.sh"), OWN_BASE], f"no registry: {OWN_BASE}", DOCKER=docker)
+    return OWN_BASE
+
+
+def _run(command: Sequence[str], title: str, **environment: str) -> float:
+    """Run a command and give its seconds; its last line is shown meanwhile, its last lines where it fails.
+
+    Raises:
+        BuildError: it failed.
+    """
+    started = time.monotonic()
+    tail: list[str] = []
+    terminal = sys.stdout.isatty()
+    print(title, end="" if terminal else "\n", flush=True)
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "DOCKER_BUILDKIT": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            tail = [*tail, line.rstrip()][-_LAST_LINES:]
+            if terminal:
+                print(f"\r\033[K{title}  {tail[-1][:70]}", end="", flush=True)
+    if terminal:
+        print(f"\r\033[K{title}")
+    if process.returncode:
+        print("\n".join(tail), file=sys.stderr)
+        raise BuildError(f"{title}: exit code {process.returncode}")
+    return time.monotonic() - started
+
+
+def _table(docker: str, rows: Sequence[tuple[str, float]]) -> str:
+    """Sizes and times; ``own`` is what no other image shares."""
+    usage = _output([docker, "system", "df", "--verbose", "--format", "{{json .Images}}"])
+    found = {f"{entry['Repository']}:{entry['Tag']}": entry for entry in json.loads(usage or "[]")}
+    lines = [f"{'image':<28}{'size':>9}{'own':>9}{'seconds':>9}"]
+    for target, seconds in rows:
+        entry = found.get(image(target), {})
+        size, own = entry.get("Size", "?"), entry.get("UniqueSize", "?")
+        lines.append(f"{image(target):<28}{size:>9}{own:>9}{seconds:>9.1f}")
+    return "\n".join(lines)
+
+
+def _commit() -> str:
+    """The commit of the working tree, marked where the tree is not what was committed."""
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return _output(["git", "-C", str(ROOT), *describe]) or "unknown"
+
+
+def _output(command: Sequence[str]) -> str:
+    """What a command prints; empty where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _remote(place: str) -> bool:
+    return "://" in place and not place.startswith("file:")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

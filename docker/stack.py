@@ -1,0 +1,375 @@
+"""An MLflow server with its runs in PostgreSQL and its artifacts in an S3 store, on this machine alone.
+
+``python docker/stack.py start`` runs ``compose.yaml`` where its images can be had; elsewhere the same three
+programs from packages: Debian's PostgreSQL, MLflow from this environment, ``rclone serve s3``. Starting what
+runs already changes nothing. ``env`` prints what a client needs, ``stop`` leaves the data in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import pwd
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fineprune import __version__
+
+HERE = Path(__file__).parent
+FOLDER = HERE.parent / ".stack"
+HOST = "127.0.0.1"
+BUCKET = "mlflow"
+SERVER = f"fineprune:{__version__}-mlflow"
+PORTS = ("MLFLOW_PORT", "POSTGRES_PORT", "S3_PORT")
+# rclone answers a ranged GET with the checksum of the whole object.
+CHECKSUMS = {
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+}
+_PATIENCE = 120  # seconds until a service must answer
+
+
+class StackError(Exception):
+    """The stack cannot be started."""
+
+
+def main() -> int:
+    """Run one command; returns 0, or 1 with one line on stderr."""
+    parser = argparse.ArgumentParser(description="MLflow with PostgreSQL and an S3 store, on this machine.")
+    parser.add_argument("command", choices=("start", "stop", "env"))
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of data, logs and secrets")
+    parser.add_argument("--how", choices=("compose", "packages"), help="default: compose where it can")
+    for port in PORTS:
+        parser.add_argument(_flag(port), type=int, help="default: a free one, kept from then on")
+    given = parser.parse_args()
+    try:
+        stack = Stack(given.folder.absolute(), {port: getattr(given, port.lower()) for port in PORTS})
+        if given.command == "start":
+            stack.start(given.how)
+            print(stack)
+        elif not stack.known:
+            raise StackError(f"{given.folder}: nothing was started from here")
+        elif given.command == "stop":
+            stack.stop()
+        else:
+            print(stack.exports())
+    except (StackError, OSError) as error:
+        print(f"stack: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class Stack:
+    """The three services of a folder.
+
+    Args:
+        folder: of data, logs, and ``state.json`` with ports and secrets, which only its owner can read.
+        ports: that shall be used from now on; None for those of before, or free ones.
+    """
+
+    def __init__(self, folder: Path, ports: Mapping[str, int | None]) -> None:
+        self._folder = folder
+        self._file = folder / "state.json"
+        known = json.loads(self._file.read_text(encoding="utf-8")) if self.known else {}
+        self._state: dict[str, str] = {
+            **{port: str(given or known.get(port) or _free_port()) for port, given in ports.items()},
+            **{
+                name: known.get(name) or secrets.token_hex(16)
+                for name in ("POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+            },
+            "how": known.get("how", ""),
+        }
+
+    @property
+    def known(self) -> bool:
+        """Whether it was started before."""
+        return self._file.exists()
+
+    def __str__(self) -> str:
+        addresses = f"MLflow {self._address('MLFLOW_PORT')}, S3 {self._address('S3_PORT')}"
+        return f'{addresses}; for a client: eval "$(python docker/stack.py env --folder {self._folder})"'
+
+    def exports(self) -> str:
+        """The environment of a client, for ``eval``. To MLflow alone a client needs no key of the store."""
+        values = {"MLFLOW_TRACKING_URI": self._address("MLFLOW_PORT"), **self._s3()}
+        return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items())
+
+    def start(self, how: str | None) -> None:
+        """Start what does not run yet, and wait until everything answers.
+
+        Raises:
+            StackError: a program is missing, a port is taken, or a service does not come up.
+        """
+        self._state["how"] = how or self._state["how"] or ("compose" if self._can_compose() else "packages")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _write_private(self._file, json.dumps(self._state, indent=1))
+        if self._state["how"] == "compose":
+            _checked("docker compose", _compose("up", "--detach", "--wait"), self._variables())
+            return
+        self._start_postgres()
+        for service in self._services():
+            service.start()
+
+    def stop(self) -> None:
+        """Stop what runs; the data stays."""
+        if self._state["how"] == "compose":
+            _checked("docker compose", _compose("down"), self._variables())
+            return
+        for service in reversed(self._services()):
+            service.stop()
+        if self._postgres_runs():
+            _checked("pg_ctl", self._pg_ctl("stop", "--mode=fast"))
+
+    def _services(self) -> list[Service]:
+        """The programs beside PostgreSQL, in the order in which they start."""
+        objects = self._folder / "objects"
+        (objects / BUCKET).mkdir(parents=True, exist_ok=True)
+        password, port = self._state["POSTGRES_PASSWORD"], self._state["POSTGRES_PORT"]
+        at_s3, at_mlflow = self._state["S3_PORT"], self._state["MLFLOW_PORT"]
+        pair = f"{self._state['AWS_ACCESS_KEY_ID']},{self._state['AWS_SECRET_ACCESS_KEY']}"
+        return [
+            Service(
+                folder=self._folder,
+                argv=[_program("rclone"), "serve", "s3", "--addr", f"{HOST}:{at_s3}", str(objects)],
+                environment={"RCLONE_AUTH_KEY": f'"{pair}"', "RCLONE_CONFIG": "/dev/null"},
+                port=int(at_s3),
+                answers=lambda: _accepts(int(at_s3)),
+            ),
+            Service(
+                folder=self._folder,
+                argv=[_program("mlflow"), "server", "--host", HOST, "--port", at_mlflow, "--workers", "1"],
+                environment={
+                    **self._s3(),
+                    "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://fineprune:{password}@{HOST}:{port}/postgres",
+                    "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{BUCKET}",
+                    "MLFLOW_S3_ENDPOINT_URL": self._address("S3_PORT"),
+                    "MLFLOW_DISABLE_TELEMETRY": "true",
+                },
+                port=int(at_mlflow),
+                answers=lambda: _healthy(f"{self._address('MLFLOW_PORT')}/health"),
+            ),
+        ]
+
+    def _can_compose(self) -> bool:
+        """Whether there is compose, the server's image is built and the others can be had."""
+        there = (_compose("version"), ["docker", "image", "inspect", SERVER], _compose("pull"))
+        return bool(shutil.which("docker")) and all(
+            _run(command, self._variables()).returncode == 0 for command in there
+        )
+
+    def _start_postgres(self) -> None:
+        data, port = self._folder / "postgres", self._state["POSTGRES_PORT"]
+        if not self._postgres_runs():
+            _check_free(int(port), "POSTGRES_PORT")
+            if not (data / "PG_VERSION").exists():
+                self._init_postgres(data)
+            flags = f"-p {port} -c listen_addresses={HOST} -c unix_socket_directories=''"
+            log = data / "log"
+            _checked("pg_ctl", self._pg_ctl("start", "--wait", f"--log={log}", f"--options={flags}"))
+
+    def _init_postgres(self, data: Path) -> None:
+        data.mkdir(exist_ok=True)
+        words = self._folder / "password"
+        _write_private(words, self._state["POSTGRES_PASSWORD"])
+        if os.geteuid() == 0:
+            for path in (data, words):
+                shutil.chown(path, "postgres", "postgres")
+        flags = ("--username=fineprune", "--auth=scram-sha-256", f"--pwfile={words}", "--encoding=UTF8")
+        try:
+            _checked("initdb", [*_as_postgres(), _postgres("initdb"), f"--pgdata={data}", *flags])
+        finally:
+            words.unlink()
+
+    def _postgres_runs(self) -> bool:
+        return _run(self._pg_ctl("status")).returncode == 0
+
+    def _pg_ctl(self, *arguments: str) -> list[str]:
+        return [*_as_postgres(), _postgres("pg_ctl"), f"--pgdata={self._folder / 'postgres'}", *arguments]
+
+    def _address(self, port: str) -> str:
+        return f"http://{HOST}:{self._state[port]}"
+
+    def _s3(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self._address("S3_PORT"),
+            "AWS_ACCESS_KEY_ID": self._state["AWS_ACCESS_KEY_ID"],
+            "AWS_SECRET_ACCESS_KEY": self._state["AWS_SECRET_ACCESS_KEY"],
+            "AWS_DEFAULT_REGION": "us-east-1",
+            **CHECKSUMS,
+        }
+
+    def _variables(self) -> dict[str, str]:
+        return {**self._state, "MLFLOW_IMAGE": SERVER}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program that runs on in the background: its pid and its log lie in the folder under its name."""
+
+    folder: Path
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    port: int
+    answers: Callable[[], bool]
+
+    @property
+    def name(self) -> str:
+        """Of the program."""
+        return Path(self.argv[0]).name
+
+    def start(self) -> None:
+        """Start it unless it runs, and wait until it answers.
+
+        Raises:
+            StackError: its port is taken, or it ends, or it does not answer in time.
+        """
+        process = None
+        if self._pid() is None:
+            _check_free(self.port, f"{'S3' if self.name == 'rclone' else 'MLFLOW'}_PORT")
+            with self._log.open("wb") as log:
+                process = subprocess.Popen(
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **self.environment},
+                    cwd=self.folder,
+                    start_new_session=True,
+                )
+            self._pid_file.write_text(str(process.pid), encoding="utf-8")
+        started = time.monotonic()
+        while not self.answers():
+            ended = process is not None and process.poll() is not None
+            if ended or time.monotonic() - started > _PATIENCE:
+                last = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
+                said = " ".join(last) or "no word of it"
+                raise StackError(f"{self.name} does not come up: {said} ({self._log})")
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End it and what it started; nothing happens unless it runs."""
+        while (pid := self._pid()) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGTERM)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.1)
+        self._pid_file.unlink(missing_ok=True)
+
+    def _pid(self) -> int | None:
+        """The process, unless it ended and the number is another's by now."""
+        if not self._pid_file.exists():
+            return None
+        pid = int(self._pid_file.read_text(encoding="utf-8"))
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        return pid if self.argv[-1].encode() in command else None
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / f"{self.name}.pid"
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+
+def _compose(*arguments: str) -> list[str]:
+    return ["docker", "compose", f"--file={HERE / 'compose.yaml'}", *arguments]
+
+
+def _as_postgres() -> list[str]:
+    """PostgreSQL refuses to run as root: then its package's user runs it."""
+    if os.geteuid():
+        return []
+    try:
+        pwd.getpwnam("postgres")
+    except KeyError:
+        raise StackError("no user postgres: apt-get install postgresql") from None
+    return [_program("setpriv"), "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+
+
+def _postgres(program: str) -> str:
+    """A program of PostgreSQL; Debian keeps them off the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+    if not found and (path := shutil.which(program)):
+        found = [Path(path)]
+    if not found:
+        raise StackError(f"no {program}: apt-get install postgresql")
+    return str(found[-1])
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise StackError(f"no program {name}: pip install -r requirements.lock")
+    return found
+
+
+def _checked(name: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
+    done = _run(command, more)
+    if done.returncode:
+        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise StackError(f"{name}: {' '.join(said[-2:]) or f'exit code {done.returncode}'}")
+
+
+def _run(command: Sequence[str], more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    # A server that goes on in the background must not hold this program's output open.
+    given = {**os.environ, **(more or {})}
+    return subprocess.run(
+        command, env=given, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd="/"
+    )
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
+
+
+def _check_free(port: int, name: str) -> None:
+    if _accepts(port):
+        raise StackError(f"port {port} is taken: say {_flag(name)} with another")
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as caller:
+        caller.settimeout(2)
+        return caller.connect_ex((HOST, port)) == 0
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _flag(port: str) -> str:
+    return f"--{port.lower().replace('_', '-')}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""``python -m pipeline local``: run the compiled graph on this machine, every stage in its container.
+
+Exit codes: 0 promoted, or a graph without a verdict ran through; 3 held; 1 a stage failed; 2 a fault that a
+user can mend. The services are the environment's: ``MLFLOW_TRACKING_URI``, ``AWS_*``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import components, local
+
+from fineprune.errors import ConfigError
+from fineprune.files import read_json
+from pipeline import settings
+from pipeline.arguments import run_parameters
+from pipeline.containers import Containers, TaskFailedError, runner
+from pipeline.package import Package
+from pipeline.settings import Settings
+from pipeline.watch import clock
+
+FAILED, HELD = 1, 3
+PACKAGE = Path(__file__).parent / "compiled" / "fine_pruning.yaml"
+FOLDER = Path(__file__).parents[1] / "artifacts" / "kubeflow"
+# Of the caller's environment, what a stage may need. AWS_CA_BUNDLE and AWS_PROFILE name files that are here.
+_PASSED_ON = ("AWS_", "MLFLOW_", "OMP_")
+_OF_THIS_MACHINE = ("AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument(
+        "parameters", nargs="*", metavar="KEY=VALUE", help="a parameter of the pipeline, such as source=…"
+    )
+    parser.add_argument("--package", type=Path, default=PACKAGE, metavar="YAML", help="the compiled pipeline")
+    parser.add_argument("--case", help="take the sections of cases/CASE.yaml, laid over params.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.KEY=VALUE",
+        help="change one key of a stage's section, such as attack.poison.rate=0.05; may be repeated",
+    )
+    parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="of the outputs and logs")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the graph; gives the exit code."""
+    package = Package(given.package)
+    parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
+    if "promote" in package.stages and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ConfigError("MLFLOW_TRACKING_URI is not set: python docker/stack.py start prints how")
+    cluster = settings.load()
+    show = _Progress(package.stages)
+    containers = Containers(
+        limits=memory_limits(package),
+        environment=lambda stage, given: stage_environment(stage, given, cluster),
+        begun=show.begun,
+        done=show.done,
+    )
+    outputs = given.folder.absolute() / "outputs"
+    try:
+        with shared_folder(given.folder.absolute(), cluster) as user, containers.installed():
+            started = runner(user=user, environment=passed_on(), shm_size=_shared_memory(cluster))
+            _run_kfp(started, package, parameters, outputs)
+    except TaskFailedError as error:
+        show.clear()
+        for line in error.log:
+            print(f"    {line}", file=sys.stderr)
+        print(f"{package.stages.get(error.task, error.task)} failed: {error.cause}", file=sys.stderr)
+        return FAILED
+    return tell_verdict(containers.outputs)
+
+
+def tell_verdict(outputs: Mapping[str, Mapping[str, Path]]) -> int:
+    """Print what ``dvc repro`` leaves: the table and the summary; gives the exit code."""
+    if "evaluate" in outputs:
+        print((outputs["evaluate"]["report"] / "table.txt").read_text(encoding="utf-8"), end="")
+    if "promote" not in outputs:
+        return 0
+    report = outputs["promote"]["report"]
+    print((report / "summary.txt").read_text(encoding="utf-8"), end="")
+    verdict = read_json(report / "decision.json")["verdict"]
+    return {"promoted": 0, "held": HELD}.get(verdict, FAILED)
+
+
+def memory_limits(package: Package) -> dict[str, int]:
+    """Bytes of memory that the package gives to each task, so that what is killed there is killed here."""
+    spec = next(iter(yaml.safe_load_all(package.path.read_text(encoding="utf-8"))))
+    limits = {}
+    for name, component in spec["components"].items():
+        executor = spec["deploymentSpec"]["executors"].get(component.get("executorLabel"), {})
+        limit = executor.get("container", {}).get("resources", {}).get("resourceMemoryLimit")
+        if limit:
+            limits[name.removeprefix("comp-")] = settings.size(limit)
+    return limits
+
+
+def stage_environment(stage: str, given: Mapping[str, str], cluster: Settings) -> dict[str, str]:
+    """What a stage's container gets: no secret that the cluster would not give to the stage."""
+    secret = {variable for entry in cluster.secrets for variable in entry.keys.values()}
+    allowed = {variable for entry in cluster.secrets_of(stage) for variable in entry.keys.values()}
+    return {name: value for name, value in given.items() if name not in secret - allowed}
+
+
+@contextlib.contextmanager
+def shared_folder(folder: Path, cluster: Settings) -> Iterator[str]:
+    """Make the run's folder one that the containers' user can write to; gives that user.
+
+    It is the caller; for root it is the cluster's, and what kfp makes in the folder is then open to all who
+    may enter it: root alone, and the containers, which see only what is below.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid():
+        yield f"{os.geteuid()}:{os.getegid()}"
+        return
+    folder.chmod(0o700)
+    before = os.umask(0)
+    try:
+        yield f"{cluster.security.user}:{cluster.security.group}"
+    finally:
+        os.umask(before)
+
+
+def passed_on() -> dict[str, str]:
+    """What of the caller's environment goes into the containers."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_PASSED_ON) and name not in _OF_THIS_MACHINE
+    }
+
+
+def _shared_memory(cluster: Settings) -> int:
+    sizes = [settings.size(asked.shared_memory) for _, asked in cluster.stages.items() if asked.shared_memory]
+    return max(sizes, default=64 << 20)
+
+
+def _run_kfp(
+    through: local.DockerRunner, package: Package, parameters: Mapping[str, Any], outputs: Path
+) -> None:
+    """Let kfp order the tasks and fill their placeholders; what it prints goes to a file."""
+    pipeline = components.load_component_from_file(str(package.path))
+    outputs.mkdir(exist_ok=True)
+    local.init(through, pipeline_root=str(outputs))
+    log = outputs.with_name("kfp.log")
+    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline(**parameters)
+
+
+class _Progress:
+    """A line for each stage that is done, and a live one where somebody is looking."""
+
+    def __init__(self, stages: Mapping[str, str]) -> None:
+        self._stages = stages
+        self._width = max(map(len, stages.values())) + 2
+        self._out = sys.stdout  # what kfp prints goes elsewhere meanwhile
+        self._started = time.monotonic()
+        self._done = 0
+
+    def begun(self, task: str) -> None:
+        """Say what runs now."""
+        if self._out.isatty():
+            now = f"{self._done} of {len(self._stages)} stages done; running: {self._stages.get(task, task)}"
+            print(f"\r\x1b[K{self._elapsed():>8}  {now}", end="", file=self._out, flush=True)
+
+    def done(self, task: str, seconds: float) -> None:
+        """Say that a stage is done."""
+        self._done += 1
+        self.clear()
+        told = f"{self._stages.get(task, task):<{self._width}}done in {clock(seconds)}"
+        print(f"{self._elapsed():>8}  {told}", file=self._out, flush=True)
+
+    def clear(self) -> None:
+        """Take the live line away."""
+        if self._out.isatty():
+            print("\r\x1b[K", end="", file=self._out, flush=True)
+
+    def _elapsed(self) -> str:
+        return clock(time.monotonic() - self._started)
