@@ -57,7 +57,7 @@ class Containers:
     Attributes:
         limits: bytes of memory that a task may use, by its name; none for a task without a limit.
         environment: which variables a stage gets of those that the runner and the package set.
-        begun, done: called with a task's name, ``done`` with its seconds too.
+        begun, done: called with a task's name, ``run 2 · NAME`` in a loop; ``done`` with its seconds too.
         outputs: of each task that is done: where each of its artifacts is.
     """
 
@@ -93,16 +93,16 @@ class _Handler(docker_task_handler.DockerTaskHandler):  # type: ignore[misc]  # 
         """
         outputs = Outputs.of_command(self.full_command)
         containers, task = self._containers, outputs.task
-        containers.begun(task)
+        containers.begun(outputs.label)
         started = time.monotonic()
         with contextlib.closing(engine()) as client:
             _check_image(client, self.image, task)
             log = deque[str](maxlen=_LAST_LINES)
             code, killed = self._follow(client, outputs, log)
         if cause := cause_of_end(code, killed, containers.limits.get(task), log) or outputs.missing():
-            raise TaskFailedError(task, cause, log)
+            raise TaskFailedError(outputs.label, cause, log)
         containers.outputs[task] = outputs.artifacts
-        containers.done(task, time.monotonic() - started)
+        containers.done(outputs.label, time.monotonic() - started)
         return status.Status.SUCCESS
 
     def _follow(self, client: DockerClient, outputs: Outputs, log: deque[str]) -> tuple[int, bool]:
@@ -169,6 +169,12 @@ class Outputs:
     def task(self) -> str:
         """The task's name in the graph, which names its folder."""
         return self.folder.name
+
+    @property
+    def label(self) -> str:
+        """The task's name, in a loop with the number of its round."""
+        found = re.search(r"-iteration-(\d+)$", self.folder.parent.name)
+        return f"run {int(found[1]) + 1} · {self.task}" if found else self.task
 
     def missing(self) -> str | None:
         """What is not there, or None."""

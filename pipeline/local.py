@@ -60,7 +60,7 @@ def run(given: argparse.Namespace) -> int:
     if "promote" in package.stages and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise ConfigError("MLFLOW_TRACKING_URI is not set: python docker/stack.py start prints how")
     cluster = settings.load()
-    show = _Progress(package.stages)
+    show = _Progress(package.titles)
     containers = Containers(
         limits=memory_limits(package),
         environment=lambda stage, given: stage_environment(stage, given, cluster),
@@ -76,14 +76,16 @@ def run(given: argparse.Namespace) -> int:
         show.clear()
         for line in error.log:
             print(f"    {line}", file=sys.stderr)
-        print(f"{package.stages.get(error.task, error.task)} failed: {error.cause}", file=sys.stderr)
+        print(f"{show.title(error.task)} failed: {error.cause}", file=sys.stderr)
         return FAILED
     return tell_verdict(containers.outputs)
 
 
 def tell_verdict(outputs: Mapping[str, Mapping[str, Path]]) -> int:
-    """Print what ``dvc repro`` leaves: the table and the summary; gives the exit code."""
-    if "evaluate" in outputs:
+    """Print what ``dvc repro`` leaves, the table and the summary, or a sweep's table; gives the exit code."""
+    if "tabulate" in outputs:
+        print((outputs["tabulate"]["report"] / "table.md").read_text(encoding="utf-8"), end="")
+    elif "evaluate" in outputs:
         print((outputs["evaluate"]["report"] / "table.txt").read_text(encoding="utf-8"), end="")
     if "promote" not in outputs:
         return 0
@@ -161,9 +163,9 @@ def _run_kfp(
 class _Progress:
     """A line for each stage that is done, and a live one where somebody is looking."""
 
-    def __init__(self, stages: Mapping[str, str]) -> None:
-        self._stages = stages
-        self._width = max(map(len, stages.values())) + 2
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        self._titles = titles
+        self._width = max(map(len, titles.values())) + len("run 10 · ")
         self._out = sys.stdout  # what kfp prints goes elsewhere meanwhile
         self._started = time.monotonic()
         self._done = 0
@@ -171,15 +173,20 @@ class _Progress:
     def begun(self, task: str) -> None:
         """Say what runs now."""
         if self._out.isatty():
-            now = f"{self._done} of {len(self._stages)} stages done; running: {self._stages.get(task, task)}"
+            now = f"{self._done} stages done; running: {self.title(task)}"
             print(f"\r\x1b[K{self._elapsed():>8}  {now}", end="", file=self._out, flush=True)
 
     def done(self, task: str, seconds: float) -> None:
         """Say that a stage is done."""
         self._done += 1
         self.clear()
-        told = f"{self._stages.get(task, task):<{self._width}}done in {clock(seconds)}"
+        told = f"{self.title(task):<{self._width}}done in {clock(seconds)}"
         print(f"{self._elapsed():>8}  {told}", file=self._out, flush=True)
+
+    def title(self, task: str) -> str:
+        """How a task is shown to people."""
+        run, dot, name = task.rpartition(" · ")
+        return f"{run}{dot}{self._titles.get(name, name)}"
 
     def clear(self) -> None:
         """Take the live line away."""

@@ -51,20 +51,36 @@ class Package:
             if not ready:
                 raise ConfigError(f"{self.path}: expected a graph without circles, found one")
             names += ready
-        return {name: tasks[name].get("taskInfo", {}).get("name", name) for name in names}
+        return {name: _title(name, tasks[name]) for name in names}
 
     @functools.cached_property
+    def titles(self) -> dict[str, str]:
+        """How each task is shown to people, those inside a loop too."""
+        inner = [part["dag"]["tasks"] for part in self._spec["components"].values() if "dag" in part]
+        return {name: _title(name, task) for tasks in inner for name, task in tasks.items()} | self.stages
+
+    @property
     def _root(self) -> Mapping[str, Any]:
+        root: Mapping[str, Any] = self._spec["root"]
+        return root
+
+    @functools.cached_property
+    def _spec(self) -> Mapping[str, Any]:
         try:
             documents = list(yaml.safe_load_all(self.path.read_text(encoding="utf-8")))
-            root: Mapping[str, Any] = documents[0]["root"]
-            root["dag"]["tasks"].keys()
+            spec: Mapping[str, Any] = documents[0]
+            spec["root"]["dag"]["tasks"].keys()
+            spec["components"].keys()
         except OSError as error:
             hint = "python -m pipeline compile writes it"
             raise ConfigError(f"{self.path}: cannot read the package: {error.strerror} ({hint})") from error
         except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.path}: expected a compiled pipeline, found something else") from error
-        return root
+        return spec
+
+
+def _title(name: str, task: Mapping[str, Any]) -> str:
+    return str(task.get("taskInfo", {}).get("name", name))
 
 
 def names_needed(task: Mapping[str, Any]) -> set[str]:
