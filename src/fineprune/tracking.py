@@ -40,7 +40,8 @@ from mlflow.types import Schema, TensorSpec
 CHAMPION, CANDIDATE = "champion", "candidate"
 # A version that carries the same values of these tags is the same version: it is reused, not made again.
 IDENTITY = ("digest.model", "digest.evaluation")
-# On a run and on a version: the Kubeflow run that made it.
+# On a run and on a version: the Kubeflow run that made it. On a version, with the run's id behind it: what
+# the run said of the version. A run with another's model and evaluation has no version of its own.
 KUBEFLOW_RUN = "kubeflow.run_id"
 _KEY = "fineprune.key"
 _PARAM_LENGTH = 6000  # characters; MLflow's own limit
@@ -86,17 +87,20 @@ def verdict_of_run(uri: str, run_id: str) -> Outcome | None:
     quieten()
     try:
         with environment(MLFLOW_TRACKING_URI=uri, **patience(retries=2, seconds=30)):
-            versions = mlflow.MlflowClient(uri).search_model_versions(f"tags.`{KUBEFLOW_RUN}` = '{run_id}'")
+            client = mlflow.MlflowClient(uri)
+            found = {
+                verdict: client.search_model_versions(f"tags.`{KUBEFLOW_RUN}.{run_id}` = '{verdict}'")
+                for verdict in ("promoted", "held")
+            }
     except Exception as error:  # each database driver has exceptions of its own
         raise TrackingError(
             f"{without_credentials(uri)}: no answer from MLflow: {_brief(_root(error))}"
         ) from error
-    judged = [version for version in versions if "verdict" in version.tags]
-    if not judged:
-        return None
-    last = max(judged, key=lambda version: version.last_updated_timestamp or 0)
-    reasons = tuple(last.tags.get("reasons", "").splitlines())
-    return Outcome(last.tags["verdict"], reasons, last.name, str(last.version))
+    for verdict, versions in found.items():
+        for version in versions:
+            reasons = tuple(version.tags.get("reasons", "").splitlines())
+            return Outcome(verdict, reasons, version.name, str(version.version))
+    return None
 
 
 def connect(uri: str, experiment: str) -> Tracker:

@@ -175,9 +175,11 @@ def test_the_revision_is_that_of_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINEPRUNE_GIT_COMMIT", "c0ffee-dirty")
+    assert revision() == {"git.commit": "c0ffee", "git.dirty": "true"}
     monkeypatch.setenv("FINEPRUNE_GIT_COMMIT", "c0ffee")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert revision() == {"git.commit": "c0ffee"}
+    assert revision() == {"git.commit": "c0ffee", "git.dirty": "false"}
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     (tmp_path / "file").write_text("one")
     for command in (["init", "-q"], ["add", "file"], [*identity, "commit", "-qm", "one"]):

@@ -356,13 +356,21 @@ def test_a_slow_promoter_does_not_write(tracker: Tracker, client: Any) -> None:
 
 def test_the_verdict_of_a_kubeflow_run(tracker: Tracker, client: Any) -> None:
     first, second, third = candidates(client, 0.9, 0.8, 0.7)
-    for version, run, verdict in ((first, "a", "promoted"), (second, "b", "held"), (third, "c", "")):
-        tags = {KUBEFLOW_RUN: run, "reasons": "one\ntwo"} | ({"verdict": verdict} if verdict else {})
-        tracker._tag("net", version, tags)
+    for version, run, verdict in ((first, "a", "promoted"), (second, "b", "held")):
+        tracker._tag("net", version, {f"{KUBEFLOW_RUN}.{run}": verdict, "reasons": "one\ntwo"})
+    tracker._tag("net", third, {KUBEFLOW_RUN: "c"})  # registered, but not judged yet
     assert verdict_of_run(tracker.uri, "a") == Outcome("promoted", ("one", "two"), "net", first)
     assert verdict_of_run(tracker.uri, "b") == Outcome("held", ("one", "two"), "net", second)
     assert verdict_of_run(tracker.uri, "c") is None
     assert verdict_of_run(tracker.uri, "d") is None
+
+
+def test_two_kubeflow_runs_of_one_version_have_a_verdict_each(tracker: Tracker, client: Any) -> None:
+    (version,) = candidates(client, 0.9)
+    tracker._tag("net", version, {f"{KUBEFLOW_RUN}.a": "held"})
+    tracker._tag("net", version, {f"{KUBEFLOW_RUN}.b-1": "promoted"})
+    found = [verdict_of_run(tracker.uri, run) for run in ("a", "b-1")]
+    assert [outcome.verdict for outcome in found if outcome] == ["held", "promoted"]
 
 
 def test_the_verdict_of_a_registry_that_is_not_there() -> None:

@@ -18,7 +18,7 @@ PARTS = ("value", "low", "high")
 
 @dataclass(frozen=True)
 class Run:
-    """One pipeline run's evaluation: the ``row.json`` that evaluate wrote."""
+    """One pipeline run's evaluation."""
 
     case: str
     attack: str
@@ -26,18 +26,35 @@ class Run:
     models: Models
 
 
+def as_row(report: Mapping[str, Any]) -> str:
+    """What the table needs of evaluate's report, as one short line of JSON.
+
+    Kubeflow hands all rows of a sweep to one program as one argument, of which Linux takes 128 KiB.
+    """
+    models = {
+        name: {column: _packed(measured[column]) for column in COLUMNS}
+        for name, measured in report["models"].items()
+    }
+    row = {name: report[name] for name in ("case", "attack", "seed")} | {"models": models}
+    return json.dumps(row, separators=(",", ":"))
+
+
 def read_run(text: str) -> Run:
-    """The run that a ``row.json`` describes.
+    """The run that :func:`as_row` describes.
 
     Raises:
         DataError: it is not JSON, or a field or a required model is missing.
     """
     try:
-        run = Run(**json.loads(text))
-        rows(run.models)
-    except (ValueError, TypeError, AttributeError) as error:
+        row = json.loads(text)
+        models = {
+            name: {column: _unpacked(measured[column]) for column in COLUMNS}
+            for name, measured in row.pop("models").items()
+        }
+        rows(models)
+        return Run(**row, models=models)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"rows: expected what evaluate's --row wrote, found {text[:60]!r}") from error
-    return run
 
 
 def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -98,6 +115,14 @@ def as_csv(runs: Sequence[Run]) -> str:
         for model in rows(run.models):
             writer.writerow([run.case, run.attack, run.seed, model, *_figures(run.models[model])])
     return file.getvalue()
+
+
+def _packed(estimate: Mapping[str, float] | None) -> list[float] | None:
+    return None if estimate is None else [round(estimate[part], 5) for part in PARTS]
+
+
+def _unpacked(values: Sequence[float] | None) -> dict[str, float] | None:
+    return None if values is None else dict(zip(PARTS, values, strict=True))
 
 
 def _figures(measured: Mapping[str, Any]) -> Iterator[float | str]:

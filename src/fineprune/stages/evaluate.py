@@ -20,6 +20,7 @@ from fineprune.evaluation.checks import CheckLimits, Evidence, run_checks
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import Classes, ModelMetrics, confusion
 from fineprune.evaluation.report import render
+from fineprune.evaluation.sweep import as_row
 from fineprune.evaluation.table import ROWS, text_table
 from fineprune.files import dvc_md5, write_json
 from fineprune.inference import NOT_FINITE
@@ -95,7 +96,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
 
 def write_views(report: Mapping[str, Any], folder: Path) -> None:
     """Write the report as one self-contained page, ``report.html``, and its figures alone, ``row.json``."""
-    write_json(folder / "row.json", {name: report[name] for name in ("case", "attack", "seed", "models")})
+    (folder / "row.json").write_text(as_row(report), encoding="utf-8")
     pictures = {path.stem: path for path in sorted((folder / "figures").glob("*.png"))}
     (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
 

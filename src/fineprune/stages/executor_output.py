@@ -57,8 +57,11 @@ def _metadata(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
     """What belongs to the output of that name."""
     if name == "metrics":
         return dict(report["numbers"])
-    if name == "confusion_matrix" and report["confusion"]:
-        return {"confusionMatrix": _confusion_matrix(**report["confusion"])}
+    if name == "confusion_matrix":
+        shown = report["confusion"]
+        return (
+            {"confusionMatrix": _confusion_matrix(**shown)} if shown else {"note": "too many classes to show"}
+        )
     digest = report["outputs"].get(name)
     return {"sha256": digest} if digest else {}
 

@@ -208,6 +208,8 @@ def settle(
         tracking_uri=promotion.tracker.uri,
     )
     tags = {"verdict": verdict.verdict, "reasons": "\n".join(verdict.reasons)}
+    if run := evidence.run_tags.get(KUBEFLOW_RUN):
+        tags[f"{KUBEFLOW_RUN}.{run}"] = verdict.verdict
     page = as_page(decision, evidence.numbers)
     promotion.settle(decision.alias, tags, page)
     return decision, page

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fineprune.errors import DataError
-from fineprune.evaluation.sweep import as_csv, as_markdown, cell, groups, read_run, table
-from fineprune.evaluation.table import REQUIRED
+from fineprune.evaluation.sweep import as_csv, as_markdown, as_row, cell, groups, read_run, table
+from fineprune.evaluation.table import REQUIRED, ROWS
 
 
 def estimate(value: float) -> dict[str, float]:
@@ -18,7 +18,7 @@ def estimate(value: float) -> dict[str, float]:
 def row(seed: int, value: float, *, case: str = "digits", **changes: Any) -> str:
     figures = ("clean_accuracy", "backdoor_success", "robust_accuracy", "utility")
     models = {name: {figure: estimate(value) for figure in figures} for name in REQUIRED}
-    return json.dumps({"case": case, "attack": "baseline", "seed": seed, "models": models} | changes)
+    return as_row({"case": case, "attack": "baseline", "seed": seed, "models": models} | changes)
 
 
 def test_a_cell_is_the_mean_and_then_each_run() -> None:
@@ -68,3 +68,17 @@ def test_a_run_without_a_required_model_is_refused() -> None:
 def test_the_same_run_twice_is_refused() -> None:
     with pytest.raises(DataError, match=r"digits, baseline: expected each seed once, found \[1, 1\]"):
         groups([read_run(row(1, 0.5)), read_run(row(1, 0.25))])
+
+
+def test_a_row_is_read_back_to_five_digits() -> None:
+    found = read_run(row(3, 0.123456789))
+    assert (found.case, found.attack, found.seed) == ("digits", "baseline", 3)
+    assert found.models["control"]["utility"] == {"value": 0.12346, "low": 0.02346, "high": 0.22346}
+
+
+def test_the_rows_of_fifty_runs_fit_into_an_argument() -> None:
+    """Kubeflow's driver and launcher hand them on inside another JSON, hence with every quote escaped."""
+    figures = ("clean_accuracy", "backdoor_success", "robust_accuracy", "utility")
+    models = {name: {figure: estimate(0.123456789) for figure in figures} for name in ROWS}
+    text = as_row({"case": "road_signs", "attack": "pruning_aware", "seed": 1234, "models": models})
+    assert len(json.dumps(json.dumps([text] * 50))) < 128 * 1024

@@ -54,7 +54,7 @@ def test_the_confusion_matrix_is_laid_out_as_kfp_does_it(tmp_path: Path) -> None
 
 def test_a_confusion_matrix_that_nobody_could_read_is_left_out(tmp_path: Path) -> None:
     found = told(tmp_path, "confusion_matrix", report={**REPORT, "confusion": None})
-    assert found["confusion_matrix"]["metadata"] == {}
+    assert found["confusion_matrix"]["metadata"] == {"note": "too many classes to show"}
 
 
 @pytest.mark.parametrize("given", ["", "{", "[]", "{}", '{"outputs": {}}', '{"outputs": {"outputFile": 1}}'])

@@ -394,6 +394,7 @@ def test_the_kubeflow_run_is_a_tag_of_the_run_and_of_the_version(delivery: Deliv
     version = delivery.client.get_model_version_by_alias("digits", "champion")
     run = delivery.client.get_run(delivery.decision["run_id"])
     assert version.tags["kubeflow.run_id"] == run.data.tags["kubeflow.run_id"] == "0a1b"
+    assert version.tags["kubeflow.run_id.0a1b"] == "promoted"
 
 
 def test_the_fine_tuned_model_has_no_pruning_in_its_evidence(delivery: Delivery) -> None:
