@@ -32,9 +32,9 @@ from fineprune.defenses.finetuning import fine_tune
 from fineprune.errors import DefenseError, ModelError
 from fineprune.evaluation.sweep import as_markdown
 from fineprune.models.format import load_model
+from fineprune.progress import progress
 from fineprune.runtime import pick_device, place
 from fineprune.stages.finetune import FinetuneConfig
-from fineprune.stages.progress import progress
 
 PRUNED = "prune@undefended"
 DATASET, MODEL = Path("artifacts/ingest/dataset"), Path("artifacts/prune/undefended/model")

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-from fineprune.errors import ConfigError, FinePruneError
+from fineprune.errors import ConfigError, FinePruneError, excerpt
 from fineprune.files import read_json
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def read_section(paths: Sequence[Path], section: str) -> dict[str, Any]:
         if values is None:
             continue
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{path}: {section} must be a mapping, found {_show(values)}")
+            raise ConfigError(f"{path}: {section} must be a mapping, found {excerpt(values)}")
         found = True
         merged = merge(merged, values)
     if not found:
@@ -92,7 +92,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, ValueError) as error:  # PyYAML passes on what a date or bytes raise
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: expected a mapping of sections, found {_show(values)}")
+        raise ConfigError(f"{path}: expected a mapping of sections, found {excerpt(values)}")
     return values
 
 
@@ -189,7 +189,7 @@ def _convert(expected: Any, value: Any, where: str, problems: list[str]) -> Any:
         converted = _convert(arguments[0], value, where, problems)
         for bounds in arguments[1:]:
             if converted is not None and converted not in bounds:
-                problems.append(f"{where}: expected a value in {bounds}, found {_show(value)}")
+                problems.append(f"{where}: expected a value in {bounds}, found {excerpt(value)}")
         return converted
     if dataclasses.is_dataclass(expected):
         return _convert_dataclass(expected, value, where, problems)
@@ -290,9 +290,4 @@ def _convert_scalar(expected: Any, value: Any, where: str, problems: list[str]) 
 
 
 def _fault(expected: str, value: Any, where: str, problems: list[str]) -> None:
-    problems.append(f"{where}: expected {expected}, found {_show(value)}")
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    problems.append(f"{where}: expected {expected}, found {excerpt(value)}")

@@ -58,6 +58,12 @@ class MissingExtraError(FinePruneError):
     """A library of an extra, such as ``fineprune[report]``, is not installed."""
 
 
+def excerpt(value: object) -> str:
+    """A value as a message shows it: its repr, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def without_credentials(text: str) -> str:
     """The text without ``user:password@`` and secret query values in any URI, fit for a message."""
     text = re.sub(r"(?<=://)[^/\s]*@", "", text)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fineprune.errors import excerpt
+
 # The figures that the decision rests on, and the values that each may take. Utility is the difference of
 # clean accuracy and backdoor success, so these two must be measured well enough too.
 RANGES = {
@@ -148,16 +150,16 @@ def interval(value: object, low: float, high: float) -> Interval | str:
     for name in ("value", "low", "high"):
         number = entry.get(name)
         if isinstance(number, bool) or not isinstance(number, (int, float)):
-            return f"has no number as {name}, but {_show(number)}"
+            return f"has no number as {name}, but {excerpt(number)}"
         if not low <= number <= high:  # NaN fails too
-            return f"has {name} {_show(number)}, outside [{low:g}, {high:g}]"
+            return f"has {name} {excerpt(number)}, outside [{low:g}, {high:g}]"
     if not entry["low"] <= entry["value"] <= entry["high"]:
         return "contradicts itself: {value:.6g} is not in its interval {low:.6g} to {high:.6g}".format(
             **entry
         )
     count = entry.get("n")
     if isinstance(count, bool) or not isinstance(count, int):
-        return f"has no whole number of test inputs, but {_show(count)}"
+        return f"has no whole number of test inputs, but {excerpt(count)}"
     return Interval(entry["value"], entry["low"], entry["high"], count)
 
 
@@ -202,18 +204,18 @@ def _attack_took(report: Mapping[str, Any]) -> _Finding:
         return _Finding(True, reason)
     if took is False:
         return _Finding(False, f"{reason} A low backdoor success then proves nothing.")
-    return _Finding(False, f"The evaluation does not say whether the attack took, but {_show(took)}.")
+    return _Finding(False, f"The evaluation does not say whether the attack took, but {excerpt(took)}.")
 
 
 def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
     checks = _mapping(report).get("checks")
     if not isinstance(checks, (list, tuple)) or not checks:
-        yield _Finding(False, f"The evaluation lists no sanity checks, but {_show(checks)}.")
+        yield _Finding(False, f"The evaluation lists no sanity checks, but {excerpt(checks)}.")
         return
     failed = [_mapping(check) for check in checks if _mapping(check).get("passed") is not True]
     for check in failed:
         yield _Finding(
-            False, f"Sanity check {_show(check.get('name'))} failed: {_sentence(check.get('message'))}"
+            False, f"Sanity check {excerpt(check.get('name'))} failed: {_sentence(check.get('message'))}"
         )
     if not failed:
         yield _Finding(True, f"All sanity checks of the measurement passed ({len(checks)}).")
@@ -237,7 +239,7 @@ def _against(
         return False, f"{text}: {always}."
     theirs, where = _bound(champion.utility_low), f"of the champion, version {champion.version}"
     if theirs is None:
-        found = f"is no number but {_show(champion.utility_low)}"
+        found = f"is no number but {excerpt(champion.utility_low)}"
         return False, f"The utility.low {where}, {found}: {always}."
     met = beats(utility_low, theirs)
     verb = "is above" if met else "is not above"
@@ -262,8 +264,3 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _sentence(value: object) -> str:
     text = " ".join(value.split()) if isinstance(value, str) else ""
     return f"{text.rstrip('.')}." if text else "no reason given."
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

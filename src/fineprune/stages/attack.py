@@ -22,10 +22,10 @@ from fineprune.evaluation.measurement import TestBed
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import save_model
+from fineprune.progress import progress
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
-from fineprune.stages.progress import progress
 from fineprune.training import Epoch, Recipe, stream, train
 
 

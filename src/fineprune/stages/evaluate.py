@@ -26,9 +26,9 @@ from fineprune.files import dvc_md5, write_json
 from fineprune.inference import NOT_FINITE
 from fineprune.models.base import Network
 from fineprune.models.format import check_fits, load_model, model_digest
+from fineprune.progress import progress
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
-from fineprune.stages.progress import progress
 
 MODELS = tuple(ROWS)
 CONFUSION_CLASSES = 50  # more would be neither readable nor small

@@ -23,7 +23,7 @@ from fineprune.models.surgery import remove_channels
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
-from fineprune.stages.progress import split_batches
+from fineprune.stages.passes import split_batches
 
 
 @dataclass(frozen=True)

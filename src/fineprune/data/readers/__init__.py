@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from fineprune.data.format import InputSpec
 from fineprune.errors import DataError
@@ -121,12 +119,3 @@ def numbered(names: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int6
     """The distinct names, sorted, and the number of each given name among them."""
     distinct, numbers = np.unique(np.array(list(names)), return_inverse=True)
     return tuple(map(str, distinct)), numbers.astype(np.int64)
-
-
-def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
-    """Show on stderr how far the reading has come; a line every 10 s where that is no terminal."""
-    interactive = sys.stderr.isatty()
-    interval = 0.1 if interactive else 10
-    return tqdm(
-        items, total=total, desc=what, unit="file", delay=1, mininterval=interval, ascii=not interactive
-    )

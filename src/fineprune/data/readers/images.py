@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from fineprune.config import Count
 from fineprune.data.format import InputSpec
-from fineprune.data.readers import Raw, allocate, files_below, numbered, progress
+from fineprune.data.readers import Raw, allocate, files_below, numbered
 from fineprune.errors import DataError
+from fineprune.progress import progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
 Pixels = npt.NDArray[np.uint8]
@@ -144,7 +145,9 @@ def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: ImagesOption
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:
-            for _ in progress(pool.map(decode, range(len(paths))), len(paths), "decoding images"):
+            for _ in progress(
+                pool.map(decode, range(len(paths))), total=len(paths), name="ingest", unit="image"
+            ):
                 pass
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from fineprune.config import Count, NonNegative, Positive
 from fineprune.data.format import InputSpec
-from fineprune.data.readers import Raw, allocate, files_below, numbered, progress
+from fineprune.data.readers import Raw, allocate, files_below, numbered
 from fineprune.errors import DataError
+from fineprune.progress import progress
 
 Samples = npt.NDArray[np.int16]
 
@@ -127,7 +128,7 @@ def trim(samples: Samples, threshold: float) -> Samples:
 def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: WavOptions) -> dict[str, int]:
     """Read each clip into its row; how many were longer than a row."""
     truncated = 0
-    for row, path in enumerate(progress(paths, len(paths), "reading WAV")):
+    for row, path in enumerate(progress(paths, total=len(paths), name="ingest", unit="clip")):
         samples = read_wav(path, options.sample_rate)
         if options.trim_silence:
             samples = trim(samples, options.trim_silence)

@@ -1,0 +1,21 @@
+"""Passes over a dataset, with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fineprune.data.batches import SplitSamples, in_order
+from fineprune.data.format import Dataset
+from fineprune.progress import progress
+
+
+def split_batches(
+    dataset: Dataset, split: str, device: torch.device, batch_size: int, *, name: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over a split of a dataset, with progress; memory does not grow with the split."""
+    samples = SplitSamples(dataset, split, device)
+    steps = -(-len(samples) // batch_size)
+    return progress(in_order(samples, batch_size), total=steps, name=name, unit="batch")
