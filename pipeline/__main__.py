@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from fineprune.errors import FinePruneError
+from pipeline.exit_codes import INTERRUPTED, USER_ERROR
 
 COMMANDS = {
     "compile": "write the pipelines for Kubeflow, or check that the written ones are current",
@@ -20,7 +21,6 @@ COMMANDS = {
     "preflight": "check a cluster before anything is submitted to it",
     "submit": "start a run on a cluster, and watch it",
 }
-USER_ERROR = 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except KeyboardInterrupt:
         print(f"python -m pipeline {name}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _load(name: str) -> ModuleType:

@@ -5,15 +5,19 @@ What wins, from the weakest: the package's defaults, ``--case``, ``key=value``, 
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import make_dataclass
+from pathlib import Path
 from typing import Any
 
 from fineprune.cli import load_stage
 from fineprune.config import Text, override, parse, to_plain
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import resolve
+from fineprune.data.sources import EMBEDDED
 from fineprune.errors import ConfigError, MissingExtraError, without_credentials
 from pipeline.package import Package
 from pipeline.parameters import OWN, SECTIONS, defaults, without_nulls
@@ -26,6 +30,25 @@ _TYPES: Mapping[str, Any] = {
     "STRUCT": dict[str, Any],
     "LIST": tuple[dict[str, Any], ...],  # the sweep's runs
 }
+_CLONED = re.compile(r"(https?|ssh|git)://|[^/]+@[^/]+:")  # what git fetches from another machine
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is run, and with which parameters."""
+    parser.add_argument(
+        "parameters", nargs="*", metavar="KEY=VALUE", help="a parameter of the pipeline, such as source=…"
+    )
+    parser.add_argument(
+        "--package", type=Path, metavar="YAML", help="a compiled pipeline; the project's own without"
+    )
+    parser.add_argument("--case", help="take the sections of cases/CASE.yaml, laid over params.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.KEY=VALUE",
+        help="change one key of a stage's section, such as attack.poison.rate=0.05; may be repeated",
+    )
 
 
 def run_parameters(
@@ -52,6 +75,9 @@ def run_parameters(
     touched = [stage for stage in SECTIONS if stage in values and _own(stage, values) != _own(stage, before)]
     values |= {stage: _checked(stage, values) for stage in touched}
     _check_public(values)
+    for run in (values, *values.get("runs", ())):
+        if "source" in run:
+            check_reachable(str(run["source"]))
     values |= _pinned(values, given)
     return {name: value for name, value in values.items() if value != before[name]}
 
@@ -62,6 +88,19 @@ def _check_public(values: Mapping[str, Any]) -> None:
         text = json.dumps(value)
         if without_credentials(text) != text:
             raise ConfigError(f"{name}: expected an address without credentials, found one with some")
+
+
+def check_reachable(source: str) -> None:
+    """Refuse a source on this machine: a container sees none of its folders.
+
+    Raises:
+        ConfigError: it is no embedded set, no ``s3://`` and not in a git repository behind a URL.
+    """
+    repository = source.removeprefix(DVC).rpartition("@")[0] if source.startswith(DVC) else ""
+    if source not in EMBEDDED and not source.startswith("s3://") and not _CLONED.match(repository):
+        expected = f"{', '.join(EMBEDDED)}, s3://… or dvc+<URL of a git repository>@<revision>:<path>"
+        found = without_credentials(source)
+        raise ConfigError(f"source: expected what a container can reach, {expected}, found {found!r}")
 
 
 def _of_case(package: Package, case: str) -> dict[str, Any]:

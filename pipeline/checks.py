@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 import urllib3
 
+from components import image
 from fineprune.data.dvc_source import PREFIX as DVC
-from fineprune.data.dvc_source import resolve
-from fineprune.errors import FinePruneError, without_credentials
+from fineprune.data.dvc_source import TrackedPath
+from fineprune.errors import FinePruneError, StorageError, without_credentials
 from fineprune.storage import Bucket, split_url
-from pipeline import server
+from pipeline import registry, server
+from pipeline.arguments import check_reachable
 from pipeline.causes import cause
 from pipeline.cluster import Cluster
+from pipeline.package import Package
 from pipeline.placement import NoRoomError, alike, place, shortage
 from pipeline.settings import Settings
 
@@ -43,10 +48,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Site:
-    """What is checked: a cluster against the settings, for data from a source."""
+    """What is checked: a cluster against the settings, for a pipeline and data from a source."""
 
     cluster: Cluster
     settings: Settings
+    package: Package
     namespace: str
     endpoint: str
     source: str
@@ -111,6 +117,29 @@ def secrets(site: Site) -> Iterator[Line]:
         yield Line("fail", found, f"set {', '.join(missing.values())} here and add --create-secrets")
 
 
+def images(site: Site) -> Iterator[Line]:
+    """Every image is in the registry, or the nodes are said to have them."""
+    wanted = site.settings.images
+    if wanted.pull_policy == "Never":
+        yield Line("skip", "pull_policy is Never: every node must have them")
+        return
+    names = [site.settings.image(stage, image(stage)) for stage, _ in site.settings.stages.items()]
+    if wanted.registry is None:
+        remedy = "set images.registry in pipeline/settings.yaml; pull_policy: Never where every node has them"
+        yield Line("fail", f"a cluster cannot pull {names[0]} and the others: no registry is set", remedy)
+        return
+    found = {name: registry.look_up(name) for name in names}
+    missing, private = ([n for n, state in found.items() if state == kind] for kind in ("missing", "private"))
+    if missing:
+        remedy = f"python docker/images.py --torch cuda --registry {wanted.registry} --push (or --torch cpu)"
+        yield Line("fail", f"{wanted.registry} has no {', '.join(_short(name) for name in missing)}", remedy)
+    elif private:
+        remedy = f"docker manifest inspect {private[0]} tells; the pods log in by images.pull_secrets"
+        yield Line("skip", f"{wanted.registry} tells only those who log in", remedy)
+    else:
+        yield Line("pass", f"{wanted.registry} has all {len(found)}")
+
+
 def nodes(site: Site) -> Iterator[Line]:
     """For every stage there is a node that it fits on, empty as that may be by then."""
     offered = site.cluster.nodes()
@@ -136,16 +165,23 @@ def storage_class(site: Site) -> Iterator[Line]:
 
 
 def quotas(site: Site) -> Iterator[Line]:
-    """What is left of each quota is enough for the largest stage, so that none waits for ever."""
+    """What is left of each quota is enough for every stage, so that none waits for ever."""
     limits = site.cluster.quotas(site.namespace)
+    groups = site.package.together()
+    alone = [[stage] for stage, _ in site.settings.stages.items()]
     if not limits:
         yield Line("skip", f"{site.namespace} has none")
     for quota in limits:
-        if short := shortage(quota, site.settings):
+        if short := shortage(quota, site.settings, alone):
             remedy = "wait for other runs to end, have it raised, or ask for less in pipeline/settings.yaml"
             yield Line("fail", f"{quota.name}: {'; '.join(short)}", remedy)
+        elif short := shortage(quota, site.settings, groups):
+            # Argo takes a full quota for a passing fault, and asks for the pod again.
+            found = "is enough for one stage at a time, not for all of a run that could run together"
+            yield Line("pass", f"{quota.name} {found}: {'; '.join(short)}")
         else:
-            yield Line("pass", f"{quota.name} leaves room for the largest stage")
+            most = max(map(len, groups))
+            yield Line("pass", f"{quota.name} is enough for one run, up to {most} stages at a time")
 
 
 def mlflow(site: Site) -> Iterator[Line]:
@@ -174,57 +210,78 @@ def mlflow(site: Site) -> Iterator[Line]:
 
 
 def data(site: Site) -> Iterator[Line]:
-    """The source of the data answers from here."""
+    """The source of the data answers from here, and has what the run will read."""
+    check_reachable(site.source)
     source = without_credentials(site.source)
     remedy = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for another store than AWS, AWS_ENDPOINT_URL"
     if site.source.startswith("s3://"):
         name, _ = split_url(site.source)
-        # boto3 reads the variable itself; the settings have the address that the pods use.
-        address = None if os.environ.get("AWS_ENDPOINT_URL") else site.settings.s3.address
         try:
-            Bucket(name, endpoint=address).check()
-        except FinePruneError as error:
+            Bucket(name, endpoint=_store(site)).check()
+        except StorageError as error:
             yield Line("fail", str(error), remedy)
         else:
             yield Line("pass", f"s3://{name} answers")
     elif site.source.startswith(DVC):
-        commit, md5 = resolve(site.source)
-        yield Line("pass", f"{source} is {md5} at {commit[:12]}")
+        with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
+            tracked = TrackedPath(site.source, Path(scratch))
+            try:
+                place = tracked.in_remote(_store(site))
+            except StorageError as error:
+                yield Line("fail", str(error), remedy)
+            else:
+                yield Line("pass", f"{source} is {tracked.md5} at {tracked.commit[:12]}, and in {place}")
     else:
         yield Line("skip", f"{source} needs no store; name another source with --source")
 
 
-Check = Callable[[Site], Iterator[Line]]
+def _store(site: Site) -> str | None:
+    """The object store's address. boto3 reads the variable itself; the settings have the pods' address."""
+    return None if os.environ.get("AWS_ENDPOINT_URL") else site.settings.s3.address
 
-CHECKS: tuple[Check, ...] = (
-    namespace,
-    kubeflow,
-    service_account,
-    secrets,
-    nodes,
-    storage_class,
-    quotas,
-    mlflow,
-    data,
+
+@dataclass(frozen=True)
+class Check:
+    """A check by its name; one that looks inside the namespace is pointless without it."""
+
+    name: str
+    ask: Callable[[Site], Iterator[Line]]
+    needs_namespace: bool = False
+
+
+_NAMESPACE = Check("namespace", namespace)
+
+CHECKS = (
+    _NAMESPACE,
+    Check("kubeflow", kubeflow),
+    Check("service account", service_account, needs_namespace=True),
+    Check("secrets", secrets, needs_namespace=True),
+    Check("images", images),
+    Check("nodes", nodes),
+    Check("storage class", storage_class),
+    Check("quotas", quotas, needs_namespace=True),
+    Check("mlflow", mlflow),
+    Check("data", data),
 )
-
-_INSIDE = (service_account, secrets, quotas)  # pointless without the namespace
 
 
 def run(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[tuple[str, Line]]:
     """The name of each check with what it found; what it could not find out is a failure."""
     there = True
     for check in checks:
-        name = check.__name__.replace("_", " ")
-        if check in _INSIDE and not there:
-            yield name, Line("skip", f"there is no namespace {site.namespace} to look in")
+        if check.needs_namespace and not there:
+            yield check.name, Line("skip", f"there is no namespace {site.namespace} to look in")
             continue
         try:
-            for line in check(site):
-                there = there and not (check is namespace and line.state == "fail")
-                yield name, line
+            for line in check.ask(site):
+                there = there and not (check is _NAMESPACE and line.state == "fail")
+                yield check.name, line
         except FinePruneError as error:
-            yield name, Line("fail", " ".join(str(error).split()))
+            yield check.name, Line("fail", " ".join(str(error).split()))
+
+
+def _short(image: str) -> str:
+    return image.rpartition("/")[2]
 
 
 def _ask_mlflow(uri: str) -> tuple[int, str]:

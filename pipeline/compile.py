@@ -11,6 +11,7 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -19,11 +20,11 @@ from kfp.compiler.compiler_utils import KubernetesManifestOptions
 from kfp.dsl.base_component import BaseComponent
 
 from components import VERSION
+from fineprune.errors import ConfigError
 from fineprune.files import whole_outputs
 from pipeline import graph, parameters, settings
+from pipeline.package import FOLDER, package_file
 from pipeline.settings import Settings
-
-FOLDER = Path(__file__).with_name("compiled")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", metavar="NAME", help="of the settings; default: their default_profile")
     parser.add_argument("--settings", type=Path, default=settings.FILE, metavar="FILE")
     parser.add_argument(
-        "--case", metavar="NAME", help="whose sections are the defaults, instead of params.yaml's"
+        "--case", metavar="NAME", help="whose sections are the defaults, not params.yaml's; needs --output"
     )
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="DIR", help="where the files go")
     parser.add_argument(
@@ -40,16 +41,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files, or check those that are there."""
-    profile = arguments.profile or settings.default_profile(arguments.settings)
-    suffix = "" if profile == settings.default_profile(arguments.settings) else f".{profile}"
-    loaded = settings.load(profile, arguments.settings)
+    """Write the files, or check those that are there.
+
+    Raises:
+        ConfigError: another case's files would take the place of those that are committed.
+    """
+    if arguments.case and arguments.output == FOLDER:
+        raise ConfigError(
+            f"--case {arguments.case}: {FOLDER.name}/ holds params.yaml's case; add --output DIR"
+        )
+    loaded = settings.load(arguments.profile, arguments.settings)
+    place = partial(package_file, folder=arguments.output, settings_file=arguments.settings)
     files = {
-        arguments.output / f"{name}{suffix}{extension}": content
+        place(arguments.profile, name).with_suffix(extension): content
         for name, build in PIPELINES.items()
         for extension, content in render(build(loaded, arguments.case), loaded).items()
     }
     return check(files) if arguments.check else write(files)
+
+
+def check_current(profile: str | None = None) -> None:
+    """Refuse the package of ``fine_pruning`` that was compiled from other settings or params.
+
+    Raises:
+        ConfigError: it is not what would be written now, or is not there.
+    """
+    path = package_file(profile)
+    package = _compile(_single(settings.load(profile), None), None)
+    if not path.exists() or path.read_text(encoding="utf-8") != package:
+        found = "is not what the settings and params say" if path.exists() else "is not there"
+        flag = f" --profile {profile}" if profile else ""
+        raise ConfigError(f"{path}: the package {found}; run python -m pipeline compile{flag}")
 
 
 def render(pipeline: BaseComponent, loaded: Settings) -> dict[str, str]:

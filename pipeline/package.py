@@ -1,4 +1,4 @@
-"""A compiled pipeline package: what parameters it takes, and which stages it has."""
+"""A compiled pipeline package: where it is, what parameters it takes, and which stages it has."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ from typing import Any
 import yaml
 
 from fineprune.errors import ConfigError
+from pipeline import settings
+
+FOLDER = Path(__file__).with_name("compiled")
+PACKAGE = FOLDER / "fine_pruning.yaml"
+"""The one of the default profile."""
+
+
+def package_file(
+    profile: str | None = None,
+    name: str = PACKAGE.stem,
+    *,
+    folder: Path = FOLDER,
+    settings_file: Path = settings.FILE,
+) -> Path:
+    """The file of a pipeline that is compiled under a profile: the default profile is not in its name."""
+    default = profile in (None, settings.default_profile(settings_file))
+    return folder / (f"{name}.yaml" if default else f"{name}.{profile}.yaml")
 
 
 @dataclass(frozen=True)
@@ -54,10 +71,35 @@ class Package:
         return {name: _title(name, tasks[name]) for name in names}
 
     @functools.cached_property
+    def inner(self) -> dict[str, dict[str, str]]:
+        """How the tasks inside each loop are shown to people, by the name of the loop in the graph."""
+        components = self._spec["components"]
+        parts = {
+            name: components[task["componentRef"]["name"]]
+            for name, task in self._root["dag"]["tasks"].items()
+        }
+        return {
+            loop: {name: _title(name, task) for name, task in part["dag"]["tasks"].items()}
+            for loop, part in parts.items()
+            if "dag" in part
+        }
+
+    @property
     def titles(self) -> dict[str, str]:
         """How each task is shown to people, those inside a loop too."""
-        inner = [part["dag"]["tasks"] for part in self._spec["components"].values() if "dag" in part]
-        return {name: _title(name, task) for tasks in inner for name, task in tasks.items()} | self.stages
+        inner = {name: title for titles in self.inner.values() for name, title in titles.items()}
+        return inner | self.stages
+
+    def together(self) -> list[tuple[str, ...]]:
+        """Every set of tasks that may run at the same time, because none of them waits for another."""
+        tasks = self._root["dag"]["tasks"]
+        before: dict[str, set[str]] = {}
+        groups: list[tuple[str, ...]] = [()]
+        for name in self.stages:  # each after those that it needs
+            needed = names_needed(tasks[name])
+            before[name] = needed.union(*(before[other] for other in needed))
+            groups += [(*group, name) for group in groups if not before[name] & {*group}]
+        return groups[1:]
 
     @property
     def _root(self) -> Mapping[str, Any]:

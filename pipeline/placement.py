@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from fineprune.errors import FinePruneError
@@ -51,11 +52,18 @@ def place(asked: StageSettings, offered: Sequence[Node]) -> str:
     return f"{wanted} on {fitting[0]}{more}"
 
 
-def shortage(quota: Quota, settings: Settings) -> list[str]:
-    """Which resources of a quota are not enough for the stage that asks the most."""
-    most = _most(settings)
+def shortage(quota: Quota, settings: Settings, groups: Iterable[Sequence[str]]) -> list[str]:
+    """Which resources of a quota are not enough for the group of tasks that asks the most together.
+
+    Args:
+        quota: of the namespace.
+        settings: of the stages.
+        groups: tasks of the graph that run at the same time; one each for what every task needs alone.
+    """
+    most = _most(settings, groups)
     return [
-        f"{name}: {_shown(name, left)} left, {most[name][1]} needs {_shown(name, most[name][0])}"
+        f"{name}: {_shown(name, left)} left, {' + '.join(most[name][1])} "
+        f"{'need' if most[name][1][1:] else 'needs'} {_shown(name, most[name][0])}"
         for name, left in quota.left.items()
         if name in most and left < most[name][0]
     ]
@@ -98,20 +106,30 @@ def _obstacles(asked: StageSettings, needed: Mapping[str, Decimal], node: Node) 
             yield f"offers {_shown(name, node.offers.get(name, Decimal(0)))}"
 
 
-def _most(settings: Settings) -> dict[str, tuple[Decimal, str]]:
-    """The most that is asked of each resource that a quota can limit, and by which stage."""
-    most = {"requests.storage": (Decimal(size(settings.storage.size)), "the stores")}
-    for stage, asked in settings.stages.items():
-        amounts = {f"requests.{name}": amount for name, amount in _needed(asked).items()} | {
-            "pods": Decimal(1),
-            "limits.cpu": cores(asked.cpu.limit),
-            "limits.memory": Decimal(size(asked.memory.limit)),
-        }
-        for name, amount in amounts.items():
+def _most(settings: Settings, groups: Iterable[Sequence[str]]) -> dict[str, tuple[Decimal, Sequence[str]]]:
+    """The most that a group asks of each resource that a quota can limit, and which group."""
+    asked = {stage: _limited(wanted) for stage, wanted in settings.stages.items()}
+    most: dict[str, tuple[Decimal, Sequence[str]]] = {
+        "requests.storage": (Decimal(size(settings.storage.size)), ["the stores"])
+    }
+    for group in groups:
+        stages = [re.sub(r"-\d+$", "", task) for task in group]  # kfp numbers the tasks of one stage
+        for name in {name for stage in stages for name in asked[stage]}:
+            asking = [stage for stage in stages if name in asked[stage]]
+            amount = sum((asked[stage][name] for stage in asking), Decimal(0))
             if name not in most or most[name][0] < amount:
-                most[name] = amount, stage
+                most[name] = amount, asking
     # A quota may leave out the word.
     return most | {name: most[f"requests.{name}"] for name in ("cpu", "memory")}
+
+
+def _limited(asked: StageSettings) -> dict[str, Decimal]:
+    """What a pod takes of a quota, by the quota's names."""
+    return {f"requests.{name}": amount for name, amount in _needed(asked).items()} | {
+        "pods": Decimal(1),
+        "limits.cpu": cores(asked.cpu.limit),
+        "limits.memory": Decimal(size(asked.memory.limit)),
+    }
 
 
 def _shown(name: str, amount: Decimal) -> str:

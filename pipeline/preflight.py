@@ -12,18 +12,15 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
 
-from pipeline import checks, secrets, settings
+from pipeline import checks, exit_codes, secrets, settings
 from pipeline.checks import Line, Site
 from pipeline.cluster import Cluster, ClusterError
-from pipeline.package import Package
+from pipeline.package import PACKAGE, Package
 
-FAILED = 1
-_NAME = max(len(check.__name__) for check in checks.CHECKS) + 2
+_NAME = max(len(check.name) for check in checks.CHECKS) + 2
 _INDENT = 6 + _NAME
 _COLORS = {"pass": "32", "fail": "31;1", "skip": "2"}
-PACKAGE = Path(__file__).parent / "compiled" / "fine_pruning.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,12 +49,14 @@ def run(given: argparse.Namespace) -> int:
         return show([("cluster", Line("fail", str(error), remedy))])
     for told in secrets.write(cluster, namespace, values):
         print(told)
+    package = Package(PACKAGE)  # which profile it is of does not change the graph
     site = Site(
         cluster,
         wanted,
+        package,
         namespace,
         endpoint=given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or wanted.endpoint,
-        source=given.source or str(Package(PACKAGE).parameters["source"].default),
+        source=given.source or str(package.parameters["source"].default),
     )
     return show([("cluster", Line("pass", f"{cluster.address} answers"))], checks.run(site))
 
@@ -69,7 +68,7 @@ def show(*parts: Iterable[tuple[str, Line]]) -> int:
         for name, line in part:
             failed = failed or line.state == "fail"
             print(_row(name, line), flush=True)
-    return FAILED if failed else 0
+    return exit_codes.FAILED if failed else 0
 
 
 def _row(name: str, line: Line) -> str:

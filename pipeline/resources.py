@@ -91,8 +91,9 @@ def _set_retry(task: dsl.PipelineTask, retry: Retry, timeout: int) -> None:
     """Retries with growing waits.
 
     KFP sets no retry policy (``getTaskRetryStrategyFromInput`` of its ``argocompiler/container.go``), so that
-    Argo retries every container that failed, whatever its exit code. The maximal duration counts from the
-    first try on, tries included: KFP's default of an hour would rule out the retry of a long training.
+    Argo's default holds, OnFailure: it retries a main container that failed, whatever its exit code, but not
+    a pod that was deleted, which is an error. The maximal duration counts from the first try on, tries
+    included: KFP's default of an hour would rule out the retry of a long training.
     """
     waits = sum(retry.wait_seconds * retry.factor**n for n in range(retry.limit))
     task.set_retry(

@@ -10,41 +10,27 @@ import argparse
 import os
 import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import kfp
 
-from fineprune.errors import TrackingError, without_credentials
-from pipeline import settings, watch
-from pipeline.arguments import run_parameters
-from pipeline.package import Package
+from fineprune.errors import MissingExtraError, TrackingError, without_credentials
+from pipeline import compile as compiling
+from pipeline import exit_codes, settings, watch
+from pipeline.arguments import add_run_arguments, run_parameters
+from pipeline.package import Package, package_file
 from pipeline.server import connect, run_page, silence, told
 from pipeline.settings import Settings
-
-FAILED, HELD, INTERRUPTED = 1, 3, 130
-PACKAGE = Path(__file__).parent / "compiled" / "fine_pruning.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument(
-        "parameters", nargs="*", metavar="KEY=VALUE", help="a parameter of the pipeline, such as source=…"
-    )
+    add_run_arguments(parser)
     parser.add_argument("--profile", help="of pipeline/settings.yaml; its default profile without")
     parser.add_argument("--endpoint", metavar="URL", help="of Kubeflow Pipelines")
     parser.add_argument("--namespace", help="of the run, where Kubeflow serves several users")
     parser.add_argument("--experiment", help="what the runs are grouped under")
     parser.add_argument("--run-name", help="how Kubeflow shows the run")
-    parser.add_argument("--package", type=Path, default=PACKAGE, metavar="YAML", help="the compiled pipeline")
-    parser.add_argument("--case", help="take the sections of cases/CASE.yaml, laid over params.yaml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="STAGE.KEY=VALUE",
-        help="change one key of a stage's section, such as attack.poison.rate=0.05; may be repeated",
-    )
     parser.add_argument("--no-cache", action="store_true", help="run every stage anew")
     parser.add_argument("--watch", action="store_true", help="follow the run; the exit code is the verdict's")
 
@@ -52,37 +38,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Submit, and watch if asked to."""
     cluster = settings.load(given.profile)
-    package = Package(given.package)
+    package = Package(given.package or package_file(given.profile))
+    if not given.package:
+        compiling.check_current(given.profile)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
     if str(parameters.get("source", "")).startswith("s3://") and not parameters.get("data_md5"):
         print(
             "nothing pins what the source holds: with other data there, say data_md5=… or --no-cache",
             file=sys.stderr,
         )
+    judged = given.watch and "promote" in package.stages
+    if judged:
+        check_registry(_registry(cluster))
     endpoint = given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or cluster.endpoint
     namespace = given.namespace or cluster.namespace
     client = connect(endpoint, namespace)
-    run_id = submit(client, cluster, given, parameters)
+    run_id = submit(client, cluster, given, package, parameters)
     print(f"run {run_id}\n    {run_page(client, run_id)}", flush=True)
     for name, value in parameters.items():
         print(f"    {name} = {_short(value)}", flush=True)
     if not given.watch:
         return 0
     try:
-        ended = watch.Watch(client, run_id, package.stages).follow()
+        ended = watch.Watch(client, run_id, namespace, package.stages, package.inner).follow()
     except KeyboardInterrupt:
         look = f"kfp --endpoint {without_credentials(endpoint)} run get {run_id}"
         print(
             f"\nnot watching any more; the run goes on: {run_page(client, run_id)} or {look}", file=sys.stderr
         )
-        return INTERRUPTED
+        return exit_codes.INTERRUPTED
     if ended.state != "SUCCEEDED":
         return tell_failure(ended, package, namespace)
-    return tell_verdict(run_id, cluster) if "promote" in package.stages else 0
+    return tell_verdict(run_id, _registry(cluster)) if judged else 0
+
+
+def check_registry(uri: str) -> None:
+    """Ask the registry now what will be asked of it at the end, hours later.
+
+    Raises:
+        TrackingError: it does not answer from here.
+        MissingExtraError: MLflow is not installed.
+    """
+    try:
+        from fineprune.tracking import verdict_of_run
+    except ImportError as error:
+        needs = f"pip install fineprune[tracking] ({error.name} is not installed)"
+        raise MissingExtraError(f"--watch cannot read the verdict: {needs}") from error
+    try:
+        verdict_of_run(uri, "none")
+    except TrackingError as error:
+        remedy = "set MLFLOW_TRACKING_URI to its address from here, such as that of a kubectl port-forward"
+        raise TrackingError(f"--watch cannot read the verdict: {error}; {remedy}") from None
 
 
 def submit(
-    client: kfp.Client, cluster: Settings, given: argparse.Namespace, parameters: dict[str, Any]
+    client: kfp.Client,
+    cluster: Settings,
+    given: argparse.Namespace,
+    package: Package,
+    parameters: dict[str, Any],
 ) -> str:
     """Start the run; gives its id.
 
@@ -96,7 +110,7 @@ def submit(
         started = client.run_pipeline(
             experiment_id=found.experiment_id,
             job_name=name,
-            pipeline_package_path=str(given.package),
+            pipeline_package_path=str(package.path),
             params=parameters,
             # Only ever switched off here: a stage that was compiled without the cache stays without it.
             enable_caching=False if given.no_cache else None,
@@ -107,33 +121,36 @@ def submit(
 
 def tell_failure(ended: Any, package: Package, namespace: str) -> int:
     """Name what failed, and where its log is; gives the exit code."""
-    for line in watch.failures(ended, package.stages):
+    for line in watch.failures(ended, package.stages, package.inner):
         print(line, file=sys.stderr)
     # Kubeflow does not hand on what a container said.
     logs = f"kubectl logs -n {namespace} -l pipeline/runid={ended.run_id} -c main --prefix --tail 20"
     print(f"logs: {logs}", file=sys.stderr)
-    return FAILED
+    return exit_codes.FAILED
 
 
-def tell_verdict(run_id: str, cluster: Settings) -> int:
+def tell_verdict(run_id: str, uri: str) -> int:
     """Ask the registry what came of a run that succeeded; gives the exit code."""
     from fineprune.tracking import verdict_of_run
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or cluster.mlflow.address
     try:
         outcome = verdict_of_run(uri, run_id)
     except TrackingError as error:
         print(f"the run succeeded, but its verdict could not be read: {error}", file=sys.stderr)
         print("set MLFLOW_TRACKING_URI to the registry's address from here", file=sys.stderr)
-        return FAILED
+        return exit_codes.FAILED
     if outcome is None:
         place = without_credentials(uri)
         print(f"the run succeeded, but the registry at {place} has no verdict of it", file=sys.stderr)
-        return FAILED
+        return exit_codes.FAILED
     print(f"{outcome.verdict}: {outcome.name} version {outcome.version}")
     for reason in outcome.reasons:
         print(f"  - {reason}")
-    return {"promoted": 0, "held": HELD}.get(outcome.verdict, FAILED)
+    return exit_codes.of_verdict(outcome.verdict)
+
+
+def _registry(cluster: Settings) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or cluster.mlflow.address
 
 
 def _short(value: Any) -> str:

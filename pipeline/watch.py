@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
@@ -15,9 +16,13 @@ from pipeline.server import KubeflowError, silence, told
 
 EVERY = 2.0
 """Seconds between two looks at a run."""
+WAITING = 180.0
+"""Seconds after which a pod that has not started is worth a hint."""
 
 FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+_RUN = re.compile(r"iteration-iterations\((\d+):.*\)")  # what Argo calls one run of a kfp loop
 _PATIENCE = 150  # looks in a row that may bring no answer
+_SEE_LOG = "its log says why"
 _WORDS = {"PENDING": "starting", "RUNNING": "running", "SUCCEEDED": "done", "CANCELED": "cancelled"}
 
 
@@ -43,14 +48,20 @@ class Watch:
     Attributes:
         client: of the server.
         run_id: of the run.
+        namespace: of its pods.
         stages: how each task is shown, by its name in the graph.
+        inner: the same of the tasks inside each loop, by the loop's name in the graph.
         out: where to write.
     """
 
     client: kfp.Client
     run_id: str
+    namespace: str
     stages: Mapping[str, str]
+    inner: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     out: TextIO = field(default_factory=lambda: sys.stdout)
+    _waiting: dict[tuple[str, Any], float] = field(default_factory=dict, init=False)
+    _hinted: bool = field(default=False, init=False)
 
     def follow(self, sleep: Callable[[float], object] = time.sleep) -> Any:
         """Tell every change until the run ends; gives the run as the server describes it.
@@ -62,17 +73,33 @@ class Watch:
         known: dict[str, StageState] = {}
         while True:
             run = self._look(sleep)
-            states = stage_states(run, self.stages)
+            now = time.monotonic()
+            states = {self.stages[name]: state for name, state in stage_states(run, self.stages).items()}
+            told_of = states | run_states(run)
             self._live("")
-            for name, state in states.items():
-                if known.get(name, StageState("")).state != state.state:
-                    elapsed = clock(time.monotonic() - started)
-                    print(f"{elapsed:>8}  {_told(self.stages[name], state)}", file=self.out, flush=True)
-            known = states
+            for title, state in told_of.items():
+                if known.get(title, StageState("")).state != state.state:
+                    self._tell(now - started, _told(title, state))
+            known = told_of
             if run.state in FINAL:
                 return run
-            self._live(self._summary(states, time.monotonic() - started))
+            if self._waits(run, now) and not self._hinted:
+                self._hinted = True
+                self._tell(now - started, self._hint())
+            self._live(self._summary(run, states, now - started))
             sleep(EVERY)
+
+    def _waits(self, run: Any, now: float) -> bool:
+        """Whether a pod has been wanting to start for long."""
+        self._waiting = {pod: self._waiting.get(pod, now) for pod in _pending(run)}
+        return any(now - since >= WAITING for since in self._waiting.values())
+
+    def _hint(self) -> str:
+        describe = f"kubectl describe pod -n {self.namespace} -l pipeline/runid={self.run_id}"
+        return f"a pod has been waiting for {clock(WAITING)} to start; this says why: {describe}"
+
+    def _tell(self, elapsed: float, text: str) -> None:
+        print(f"{clock(elapsed):>8}  {text}", file=self.out, flush=True)
 
     def _look(self, sleep: Callable[[float], object]) -> Any:
         """The run; one look without an answer is no reason to give up."""
@@ -86,9 +113,11 @@ class Watch:
                 sleep(EVERY)
         raise KubeflowError(f"{fault}; the run goes on")
 
-    def _summary(self, states: Mapping[str, StageState], elapsed: float) -> str:
+    def _summary(self, run: Any, states: Mapping[str, StageState], elapsed: float) -> str:
         done = sum(state.state in FINAL for state in states.values())
-        running = [self.stages[name] for name, state in states.items() if state.state == "RUNNING"]
+        running = [title for title, state in states.items() if state.state == "RUNNING"]
+        for titles in self.inner.values():
+            running += [titles[name] for name in titles if _with_state("RUNNING", run, name)]
         now = ", ".join(running) or "-"
         return f"{clock(elapsed):>8}  {done} of {len(self.stages)} stages done; running: {now}"
 
@@ -105,8 +134,7 @@ def stage_states(run: Any, stages: Mapping[str, str]) -> dict[str, StageState]:
     A stage is two nodes of the workflow: ``<stage>-driver``, which prepares it, and ``<stage>``. Where the
     driver fails, the stage never starts.
     """
-    details = (run.run_details and run.run_details.task_details) or ()
-    nodes = {node.display_name: node for node in details if node.state}
+    nodes = {node.display_name: node for node in _nodes(run)}
     states = {}
     for name in stages:
         driver, node = nodes.get(f"{name}-driver"), nodes.get(name)
@@ -118,15 +146,37 @@ def stage_states(run: Any, stages: Mapping[str, str]) -> dict[str, StageState]:
     return states
 
 
-def failures(run: Any, stages: Mapping[str, str]) -> Iterator[str]:
-    """One line for each stage that failed, or else for the run."""
-    failed = [
-        (stages[name], state) for name, state in stage_states(run, stages).items() if state.state == "FAILED"
-    ]
-    for name, state in failed:
-        yield f"{name} failed: {state.cause or 'its log says why'}"
-    if not failed:
-        yield f"the run {_word(run.state)}: {_cause(run) or 'no stage failed'}"
+def run_states(run: Any) -> dict[str, StageState]:
+    """The state of each run of a loop that has begun: ``run 1``, ``run 2``, …"""
+    found = {int(name[1]): node for node in _nodes(run) if (name := _RUN.fullmatch(node.display_name))}
+    return {f"run {index + 1}": _state(node) for index, node in sorted(found.items())}
+
+
+def failures(
+    run: Any, stages: Mapping[str, str], inner: Mapping[str, Mapping[str, str]] | None = None
+) -> list[str]:
+    """One line for each stage that failed, those inside a loop instead of the loop, or else for the run."""
+    lines = []
+    for name, state in stage_states(run, stages).items():
+        if state.state == "FAILED":
+            within = list(_failures_within(run, (inner or {}).get(name, {})))
+            lines += within or [f"{stages[name]} failed: {state.cause or _SEE_LOG}"]
+    return lines or [f"the run {_word(run.state)}: {_cause(run) or 'no stage failed'}"]
+
+
+def _failures_within(run: Any, titles: Mapping[str, str]) -> Iterator[str]:
+    """One line for each stage of a loop that failed.
+
+    The server lists the tasks of all the runs of a loop under the same names, and which runs failed, but not
+    which task is of which run.
+    """
+    failed = {name: _with_state("FAILED", run, name, f"{name}-driver") for name in titles}
+    failed = {name: nodes for name, nodes in failed.items() if nodes}
+    runs = [name for name, state in run_states(run).items() if state.state == "FAILED"]
+    where = (" and " if len(failed) == 1 else " or ").join(runs) or "a run of the loop"
+    for name, nodes in failed.items():
+        cause = next(filter(None, map(_cause, nodes)), _SEE_LOG)
+        yield f"{titles[name]} failed in {where}: {cause}"
 
 
 def clock(seconds: float) -> str:
@@ -134,6 +184,21 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _nodes(run: Any) -> list[Any]:
+    """What has begun of the run's workflow."""
+    details = (run.run_details and run.run_details.task_details) or ()
+    return [node for node in details if node.state]
+
+
+def _with_state(state: str, run: Any, *names: str) -> list[Any]:
+    return [node for node in _nodes(run) if node.display_name in names and node.state == state]
+
+
+def _pending(run: Any) -> list[tuple[str, Any]]:
+    """The pods that have not started. A stage counts as running as soon as its pod is asked for."""
+    return [(node.display_name, node.start_time) for node in _nodes(run) if node.state == "PENDING"]
 
 
 def _state(node: Any, what: str = "") -> StageState:

@@ -81,6 +81,17 @@ class TrackedPath:
             shutil.copyfile(content[md5], self._target / name)
         return self._target
 
+    def in_remote(self, endpoint: str | None = None) -> str:
+        """Where the default remote has what is tracked: the remote's address, without credentials.
+
+        Args:
+            endpoint: the store's address where the remote's config names none.
+
+        Raises:
+            StorageError: the remote is no ``s3://``, does not answer, or has no such object.
+        """
+        return self._objects.in_remote(self._tracked, endpoint)
+
     @cached_property
     def _members(self) -> dict[PurePosixPath, str]:
         """The files at or below the path, relative to it, and their md5s."""
@@ -209,12 +220,30 @@ class _Objects:
                 raise StorageError(f"{self._missing} nor in the default remote {remote}: md5 {md5}")
         return found
 
-    def _from_s3(self, md5s: list[str]) -> dict[str, Path]:
+    def in_remote(self, md5: str, endpoint: str | None) -> str:
+        """The default remote, if it is an object store that has the object."""
+        remote = without_credentials(self._url)
+        if not self._url.startswith("s3://"):
+            raise StorageError(
+                f"{self._git.repository}: expected an s3:// default remote, found {remote or 'none'}"
+            )
+        name, key = self._place(md5)
+        if Bucket(name, endpoint=self._endpoint or endpoint).find(key) is None:
+            raise StorageError(f"s3://{name}/{key}: there is no such object; dvc push it")
+        return remote
+
+    def _place(self, md5: str) -> tuple[str, str]:
+        """The bucket and the key of an object in the default remote."""
         name, prefix = split_url(self._url)
+        return name, str(PurePosixPath(prefix) / _layout(md5))
+
+    def _from_s3(self, md5s: list[str]) -> dict[str, Path]:
         targets = {md5: self._folder / md5 for md5 in md5s}
-        keys = [(str(PurePosixPath(prefix) / _layout(md5)), target) for md5, target in targets.items()]
+        name, _ = split_url(self._url)
         try:
-            Bucket(name, endpoint=self._endpoint).download_all(keys)
+            Bucket(name, endpoint=self._endpoint).download_all(
+                (self._place(md5)[1], target) for md5, target in targets.items()
+            )
         except StorageError as error:
             raise StorageError(
                 f"{self._missing}, and the default remote does not deliver: {error}"

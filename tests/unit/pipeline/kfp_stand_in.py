@@ -54,6 +54,8 @@ class KfpStandIn:
         fail: the stage that fails; those after it are not started.
         fail_driver: the stage whose driver fails, so that it never starts.
         stall: a stage that never ends.
+        no_image: whether the pod of the stage that stalls is never started.
+        fail_inner: stages inside loops that fail, each by its run of the loop, counted from 0.
         stages_per_look: how many stages are done between one look at a run and the next.
         multi_user: whether every experiment needs a namespace.
         token: what the ``Authorization`` header must bear.
@@ -67,6 +69,8 @@ class KfpStandIn:
         fail: str = "",
         fail_driver: str = "",
         stall: str = "",
+        no_image: bool = False,
+        fail_inner: dict[int, str] | None = None,
         stages_per_look: int = 1,
         multi_user: bool = False,
         token: str = "",
@@ -74,6 +78,7 @@ class KfpStandIn:
         run_id: str = "",
     ) -> None:
         self.fail, self.fail_driver, self.stall = fail, fail_driver, stall
+        self.no_image, self.fail_inner = no_image, fail_inner or {}
         self.stages_per_look, self.multi_user = stages_per_look, multi_user
         self.token, self.hiccups, self.run_id = token, hiccups, run_id
         self.experiments: dict[str, dict[str, Any]] = {}
@@ -183,7 +188,9 @@ class KfpStandIn:
 
     def _advance(self, run: dict[str, Any]) -> None:
         """Fill in the states after as many looks; the first shows a run that has not started."""
-        names = _in_order(_pipeline(run["pipeline_spec"])["root"]["dag"]["tasks"])
+        spec = _pipeline(run["pipeline_spec"])
+        tasks = spec["root"]["dag"]["tasks"]
+        names = _in_order(tasks)
         done = self.looks[run["run_id"]] - 1
         if done < 0:
             return
@@ -195,9 +202,18 @@ class KfpStandIn:
                 now = "FAILED"
                 details += [self._node(f"{name}-driver", index, now), self._node(name, index, "")]
             else:
-                now = "FAILED" if name == self.fail and index < done else now
+                inner = spec["components"][tasks[name]["componentRef"]["name"]].get("dag")
+                fails = name == self.fail or (inner and self.fail_inner)
+                now = "FAILED" if fails and index < done else now
+                if inner:
+                    details += [self._node(name, index, now), *self._loop(_in_order(inner["tasks"]), now)]
+                    if now == "FAILED":
+                        state = now
+                        break
+                    continue
+                pod = "PENDING" if self.no_image and name == self.stall else now
                 details += [self._node(f"{name}-driver", index, "SUCCEEDED")]
-                details += [self._node(name, index, now), self._node("executor", index, now)]
+                details += [self._node(name, index, now), self._node("executor", index, pod)]
             if now == "FAILED":
                 state = "FAILED"
                 details += [self._node(f"{later}-driver", index, "") for later in names[index + 1 :]]
@@ -212,6 +228,23 @@ class KfpStandIn:
         run["state"] = state
         if state != "RUNNING":
             run["finished_at"] = _time(STARTED + STAGE * len(names))
+
+    def _loop(self, names: list[str], now: str) -> list[dict[str, Any]]:
+        """The nodes of a loop of two runs, whose tasks have the same names in both."""
+        details = [self._node("iteration-driver", 0, "SUCCEEDED"), self._node("iteration-iterations", 0, now)]
+        for run in (0, 1):
+            failing = self.fail_inner.get(run) if now == "FAILED" else None
+            ended = "FAILED" if failing else "RUNNING" if now == "RUNNING" else "SUCCEEDED"
+            details += [self._node(f"iteration-iterations({run}:{run})", 0, ended)]
+            details += [self._node("iteration-item-driver", 0, "SUCCEEDED")]
+            details += [self._node("iteration-item", 0, ended)]
+            done = names[: names.index(failing) + 1] if failing else names
+            for name in done:
+                details += [self._node(f"{name}-driver", 0, "SUCCEEDED")]
+                details += [
+                    self._node(name, 0, "FAILED" if name == failing else ended.replace("FAILED", "SUCCEEDED"))
+                ]
+        return details
 
     def _node(self, name: str, index: int, state: str) -> dict[str, Any]:
         """A node of the workflow; a state that the server does not know (omitted) is left out."""

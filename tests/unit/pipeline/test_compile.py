@@ -19,6 +19,8 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pipeline import compile as compiling
 from pipeline import settings
+from pipeline.__main__ import main
+from pipeline.package import Package as Committed
 from tests.unit.pipeline.compiled import Package, package
 
 ROOT = compiling.FOLDER.parents[1]
@@ -115,6 +117,15 @@ def test_another_profile_is_written_under_its_own_name(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if "nvidia.com/gpu" in path.read_text("utf-8")]
 
 
+def test_another_case_does_not_take_the_place_of_the_committed_files(tmp_path: Path) -> None:
+    given = ["compile", "--case", "fsdd"]
+    before = {path: path.read_bytes() for path in compiling.FOLDER.iterdir()}
+    assert main(given) == 2
+    assert {path: path.read_bytes() for path in compiling.FOLDER.iterdir()} == before
+    assert main([*given, "--output", str(tmp_path)]) == 0
+    assert "name: fsdd" in (tmp_path / "fine_pruning.yaml").read_text("utf-8")
+
+
 def test_files_that_are_not_current_are_named_and_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +183,15 @@ def test_no_secret_of_the_environment_is_compiled_in(monkeypatch: pytest.MonkeyP
         text = "".join(package(name, loaded).files.values())
         assert "AWS_SECRET_ACCESS_KEY" in text
         assert PLANTED not in text
+
+
+def test_the_tasks_that_may_run_together_are_those_that_do_not_wait_for_each_other() -> None:
+    together = set(map(frozenset, Committed(compiling.FOLDER / "fine_pruning.yaml").together()))
+    assert max(map(len, together)) == 3
+    assert {"profile", "profile-2", "finetune"} in together
+    assert {"finetune", "finetune-2", "prune-2"} in together
+    assert {"ingest"} in together
+    assert not any({"prune", "finetune-2"} <= group or {"ingest", "promote"} <= group for group in together)
 
 
 @pytest.mark.parametrize(

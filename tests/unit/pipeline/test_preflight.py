@@ -1,18 +1,24 @@
 """Preflight against a stand-in for a cluster that is in order, and with one thing wrong at a time."""
 
+import hashlib
+import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
 
+from components import VERSION
 from pipeline import __main__, settings
 from pipeline.cluster import Taint
 from pipeline.settings import Toleration
+from tests.unit.repositories import commit_remote, run
 
 from .kfp_stand_in import KfpStandIn
 from .kubernetes_stand_in import KubernetesStandIn
@@ -57,11 +63,73 @@ class MlflowStandIn:
         self._server.server_close()
 
 
+class RegistryStandIn:
+    """An image registry that has every image, but for those that ``missing`` ends the names of.
+
+    Attributes:
+        token: what it wants; None for no login.
+        gives_token: whether it gives that token to anybody.
+    """
+
+    def __init__(self) -> None:
+        self.missing: tuple[str, ...] = ()
+        self.token: str | None = None
+        self.gives_token = False
+        self.asked: list[str] = []
+
+    def __enter__(self) -> "RegistryStandIn":
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                stand_in.asked.append(self.path)
+                let_in = stand_in.token in (
+                    None,
+                    (self.headers["Authorization"] or "").removeprefix("Bearer "),
+                )
+                self.send_response(
+                    401 if not let_in else 404 if self.path.endswith(stand_in.missing) else 200
+                )
+                if not let_in:
+                    challenge = (
+                        f'Bearer realm="{stand_in.url}/token",service="here",scope="repository:t:pull"'
+                    )
+                    self.send_header("WWW-Authenticate", challenge)
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                stand_in.asked.append(self.path)
+                self.send_response(200 if stand_in.gives_token else 401)
+                self.end_headers()
+                self.wfile.write(json.dumps({"token": stand_in.token}).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+        self.url = f"http://{self.address}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 class World:
     """A cluster in which a run would succeed, and what preflight says of it."""
 
-    def __init__(self, cluster: KubernetesStandIn, kfp: KfpStandIn, mlflow: MlflowStandIn, s3: Any) -> None:
-        self.cluster, self.kfp, self.mlflow, self.s3 = cluster, kfp, mlflow, s3
+    def __init__(
+        self,
+        cluster: KubernetesStandIn,
+        kfp: KfpStandIn,
+        mlflow: MlflowStandIn,
+        registry: RegistryStandIn,
+        s3: Any,
+    ) -> None:
+        self.cluster, self.kfp, self.mlflow, self.registry, self.s3 = cluster, kfp, mlflow, registry, s3
+        self.file = settings.FILE
         cluster.add("namespaces", "kubeflow", status={"phase": "Active"})
         cluster.add("serviceaccounts", "pipeline-runner")
         cluster.add(
@@ -85,6 +153,13 @@ class World:
             "resourcequotas", "compute", spec={"hard": hard}, status={"hard": hard, "used": used}
         )
 
+    def settle(self, folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change what the settings file has in common for all profiles."""
+        values = yaml.safe_load(self.file.read_text())
+        change(values["common"])
+        self.file = folder / "settings.yaml"
+        self.file.write_text(yaml.safe_dump(values, sort_keys=False))
+
     def check(self, *arguments: str) -> int:
         place = ("--endpoint", self.kfp.url, "--source", "s3://speech/v1")
         return __main__.main(["preflight", *place, *arguments])
@@ -97,11 +172,20 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: Any) -> Iterator[
         monkeypatch.delenv(name, raising=False)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, SECRETS[name])
-    with KubernetesStandIn() as cluster, KfpStandIn() as kfp, MlflowStandIn() as mlflow:
+    with (
+        KubernetesStandIn() as cluster,
+        KfpStandIn() as kfp,
+        MlflowStandIn() as mlflow,
+        RegistryStandIn() as registry,
+    ):
         config = cluster.kubeconfig(tmp_path / "kubeconfig")
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(config))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
-        yield World(cluster, kfp, mlflow, s3)
+        world = World(cluster, kfp, mlflow, registry, s3)
+        world.settle(tmp_path, lambda common: common["images"].update(registry=f"{registry.address}/team"))
+        load = settings.load
+        monkeypatch.setattr(settings, "load", lambda profile: load(profile, world.file))
+        yield world
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str, str]]:
@@ -130,6 +214,7 @@ def test_all_is_well(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         ("pass", "service account", "pipeline-runner may do what a run does"),
         ("pass", "secrets", "fineprune-s3 has access_key, secret_key"),
         ("pass", "secrets", "fineprune-mlflow has username, password"),
+        ("pass", "images", f"{world.registry.address}/team has all 8"),
         ("pass", "nodes", "ingest, promote, tabulate: 1 CPU, 2Gi on cpu-1"),
         (
             "pass",
@@ -170,6 +255,13 @@ def test_a_profile_without_accelerators_needs_none(world: World, capsys: pytest.
 def test_a_source_without_a_store_is_skipped(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert world.check("--source", "digits") == 0
     assert lines(capsys)[-1] == ("skip", "data", "digits needs no store; name another source with --source")
+
+
+def test_a_source_on_this_machine_is_a_failure(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.check("--source", "data/speech") == 1
+    ((check, said),) = failed(capsys)
+    assert check == "data"
+    assert said.startswith("source: expected what a container can reach, digits, s3://… or dvc+")
 
 
 # --- one thing wrong ----------------------------------------------------------------------------
@@ -236,6 +328,10 @@ def no_gpu_in_quota(world: World) -> None:
     world.quota({"requests.nvidia.com/gpu": "1"}, {"requests.nvidia.com/gpu": "1"})
 
 
+def no_image(world: World) -> None:
+    world.registry.missing = ("-prune", "-promote")
+
+
 def no_mlflow(world: World) -> None:
     world.mlflow.status = 404
 
@@ -300,6 +396,11 @@ def no_bucket(world: World) -> None:
             "quotas",
             "compute: requests.nvidia.com/gpu: 0 nvidia.com/gpu left, attack needs 1 nv",
         ),
+        (
+            no_image,
+            "images",
+            f"/team has no fineprune:{VERSION}-prune, fineprune:{VERSION}-promote → python docker/images.py",
+        ),
         (no_mlflow, "mlflow", "expected MLflow, found HTTP 404 → set MLFLOW_TRACKING_URI"),
         (mlflow_login, "mlflow", "refuses the login → set MLFLOW_TRACKING_USERNAME"),
         (mlflow_host, "mlflow", "refuses this host name → start mlflow server with --allowed-hosts"),
@@ -348,6 +449,165 @@ def test_without_the_namespace_its_content_is_not_looked_for(
     assert world.check() == 1
     skipped = [check for state, check, _ in lines(capsys) if state == "skip"]
     assert skipped == ["service account", "secrets", "quotas"]
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def images(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    ((state, found),) = [(state, found) for state, check, found in lines(capsys) if check == "images"]
+    return state, found
+
+
+def test_images_that_are_in_no_registry_cannot_be_pulled(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    world.settle(tmp_path, lambda common: common["images"].update(registry=None))
+    assert world.check() == 1
+    state, found = images(capsys)
+    assert (state, found) == (
+        "fail",
+        f"a cluster cannot pull fineprune:{VERSION}-ingest and the others: no registry is set → set "
+        "images.registry in pipeline/settings.yaml; pull_policy: Never where every node has them",
+    )
+    world.settle(tmp_path, lambda common: common["images"].update(pull_policy="Never"))
+    assert world.check() == 0
+    assert images(capsys) == ("skip", "pull_policy is Never: every node must have them")
+
+
+def test_images_are_looked_up_as_they_will_be_pulled(world: World, tmp_path: Path) -> None:
+    digest = "sha256:" + "ab" * 32
+    world.settle(tmp_path, lambda common: common["images"].update(digests={"prune": digest}))
+    assert world.check() == 0
+    assert f"/v2/team/fineprune/manifests/{digest}" in world.registry.asked
+    assert f"/v2/team/fineprune/manifests/{VERSION}-attack" in world.registry.asked
+
+
+@pytest.mark.parametrize(("gives_token", "state"), [(True, "pass"), (False, "skip")])
+def test_a_registry_that_wants_a_token(
+    world: World, capsys: pytest.CaptureFixture[str], gives_token: bool, state: str
+) -> None:
+    world.registry.token, world.registry.gives_token = "for-all", gives_token
+    assert world.check() == 0
+    found = images(capsys)
+    assert found[0] == state
+    assert ("tells only those who log in → docker manifest inspect" in found[1]) == (state == "skip")
+    assert "/token?service=here&scope=repository%3At%3Apull" in world.registry.asked
+
+
+def test_a_registry_that_does_not_answer(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    world.settle(tmp_path, lambda common: common["images"].update(registry="127.0.0.1:1/team"))
+    assert world.check() == 1
+    state, found = images(capsys)
+    assert state == "fail"
+    assert found.startswith("127.0.0.1:1: the image registry does not answer: ")
+    assert found.endswith("Connection refused")
+
+
+# --- data that DVC tracks -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def tracked(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The repository behind :data:`SPEECH`, where DVC tracks a file; it is pushed to the object store."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    run(repository, "git", "init", "-q", "-b", "main")
+    run(repository, "dvc", "init", "-q")
+    run(repository, "dvc", "config", "core.analytics", "false")
+    (repository / "speech.txt").write_text("seven")
+    run(repository, "dvc", "add", "-q", "speech.txt")
+    run(repository, "git", "add", ".")
+    run(repository, "git", "commit", "-q", "-m", "data")
+    commit_remote(repository, "s3://speech/dvc", endpoint=os.environ["AWS_ENDPOINT_URL"])
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{repository.as_uri()}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://git.example/speech")
+    return repository
+
+
+SPEECH = "dvc+https://git.example/speech@main:speech.txt"
+SEVEN = hashlib.md5(b"seven", usedforsecurity=False).hexdigest()
+
+
+def test_tracked_data_is_found_in_the_object_store(
+    world: World, tracked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert world.check("--source", SPEECH) == 0
+    commit = run(tracked, "git", "rev-parse", "HEAD")[:12]
+    found = f"{SPEECH} is {SEVEN} at {commit}, and in s3://speech/dvc"
+    assert lines(capsys)[-1] == ("pass", "data", found)
+
+
+@pytest.mark.usefixtures("tracked")
+def test_tracked_data_that_was_not_pushed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    key = f"dvc/files/md5/{SEVEN[:2]}/{SEVEN[2:]}"
+    world.s3.delete_object(Bucket="speech", Key=key)
+    assert world.check("--source", SPEECH) == 1
+    ((check, said),) = failed(capsys)
+    assert check == "data"
+    assert said.startswith(f"s3://speech/{key}: there is no such object; dvc push it → set AWS_ACCESS_KEY_ID")
+
+
+def test_tracked_data_without_a_remote_for_pods(
+    world: World, tracked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tracked, "dvc", "remote", "add", "-q", "-f", "-d", "store", "/mnt/data")
+    run(tracked, "git", "commit", "-q", "-a", "-m", "folder")
+    assert world.check("--source", SPEECH) == 1
+    ((_, said),) = failed(capsys)
+    assert ": expected an s3:// default remote, found /mnt/data → " in said
+
+
+@pytest.mark.usefixtures("tracked")
+@pytest.mark.parametrize("source", ["s3://speech/v1", SPEECH])
+def test_a_wrong_secret_of_the_store(
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    s3_endpoint: str,
+    source: str,
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "PLANTED-WRONG")
+    switch_authentication(s3_endpoint, "0")
+    try:
+        assert world.check("--source", source) == 1
+    finally:
+        switch_authentication(s3_endpoint, "inf")
+    ((check, said),) = failed(capsys)
+    assert check == "data"
+    assert "access denied to this key and secret → set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in said
+
+
+def switch_authentication(endpoint: str, free_requests: str) -> None:
+    """After so many requests, moto checks who asks."""
+    url, kind = f"{endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+    urlopen(Request(url, data=free_requests.encode(), headers=kind, method="POST")).close()
+
+
+# --- quotas -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpus", "found"),
+    [
+        ("3", "compute is enough for one run, up to 3 stages at a time"),
+        (
+            "2",
+            "compute is enough for one stage at a time, not for all of a run that could run together: "
+            "requests.nvidia.com/gpu: 2 nvidia.com/gpu left, finetune + profile + profile need 3 "
+            "nvidia.com/gpu",
+        ),
+    ],
+)
+def test_a_quota_is_judged_by_what_runs_at_the_same_time(
+    world: World, capsys: pytest.CaptureFixture[str], gpus: str, found: str
+) -> None:
+    world.quota({"requests.nvidia.com/gpu": gpus}, {"requests.nvidia.com/gpu": "0"})
+    assert world.check() == 0
+    assert ("pass", "quotas", found) in lines(capsys)
 
 
 # --- what does not answer -----------------------------------------------------------------------
@@ -473,14 +733,8 @@ def test_tolerations(taint: Taint, operator: Any, value: str | None, effect: Any
     assert taint.tolerated(Toleration("gpu", operator, value, effect)) == tolerated
 
 
-def test_a_label_that_no_node_has(
-    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = yaml.safe_load(settings.FILE.read_text())
-    values["common"]["stages"]["promote"] |= {"node_selector": {"disk": "tape"}}
-    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values))
-    asked = settings.load(None, tmp_path / "settings.yaml")
-    monkeypatch.setattr(settings, "load", lambda _: asked)
+def test_a_label_that_no_node_has(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    world.settle(tmp_path, lambda common: common["stages"]["promote"].update(node_selector={"disk": "tape"}))
     assert world.check() == 1
     found = dict(failed(capsys))["nodes"]
     assert "has no label disk=tape" in found

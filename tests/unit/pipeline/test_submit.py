@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,17 @@ import mlflow
 import pytest
 import yaml
 
+from fineprune.errors import TrackingError
 from fineprune.tracking import KUBEFLOW_RUN
 from pipeline import __main__, watch
-from pipeline.package import Package
+from pipeline import compile as compiling
+from pipeline.package import FOLDER, PACKAGE, Package, package_file
 from pipeline.parameters import ROOT, defaults
 from pipeline.server import KubeflowError, connect
-from pipeline.submit import PACKAGE
 
 from .kfp_stand_in import KfpStandIn
 
+check_current = compiling.check_current
 RUN_ID = "0b7f3e52-9a1c-4d55-8a55-3a1a5f0e9c11"
 
 
@@ -38,6 +41,8 @@ def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(watch, "EVERY", 0.01)
+    # Compiling anew costs seconds; the tests of that have it back.
+    monkeypatch.setattr(compiling, "check_current", lambda _: None)
 
 
 @pytest.fixture
@@ -134,6 +139,46 @@ def test_without_the_cache(kfp: KfpStandIn) -> None:
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks(kfp).values())
 
 
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages in place of the committed one, with the packages of every profile."""
+    for profile in ("gpu", "cpu"):
+        given = ["--output", str(tmp_path / "compiled"), "--profile", profile]
+        assert __main__.main(["compile", *given]) == 0
+    monkeypatch.setattr("pipeline.submit.package_file", partial(package_file, folder=tmp_path / "compiled"))
+    monkeypatch.setattr(compiling, "package_file", partial(package_file, folder=tmp_path / "compiled"))
+    monkeypatch.setattr(compiling, "check_current", check_current)
+    return tmp_path / "compiled"
+
+
+@pytest.mark.parametrize(("profile", "devices"), [("gpu", {"nvidia.com/gpu"}), ("cpu", set())])
+def test_the_profile_says_which_package_is_sent(
+    kfp: KfpStandIn, compiled: Path, profile: str, devices: set[str]
+) -> None:
+    assert submit(kfp, "--profile", profile) == 0
+    executors = kfp.run["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"].values()
+    asked = [executor["container"]["resources"].get("accelerator", {}) for executor in executors]
+    assert {accelerator["resourceType"] for accelerator in asked if accelerator} == devices
+
+
+def test_a_package_that_is_not_current_is_not_sent(
+    kfp: KfpStandIn, compiled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stale, gone = compiled / "fine_pruning.yaml", compiled / "fine_pruning.cpu.yaml"
+    stale.write_text(stale.read_text().replace("20", "21"))
+    gone.unlink()
+    capsys.readouterr()
+    assert submit(kfp) == 2
+    why = "the package is not what the settings and params say; run python -m pipeline compile"
+    assert refused(capsys) == f"{stale}: {why}"
+    assert submit(kfp, "--profile", "cpu") == 2
+    assert refused(capsys).endswith(
+        "cpu.yaml: the package is not there; run python -m pipeline compile --profile cpu"
+    )
+    assert kfp.requests == []
+    assert submit(kfp, "--package", str(stale)) == 0
+
+
 def test_typed_parameters(kfp: KfpStandIn) -> None:
     given = ("min_utility=1", "registered_name=7", 'profile={"measure": "post_pool", "batch_size": 64}')
     assert submit(kfp, *given) == 0
@@ -150,11 +195,12 @@ def test_one_key_of_a_section(kfp: KfpStandIn) -> None:
 
 
 def test_a_case(kfp: KfpStandIn) -> None:
-    assert submit(kfp, "--case", "fsdd", "--set", "finetune.recipe.epochs=2", "min_utility=0.5") == 0
+    given = ("--set", "finetune.recipe.epochs=2", "min_utility=0.5", "source=s3://bucket/speech")
+    assert submit(kfp, "--case", "fsdd", *given) == 0
     sent, case = parameters(kfp), defaults("fsdd")
     case["finetune"]["recipe"]["epochs"] = 2
-    same = {name: case[name] for name in ("attack", "finetune", "ingest", "registered_name", "source")}
-    assert sent == same | {"min_utility": 0.5}
+    same = {name: case[name] for name in ("attack", "finetune", "ingest", "registered_name")}
+    assert sent == same | {"min_utility": 0.5, "source": "s3://bucket/speech"}
 
 
 @pytest.mark.parametrize(
@@ -182,6 +228,14 @@ def test_a_case(kfp: KfpStandIn) -> None:
             "promote: expected an address without credentials, found one with some",
         ),
         (["--profile", "tpu"], "no profile 'tpu'; there are "),
+        (["--case", "fsdd"], "source: expected what a container can reach"),
+        (
+            ["source=data/speech"],
+            "s3://… or dvc+<URL of a git repository>@<revision>:<path>, found 'data/speech'",
+        ),
+        (["source=file:///data/speech"], "expected what a container can reach, digits, s3://… or dvc+"),
+        (["source=dvc+/data/repository@main:speech"], "found 'dvc+/data/repository@main:speech'"),
+        (["source=dvc+repository@main:speech"], "found 'dvc+repository@main:speech'"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_sent(
@@ -197,11 +251,12 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
 # --- data that DVC tracks -----------------------------------------------------------------------
 
 MD5 = "0123456789abcdef0123456789abcdef"
+SPEECH = "dvc+https://git.example/speech@main:speech.tar.gz"
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A git repository whose ``speech.tar.gz`` DVC tracks; the data itself is nowhere."""
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository where DVC tracks what :data:`SPEECH` names; the data itself is nowhere."""
     folder = tmp_path / "repository"
     (folder / ".dvc").mkdir(parents=True)
     (folder / ".dvc" / "config").touch()
@@ -210,6 +265,9 @@ def repository(tmp_path: Path) -> Path:
     git(folder, "init", "--quiet", "--initial-branch", "main")
     git(folder, "add", "--all")
     git(folder, "-c", "user.name=me", "-c", "user.email=me@example.org", "commit", "--quiet", "-m", "data")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{folder.as_uri()}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://git.example/speech")
     return folder
 
 
@@ -219,10 +277,9 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def test_a_revision_becomes_a_commit_and_an_md5(kfp: KfpStandIn, repository: Path) -> None:
-    source = f"dvc+{repository}@main:speech.tar.gz"
-    assert submit(kfp, f"source={source}") == 0
+    assert submit(kfp, f"source={SPEECH}") == 0
     commit = git(repository, "rev-parse", "HEAD")
-    assert parameters(kfp) == {"source": source, "revision": commit, "data_md5": MD5}
+    assert parameters(kfp) == {"source": SPEECH, "revision": commit, "data_md5": MD5}
 
 
 def test_a_commit_and_an_md5_by_hand_are_taken(kfp: KfpStandIn) -> None:
@@ -235,7 +292,7 @@ def test_data_that_is_not_as_expected(
     kfp: KfpStandIn, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = "f" * 32
-    assert submit(kfp, f"source=dvc+{repository}@main:speech.tar.gz", f"data_md5={other}") == 2
+    assert submit(kfp, f"source={SPEECH}", f"data_md5={other}") == 2
     assert f"expected data_md5 {other}, found {MD5}" in refused(capsys)
     assert kfp.requests == []
 
@@ -315,13 +372,13 @@ def judged(registry: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         client.delete_model_version("net", version.version)
 
     def judge(verdict: str) -> None:
-        tags = {KUBEFLOW_RUN: RUN_ID, "verdict": verdict, "reasons": "utility is 0.91\nloss is 0.01"}
+        tags = {f"{KUBEFLOW_RUN}.{RUN_ID}": verdict, "reasons": "utility is 0.91\nloss is 0.01"}
         client.create_model_version("net", "mlflow-artifacts:/none", tags=tags)
 
     return judge
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("promoted", 0), ("held", 3), ("maybe", 1)])
+@pytest.mark.parametrize(("verdict", "code"), [("promoted", 0), ("held", 3)])
 def test_the_verdict_is_the_exit_code(
     kfp: KfpStandIn,
     judged: Callable[[str], None],
@@ -362,17 +419,37 @@ def test_no_verdict_is_no_promotion(
     assert "has no verdict of it" in capsys.readouterr().err
 
 
-def test_a_registry_that_does_not_answer_is_no_promotion(
+def test_a_registry_that_does_not_answer_is_told_before_anything_is_sent(
     kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:planted@127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert submit(kfp, "--watch") == 2
+    said = refused(capsys)
+    assert said.startswith("--watch cannot read the verdict: http://127.0.0.1:1: no answer from MLflow: ")
+    assert "Connection refused; set MLFLOW_TRACKING_URI to its address from here" in said
+    assert "planted" not in said
+    assert kfp.requests == []
+
+
+def test_a_registry_that_is_gone_at_the_end_is_no_promotion(
+    kfp: KfpStandIn,
+    judged: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    judged("promoted")
+
+    def gone(uri: str, run_id: str) -> None:
+        if run_id == RUN_ID:
+            raise TrackingError(f"{uri}: gone")
+
+    monkeypatch.setattr("fineprune.tracking.verdict_of_run", gone)
     assert submit(kfp, "--watch") == 1
-    printed = capsys.readouterr()
-    assert "the run succeeded, but its verdict could not be read: http://127.0.0.1:1: " in printed.err
-    assert "planted" not in printed.out + printed.err
+    assert "the run succeeded, but its verdict could not be read: sqlite:" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("judged")
 def test_a_failed_stage_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with KfpStandIn(fail="prune-2", run_id=RUN_ID) as kfp:
         assert submit(kfp, "--watch") == 1
@@ -384,10 +461,79 @@ def test_a_failed_stage_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.usefixtures("judged")
 def test_a_stage_that_could_not_be_prepared_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with KfpStandIn(fail_driver="attack") as kfp:
         assert submit(kfp, "--watch") == 1
     assert capsys.readouterr().err.startswith("attack failed: it could not be prepared\n")
+
+
+SWEEP = FOLDER / "fine_pruning_sweep.yaml"
+
+
+def sweep(kfp: KfpStandIn) -> int:
+    return submit(kfp, "--watch", "--package", str(SWEEP))
+
+
+def test_a_sweep_is_told_run_by_run_and_needs_no_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    with KfpStandIn(run_id=RUN_ID) as kfp:
+        assert sweep(kfp) == 0
+    told = [line.split()[1:] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert told == [
+        ["runs", "running"],
+        ["run", "1", "running"],
+        ["run", "2", "running"],
+        ["runs", "done", "in", "0:30"],
+        ["tabulate", "running"],
+        ["run", "1", "done", "in", "0:30"],
+        ["run", "2", "done", "in", "0:30"],
+        ["tabulate", "done", "in", "0:30"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        ({1: "prune-2"}, ["prune · control failed in run 2: its log says why"]),
+        ({0: "attack", 1: "attack"}, ["attack failed in run 1 and run 2: its log says why"]),
+        (
+            {0: "attack", 1: "evaluate"},
+            [
+                "attack failed in run 1 or run 2: its log says why",
+                "evaluate failed in run 1 or run 2: its log says why",
+            ],
+        ),
+    ],
+)
+def test_a_stage_that_failed_inside_the_sweep_is_named(
+    capsys: pytest.CaptureFixture[str], faults: dict[int, str], told: list[str]
+) -> None:
+    with KfpStandIn(fail_inner=faults, run_id=RUN_ID) as kfp:
+        assert sweep(kfp) == 1
+    *lines, logs = capsys.readouterr().err.splitlines()
+    assert lines == told
+    assert logs.startswith("logs: kubectl logs ")
+
+
+def test_a_pod_that_does_not_start_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(range(8))
+
+    def look(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    with KfpStandIn(stall="attack", no_image=True, run_id=RUN_ID) as kfp:
+        assert submit(kfp) == 0
+        for after, times in ((600.0, 0), (0.0, 1)):
+            monkeypatch.setattr(watch, "WAITING", after)
+            looks, out = iter(range(8)), Terminal()
+            watching = watch.Watch(
+                connect(kfp.url, "team-a"), RUN_ID, "team-a", Package(PACKAGE).stages, out=out
+            )
+            with pytest.raises(KeyboardInterrupt):
+                watching.follow(look)
+            hint = f"this says why: kubectl describe pod -n team-a -l pipeline/runid={RUN_ID}"
+            assert out.getvalue().count(hint) == times
 
 
 class Terminal(io.StringIO):
@@ -400,7 +546,7 @@ def test_a_terminal_gets_a_live_line(kfp: KfpStandIn) -> None:
     kfp.hiccups = 1
     out = Terminal()
     client = connect(kfp.url, "kubeflow")
-    watch.Watch(client, RUN_ID, Package(PACKAGE).stages, out).follow()
+    watch.Watch(client, RUN_ID, "kubeflow", Package(PACKAGE).stages, out=out).follow()
     *_, last, _ = out.getvalue().split("\n")
     assert "trying again: Kubeflow Pipelines: cannot look at run" in out.getvalue()
     assert "0 of 11 stages done; running: ingest" in out.getvalue()
@@ -413,7 +559,7 @@ def test_a_server_that_is_gone_for_good(kfp: KfpStandIn) -> None:
     kfp.hiccups = 1000
     waits: list[float] = []
     with pytest.raises(KubeflowError, match=r"upstream connect error \(HTTP 503\); the run goes on$"):
-        watch.Watch(client, RUN_ID, {}, Terminal()).follow(sleep=waits.append)
+        watch.Watch(client, RUN_ID, "kubeflow", {}, out=Terminal()).follow(sleep=waits.append)
     assert len(waits) == 150
 
 
@@ -432,6 +578,7 @@ def test_the_cause_is_what_the_server_tells() -> None:
     assert list(watch.failures(run, {"prune": "prune"})) == ["the run failed: pod was evicted"]
 
 
+@pytest.mark.usefixtures("judged")
 def test_leaving_does_not_end_the_run() -> None:
     with KfpStandIn(stall="attack", run_id=RUN_ID) as kfp:
         command = [sys.executable, "-m", "pipeline", "submit", "--endpoint", kfp.url, "--watch"]
