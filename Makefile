@@ -31,8 +31,9 @@ docker-engine: ## start a Docker Engine where none answers (Debian, root)
 base-image: docker-engine ## make a Python base image from Debian's packages, where no registry can be reached
 	docker/base_image.sh
 
-images: .venv/installed docker-engine ## build the stages' images; TORCH=cuda for a GPU
-	python docker/images.py --torch $(or $(TORCH),cpu) $(if $(shell docker compose version 2>/dev/null),--server)
+images: .venv/installed docker-engine ## build the stages' images; for a cluster TORCH=cuda REGISTRY=HOST/PATH
+	python docker/images.py --torch $(or $(TORCH),auto) $(if $(REGISTRY),--registry $(REGISTRY) --push) \
+	  $(if $(shell docker compose version 2>/dev/null),--server)
 
 stack: .venv/installed ## start MLflow with Postgres and an S3 store on this machine
 	python docker/stack.py start

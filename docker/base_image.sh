@@ -8,7 +8,10 @@ set -eu
 name=${1:-fineprune-base:bookworm}
 docker=${DOCKER:-docker}
 
-command -v mmdebstrap >/dev/null || apt-get install --quiet --yes --no-install-recommends mmdebstrap >/dev/null
+if ! command -v mmdebstrap >/dev/null; then
+  apt-get update --quiet --quiet
+  apt-get install --quiet --quiet --yes --no-install-recommends mmdebstrap >/dev/null
+fi
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 

@@ -1,4 +1,4 @@
-"""Build the stages' images: ``make images``, or ``python docker/images.py [STAGE …]``.
+"""Build the stages' images, and push them: ``make images``, or ``python docker/images.py [STAGE …]``.
 
 Wheels that pip would find in a folder of this machine are laid into ``docker/wheelhouse``; the rest of pip's
 configuration goes into the build as a secret, so that no index address is left in an image.
@@ -11,12 +11,13 @@ import ast
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,20 +32,13 @@ CERTIFICATES = "/run/secrets/ca.pem"
 _PASSED_ON = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "default-timeout")
 _LISTS = ("extra-index-url", "find-links")
 _LAST_LINES = 15
+# Read by its path: as a module of its package it would bring kfp along.
+_tag: Callable[[str], str] = runpy.run_path(str(ROOT / "components" / "images.py"))["image"]
 
 
 def main() -> int:
-    """Build, then print a table of sizes and times."""
-    parser = argparse.ArgumentParser(description="Build the stages' images.")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="default: all")
-    parser.add_argument("--torch", choices=("cpu", "cuda"), default="cpu", help="which build of torch")
-    parser.add_argument(
-        "--base-image", help=f"default: {PUBLIC_BASE}, or {OWN_BASE}, made here, where it cannot be had"
-    )
-    parser.add_argument("--server", action="store_true", help="the MLflow server of compose.yaml too")
-    given = parser.parse_args()
-    if unknown := set(given.stages) - set(STAGES):
-        parser.error(f"expected some of {', '.join(STAGES)}, found {', '.join(sorted(unknown))}")
+    """Build, then print a table of sizes and times; pushed images with their digests."""
+    given = _arguments()
     try:
         _build(given)
     except BuildError as error:
@@ -53,33 +47,97 @@ def main() -> int:
     return 0
 
 
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Build the stages' images.")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="default: all")
+    parser.add_argument(
+        "--torch",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="which build of torch; auto (the default): cuda where the engine has NVIDIA's runtime, else cpu",
+    )
+    parser.add_argument(
+        "--base-image", help=f"default: {PUBLIC_BASE}, or {OWN_BASE}, made here, where it cannot be had"
+    )
+    parser.add_argument("--registry", help="registry.example.org/team, in front of the tags; needs --torch")
+    parser.add_argument("--push", action="store_true", help="push to the registry, and print the digests")
+    parser.add_argument("--server", action="store_true", help="the MLflow server of compose.yaml too")
+    given = parser.parse_args()
+    if unknown := set(given.stages) - set(STAGES):
+        parser.error(f"expected some of {', '.join(STAGES)}, found {', '.join(sorted(unknown))}")
+    if given.push and not given.registry:
+        parser.error("--push needs --registry")
+    if given.registry and not re.fullmatch(r"[\w.-]+(:\d+)?(/[a-z0-9._-]+)*", given.registry):
+        parser.error(f"--registry: expected HOST[:PORT][/PATH], found {given.registry!r}")
+    if given.registry and given.torch == "auto":
+        parser.error("--registry: say --torch cpu or cuda; what the cluster has, this machine cannot tell")
+    return given
+
+
 class BuildError(Exception):
     """An image cannot be built."""
 
 
 def _build(given: argparse.Namespace) -> None:
     docker = find_docker()
+    torch = torch_build(docker) if given.torch == "auto" else given.torch
     base = given.base_image or _base(docker)
-    targets = [*(given.stages or STAGES), *(["mlflow"] if given.server else [])]
+    pushed = {stage: image(stage, given.registry) for stage in given.stages or STAGES}
+    tags = pushed | ({"mlflow": image("mlflow")} if given.server else {})
     configuration = pip_configuration()
     fill_wheelhouse(configuration.get("find-links", "").split())
-    print(f"version {__version__}, commit {_commit()[:12]}, torch for {given.torch}, on {base}")
+    print(f"version {__version__}, commit {_commit()[:12]}, torch for {torch}, on {base}")
     rows = []
     with _secrets(configuration) as secrets:
-        for number, target in enumerate(targets, start=1):
+        for number, (target, tag) in enumerate(tags.items(), start=1):
             command = [
                 *(docker, "build", "--network=host", "--progress=plain", "--file=docker/Dockerfile"),
-                *(f"--target={target}", f"--tag={image(target)}", *secrets),
-                *(f"--build-arg=BASE_IMAGE={base}", f"--build-arg=TORCH={given.torch}"),
+                *(f"--target={target}", f"--tag={tag}", *secrets),
+                *(f"--build-arg=BASE_IMAGE={base}", f"--build-arg=TORCH={torch}"),
                 *(f"--build-arg=VERSION={__version__}", f"--build-arg=COMMIT={_commit()}", "."),
             ]
-            rows.append((target, _run(command, f"[{number}/{len(targets)}] {image(target)}")))
+            started = time.monotonic()
+            _run(command, f"[{number}/{len(tags)}] {tag}")
+            rows.append((tag, time.monotonic() - started))
     print(_table(docker, rows))
+    if given.push:
+        print(_push(docker, pushed))
 
 
-def image(target: str) -> str:
+def image(target: str, registry: str | None = None) -> str:
     """The tag of a target."""
-    return f"fineprune:{__version__}-{target}"
+    return f"{registry}/{_tag(target)}" if registry else _tag(target)
+
+
+def torch_build(docker: str) -> str:
+    """The build of torch that the engine can make use of: cuda where it passes GPUs on, else cpu."""
+    runtimes = json.loads(_output([docker, "info", "--format", "{{json .Runtimes}}"]) or "null")
+    return "cuda" if "nvidia" in (runtimes or {}) else "cpu"
+
+
+def _push(docker: str, tags: dict[str, str]) -> str:
+    """Push the images of the stages; gives their digests as pipeline/settings.yaml takes them.
+
+    Raises:
+        BuildError: the registry does not take one, or tells no digest.
+    """
+    lines = ["images.digests of pipeline/settings.yaml:", "    digests:"]
+    for number, (stage, tag) in enumerate(tags.items(), start=1):
+        said = _run([docker, "push", tag], f"push [{number}/{len(tags)}] {tag}")
+        lines.append(f"      {stage}: {pushed_digest(said)}")
+    return "\n".join(lines)
+
+
+def pushed_digest(said: Sequence[str]) -> str:
+    """The digest that ``docker push`` tells at its end.
+
+    Raises:
+        BuildError: it tells none.
+    """
+    found = re.findall(r"digest: (sha256:[0-9a-f]{64})\b", "\n".join(said))
+    if not found:
+        raise BuildError(f"expected a digest of docker push, found {' '.join(said[-1:])!r}")
+    return str(found[-1])
 
 
 def find_docker() -> str:
@@ -87,8 +145,9 @@ def find_docker() -> str:
     folders = os.environ.get("PATH", "").split(os.pathsep)
     clients = [path for folder in folders if (path := shutil.which("docker", path=folder))]
     for client in clients:
-        version = _output([client, "version", "--format", "{{.Client.Version}}"])
-        if int(version.split(".")[0] or 0) in range(19, 23) or _output([client, "buildx", "version"]):
+        version = re.match(r"\d+", _output([client, "version", "--format", "{{.Client.Version}}"]))
+        old = version is not None and int(version[0]) in range(19, 23)
+        if old or _output([client, "buildx", "version"]):
             return client
     raise BuildError(f"expected a docker client with BuildKit, found {', '.join(clients) or 'none'}")
 
@@ -153,13 +212,12 @@ def _base(docker: str) -> str:
     return OWN_BASE
 
 
-def _run(command: Sequence[str], title: str, **environment: str) -> float:
-    """Run a command and give its seconds; its last line is shown meanwhile, its last lines where it fails.
+def _run(command: Sequence[str], title: str, **environment: str) -> list[str]:
+    """Run a command and give its last lines; the last one is shown meanwhile, and all where it fails.
 
     Raises:
         BuildError: it failed.
     """
-    started = time.monotonic()
     tail: list[str] = []
     terminal = sys.stdout.isatty()
     print(title, end="" if terminal else "\n", flush=True)
@@ -181,18 +239,19 @@ def _run(command: Sequence[str], title: str, **environment: str) -> float:
     if process.returncode:
         print("\n".join(tail), file=sys.stderr)
         raise BuildError(f"{title}: exit code {process.returncode}")
-    return time.monotonic() - started
+    return tail
 
 
 def _table(docker: str, rows: Sequence[tuple[str, float]]) -> str:
     """Sizes and times; ``own`` is what no other image shares."""
     usage = _output([docker, "system", "df", "--verbose", "--format", "{{json .Images}}"])
     found = {f"{entry['Repository']}:{entry['Tag']}": entry for entry in json.loads(usage or "[]")}
-    lines = [f"{'image':<28}{'size':>9}{'own':>9}{'seconds':>9}"]
-    for target, seconds in rows:
-        entry = found.get(image(target), {})
+    width = max(len(tag) for tag, _ in rows) + 2
+    lines = [f"{'image':<{width}}{'size':>9}{'own':>9}{'seconds':>9}"]
+    for tag, seconds in rows:
+        entry = found.get(tag, {})
         size, own = entry.get("Size", "?"), entry.get("UniqueSize", "?")
-        lines.append(f"{image(target):<28}{size:>9}{own:>9}{seconds:>9.1f}")
+        lines.append(f"{tag:<{width}}{size:>9}{own:>9}{seconds:>9.1f}")
     return "\n".join(lines)
 
 

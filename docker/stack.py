@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import pwd
@@ -25,13 +26,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fineprune import __version__
+from images import image
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / ".stack"
 HOST = "127.0.0.1"
 BUCKET = "mlflow"
-SERVER = f"fineprune:{__version__}-mlflow"
+SERVER = image("mlflow")
 PORTS = ("MLFLOW_PORT", "POSTGRES_PORT", "S3_PORT")
 # rclone answers a ranged GET with the checksum of the whole object.
 CHECKSUMS = {
@@ -39,6 +40,7 @@ CHECKSUMS = {
     "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
 }
 _PATIENCE = 120  # seconds until a service must answer
+_GRACE = 30  # seconds that a service has to end by itself
 
 
 class StackError(Exception):
@@ -83,8 +85,9 @@ class Stack:
         self._folder = folder
         self._file = folder / "state.json"
         known = json.loads(self._file.read_text(encoding="utf-8")) if self.known else {}
+        free = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._state: dict[str, str] = {
-            **{port: str(given or known.get(port) or _free_port()) for port, given in ports.items()},
+            **{port: str(given or known.get(port) or free[port]) for port, given in ports.items()},
             **{
                 name: known.get(name) or secrets.token_hex(16)
                 for name in ("POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -116,7 +119,10 @@ class Stack:
         self._folder.mkdir(parents=True, exist_ok=True)
         _write_private(self._file, json.dumps(self._state, indent=1))
         if self._state["how"] == "compose":
-            _checked("docker compose", _compose("up", "--detach", "--wait"), self._variables())
+            # What the engine would make for its containers would be root's.
+            for name in ("postgres", "objects"):
+                (self._folder / "compose" / name).mkdir(parents=True, exist_ok=True)
+            _checked("docker compose", self._compose("up", "--detach", "--wait"), self._variables())
             return
         self._start_postgres()
         for service in self._services():
@@ -125,7 +131,7 @@ class Stack:
     def stop(self) -> None:
         """Stop what runs; the data stays."""
         if self._state["how"] == "compose":
-            _checked("docker compose", _compose("down"), self._variables())
+            _checked("docker compose", self._compose("down"), self._variables())
             return
         for service in reversed(self._services()):
             service.stop()
@@ -164,7 +170,7 @@ class Stack:
 
     def _can_compose(self) -> bool:
         """Whether there is compose, the server's image is built and the others can be had."""
-        there = (_compose("version"), ["docker", "image", "inspect", SERVER], _compose("pull"))
+        there = (self._compose("version"), ["docker", "image", "inspect", SERVER], self._compose("pull"))
         return bool(shutil.which("docker")) and all(
             _run(command, self._variables()).returncode == 0 for command in there
         )
@@ -211,12 +217,24 @@ class Stack:
         }
 
     def _variables(self) -> dict[str, str]:
-        return {**self._state, "MLFLOW_IMAGE": SERVER}
+        user = f"{os.geteuid()}:{os.getegid()}"
+        return {**self._state, "MLFLOW_IMAGE": SERVER, "FOLDER": str(self._folder), "OWNER": user}
+
+    def _compose(self, *arguments: str) -> list[str]:
+        """A command of compose, in a project of the folder's own."""
+        project = f"fineprune-{hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]}"
+        return [
+            *("docker", "compose", f"--project-name={project}", f"--file={HERE / 'compose.yaml'}"),
+            *arguments,
+        ]
 
 
 @dataclass(frozen=True)
 class Service:
-    """A program that runs on in the background: its pid and its log lie in the folder under its name."""
+    """A program that runs on in the background, in a process group of its own.
+
+    Its log lies in the folder under its name, and what it runs as: its pid and its command line.
+    """
 
     folder: Path
     argv: Sequence[str]
@@ -248,7 +266,8 @@ class Service:
                     cwd=self.folder,
                     start_new_session=True,
                 )
-            self._pid_file.write_text(str(process.pid), encoding="utf-8")
+            told = {"pid": process.pid, "argv": list(self.argv)}
+            self._pid_file.write_text(json.dumps(told), encoding="utf-8")
         started = time.monotonic()
         while not self.answers():
             ended = process is not None and process.poll() is not None
@@ -259,25 +278,32 @@ class Service:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End it and what it started; nothing happens unless it runs."""
-        while (pid := self._pid()) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGTERM)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-            time.sleep(0.1)
+        """End it and what it started; nothing happens unless it runs.
+
+        Raises:
+            StackError: it does not end, not even by force.
+        """
+        if (pid := self._pid()) is not None:
+            for signum in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signum)
+                if _ends(pid, _GRACE):
+                    break
+            else:
+                raise StackError(f"{self.name} does not end (process {pid})")
         self._pid_file.unlink(missing_ok=True)
 
     def _pid(self) -> int | None:
         """The process, unless it ended and the number is another's by now."""
-        if not self._pid_file.exists():
-            return None
-        pid = int(self._pid_file.read_text(encoding="utf-8"))
         try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
+            told = json.loads(self._pid_file.read_text(encoding="utf-8"))
+            pid, argv = int(told["pid"]), [os.fsencode(word) for word in told["argv"]]
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+            leads = os.getpgid(pid) == pid
+        except (OSError, ValueError, LookupError, TypeError):
             return None
-        return pid if self.argv[-1].encode() in command else None
+        # An interpreter stands before the name of a script.
+        return pid if leads and command[-len(argv) :] == argv else None
 
     @property
     def _pid_file(self) -> Path:
@@ -286,10 +312,6 @@ class Service:
     @property
     def _log(self) -> Path:
         return self.folder / f"{self.name}.log"
-
-
-def _compose(*arguments: str) -> list[str]:
-    return ["docker", "compose", f"--file={HERE / 'compose.yaml'}", *arguments]
 
 
 def _as_postgres() -> list[str]:
@@ -342,10 +364,35 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
+def _ends(group: int, seconds: float) -> bool:
+    """Whether a process group is gone in time; one of its processes may be our own child."""
+    deadline = time.monotonic() + seconds
+    while _lives(group):
+        if time.monotonic() > deadline:
+            return False
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(group, os.WNOHANG)
+        time.sleep(0.1)
+    return True
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of the group runs; one that has ended and was not asked for does not."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, found = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+            if int(found) == group and state != "Z":
+                return True
+    return False
+
+
+def free_ports(number: int) -> list[int]:
+    """Different ports that nobody listens on, held together while they are looked for."""
+    with contextlib.ExitStack() as held:
+        listeners = [held.enter_context(socket.socket()) for _ in range(number)]
+        for listener in listeners:
+            listener.bind((HOST, 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 def _check_free(port: int, name: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import time
 from collections import deque
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from docker.client import DockerClient
+from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 from kfp import local
@@ -30,6 +33,7 @@ LOG = "log.txt"
 _SIGKILL = 128 + 9
 _LAST_LINES = 12
 _REGISTRY = re.compile(r"[^/]*[.:][^/]*/|localhost/")
+_IN_METADATA = ("system.Metrics", "system.ClassificationMetrics")  # such an artifact needs no file
 
 
 class EngineError(FinePruneError):
@@ -143,26 +147,38 @@ class _Handler(docker_task_handler.DockerTaskHandler):  # type: ignore[misc]  # 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a task must leave: the outputs of the executor input in its command."""
+    """What a task must leave: the outputs of the executor input in its command.
+
+    Attributes:
+        folder: of the task.
+        executor_output: where it tells kfp of its artifacts.
+        artifacts, parameters: where each of them belongs.
+        measured: the artifacts whose value is in the executor output; they need no file.
+    """
 
     folder: Path
     executor_output: Path
     artifacts: dict[str, Path]
     parameters: dict[str, Path]
+    measured: frozenset[str]
 
     @classmethod
     def of_command(cls, command: Sequence[str]) -> Outputs:
         """Read the executor input, which every component of ours is given."""
         told = json.loads(command[command.index("--executor-input") + 1])["outputs"]
+        artifacts = {name: entry["artifacts"][0] for name, entry in told.get("artifacts", {}).items()}
         return cls(
             folder=Path(told["outputFile"]).parent,
             executor_output=Path(told["outputFile"]),
-            artifacts={
-                name: Path(entry["artifacts"][0]["uri"]) for name, entry in told.get("artifacts", {}).items()
-            },
+            artifacts={name: Path(entry["uri"]) for name, entry in artifacts.items()},
             parameters={
                 name: Path(entry["outputFile"]) for name, entry in told.get("parameters", {}).items()
             },
+            measured=frozenset(
+                name
+                for name, entry in artifacts.items()
+                if entry.get("type", {}).get("schemaTitle") in _IN_METADATA
+            ),
         )
 
     @property
@@ -179,27 +195,35 @@ class Outputs:
     def missing(self) -> str | None:
         """What is not there, or None."""
         wanted = {**self.artifacts, **self.parameters}
-        # An artifact whose value is in the metadata, as of type Metrics, needs no file.
-        told = _metadata(self.executor_output)
-        absent = [name for name, path in wanted.items() if not path.exists() and not told.get(name)]
+        told = self.measured & _told_of(self.executor_output)
+        absent = [name for name, path in wanted.items() if not path.exists() and name not in told]
         if not self.executor_output.is_file():
             absent.insert(0, "executor output")
         return f"it exited with 0, but left no {', '.join(absent)}" if absent else None
 
 
 def engine() -> DockerClient:
-    """A client of the Docker Engine.
+    """A client of the Docker Engine that the ``docker`` program speaks to.
 
     Raises:
         EngineError: none answers.
     """
     try:
-        client = DockerClient.from_env()
+        client = DockerClient.from_env() if os.environ.get("DOCKER_HOST") else _of_context()
         client.ping()
     except DockerException as error:
         cause = str(error).split("(", 1)[0].strip(" :")
         raise EngineError(f"no Docker Engine answers ({cause}): start it, or docker/engine.sh") from None
     return client
+
+
+def _of_context() -> DockerClient:
+    """A client for the context in use, such as Docker Desktop's: docker-py tries the socket alone."""
+    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    context = ContextAPI.get_context(name)
+    if context is None:
+        raise DockerException(f"there is no context {name}")
+    return DockerClient(base_url=context.Host, tls=context.TLSConfig or False)
 
 
 def _check_image(client: DockerClient, image: str, task: str) -> None:
@@ -227,13 +251,12 @@ def cause_of_end(code: int, killed: bool, limit: int | None, log: Sequence[str])
     return f"exit code {code}: {log[-1] if log else 'it printed nothing'}"
 
 
-def _metadata(executor_output: Path) -> dict[str, Any]:
-    """The metadata of each artifact that a task has told kfp of; empty where there is no readable output."""
+def _told_of(executor_output: Path) -> set[str]:
+    """The artifacts that a task has told kfp of; none where there is no readable output."""
     try:
-        artifacts = json.loads(executor_output.read_text(encoding="utf-8"))["artifacts"]
-        return {name: entry["artifacts"][0].get("metadata") for name, entry in artifacts.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
+        return set(json.loads(executor_output.read_text(encoding="utf-8"))["artifacts"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def runner(**arguments: Any) -> local.DockerRunner:

@@ -21,41 +21,29 @@ from kfp import components, local
 
 from fineprune.errors import ConfigError
 from fineprune.files import read_json
-from pipeline import settings
-from pipeline.arguments import run_parameters
+from pipeline import exit_codes, settings
+from pipeline.arguments import add_run_arguments, run_parameters
 from pipeline.containers import Containers, TaskFailedError, runner
-from pipeline.package import Package
+from pipeline.package import PACKAGE, Package
 from pipeline.settings import Settings
 from pipeline.watch import clock
 
-FAILED, HELD = 1, 3
-PACKAGE = Path(__file__).parent / "compiled" / "fine_pruning.yaml"
 FOLDER = Path(__file__).parents[1] / "artifacts" / "kubeflow"
 # Of the caller's environment, what a stage may need. AWS_CA_BUNDLE and AWS_PROFILE name files that are here.
 _PASSED_ON = ("AWS_", "MLFLOW_", "OMP_")
+_SERVICES = {"AWS", "MLFLOW"}
 _OF_THIS_MACHINE = ("AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument(
-        "parameters", nargs="*", metavar="KEY=VALUE", help="a parameter of the pipeline, such as source=…"
-    )
-    parser.add_argument("--package", type=Path, default=PACKAGE, metavar="YAML", help="the compiled pipeline")
-    parser.add_argument("--case", help="take the sections of cases/CASE.yaml, laid over params.yaml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="STAGE.KEY=VALUE",
-        help="change one key of a stage's section, such as attack.poison.rate=0.05; may be repeated",
-    )
+    add_run_arguments(parser)
     parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="of the outputs and logs")
 
 
 def run(given: argparse.Namespace) -> int:
     """Run the graph; gives the exit code."""
-    package = Package(given.package)
+    package = Package(given.package or PACKAGE)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
     if "promote" in package.stages and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise ConfigError("MLFLOW_TRACKING_URI is not set: python docker/stack.py start prints how")
@@ -77,7 +65,7 @@ def run(given: argparse.Namespace) -> int:
         for line in error.log:
             print(f"    {line}", file=sys.stderr)
         print(f"{show.title(error.task)} failed: {error.cause}", file=sys.stderr)
-        return FAILED
+        return exit_codes.FAILED
     return tell_verdict(containers.outputs)
 
 
@@ -91,8 +79,7 @@ def tell_verdict(outputs: Mapping[str, Mapping[str, Path]]) -> int:
         return 0
     report = outputs["promote"]["report"]
     print((report / "summary.txt").read_text(encoding="utf-8"), end="")
-    verdict = read_json(report / "decision.json")["verdict"]
-    return {"promoted": 0, "held": HELD}.get(verdict, FAILED)
+    return exit_codes.of_verdict(read_json(report / "decision.json")["verdict"])
 
 
 def memory_limits(package: Package) -> dict[str, int]:
@@ -108,27 +95,31 @@ def memory_limits(package: Package) -> dict[str, int]:
 
 
 def stage_environment(stage: str, given: Mapping[str, str], cluster: Settings) -> dict[str, str]:
-    """What a stage's container gets: no secret that the cluster would not give to the stage."""
-    secret = {variable for entry in cluster.secrets for variable in entry.keys.values()}
-    allowed = {variable for entry in cluster.secrets_of(stage) for variable in entry.keys.values()}
-    return {name: value for name, value in given.items() if name not in secret - allowed}
+    """What a stage's container gets: the variables of a service, ``AWS_…`` or ``MLFLOW_…``, only where the
+    cluster gives the stage a secret for it.
+    """
+    held = {_service(name) for entry in cluster.secrets_of(stage) for name in entry.keys.values()}
+    return {name: value for name, value in given.items() if _service(name) not in _SERVICES - held}
+
+
+def _service(variable: str) -> str:
+    return variable.partition("_")[0]
 
 
 @contextlib.contextmanager
 def shared_folder(folder: Path, cluster: Settings) -> Iterator[str]:
     """Make the run's folder one that the containers' user can write to; gives that user.
 
-    It is the caller; for root it is the cluster's, and what kfp makes in the folder is then open to all who
-    may enter it: root alone, and the containers, which see only what is below.
+    It is the caller. For root it is the cluster's user in root's group, which may write to what kfp makes in
+    the folder; nobody else may enter there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid():
         yield f"{os.geteuid()}:{os.getegid()}"
         return
-    folder.chmod(0o700)
-    before = os.umask(0)
+    before = os.umask(0o007)
     try:
-        yield f"{cluster.security.user}:{cluster.security.group}"
+        yield f"{cluster.security.user}:0"
     finally:
         os.umask(before)
 

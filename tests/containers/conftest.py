@@ -14,27 +14,47 @@ import pytest
 import requests
 from docker.client import DockerClient
 
+from pipeline import containers
+
 from .packages import Local
 
 ROOT = Path(__file__).parents[2]
 THRESHOLDS = {"min_utility": 0.0, "max_clean_loss": 0.5}
 PLANTED = {
-    "PIP_TRUSTED_HOST": "planted-index.invalid",
-    "AWS_SECRET_ACCESS_KEY": "planted-aws-secret",
+    "AWS_SESSION_TOKEN": "planted-aws-token",
+    "MLFLOW_TRACKING_USERNAME": "planted-mlflow-user",
     "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-password",
 }
-"""What lies about when the images are built, and may be in none of them."""
+"""Secrets that lie about when the images are built and run, beside those of the stack."""
+
+PLANTED_INDEX = "planted-index.invalid"
+
+CONSOLE = "console.txt"
+"""What a run printed, and kfp in it, among what it left."""
 
 
 @pytest.fixture(scope="session")
 def shown(request: pytest.FixtureRequest) -> Any:
-    """Run a program with its output shown as it comes: it takes minutes."""
+    """Run a program with its output shown as it comes, for it takes minutes; gives the output."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
-    def run(*argv: str, **environment: str) -> None:
+    def run(*argv: str, **environment: str) -> str:
+        said = []
         with capture.global_and_fixture_disabled():
             print(f"\n$ {' '.join(argv)}", flush=True)
-            subprocess.run(argv, cwd=ROOT, env={**os.environ, **environment}, check=True)
+            with subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            ) as process:
+                for line in process.stdout:
+                    print(line, end="", flush=True)
+                    said.append(line)
+        assert process.returncode == 0, argv
+        return "".join(said)
 
     return run
 
@@ -42,13 +62,13 @@ def shown(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="session")
 def engine(shown: Any) -> Iterator[DockerClient]:
     shown("docker/engine.sh")
-    with closing(DockerClient.from_env()) as client:
+    with closing(containers.engine()) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def images(engine: DockerClient, shown: Any) -> DockerClient:
-    shown(sys.executable, "docker/images.py", **PLANTED)
+    shown(sys.executable, "docker/images.py", "--torch", "cpu", PIP_TRUSTED_HOST=PLANTED_INDEX, **PLANTED)
     return engine
 
 
@@ -77,19 +97,8 @@ def environment(stack: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture(scope="session")
-def run(
-    images: DockerClient, stack: Mapping[str, str], shown: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Local:
-    """The committed package on the digits, with thresholds that it passes; to be read only."""
-    folder = tmp_path_factory.mktemp("kubeflow")
-    thresholds = [f"{name}={value}" for name, value in THRESHOLDS.items()]
-    shown(sys.executable, "-m", "pipeline", "local", "--folder", str(folder), *thresholds, **stack)
-    return Local(folder)
-
-
-@pytest.fixture
 def registry(stack: Mapping[str, str]) -> Any:
-    """Every registered model with its latest version and its aliases, as the server tells it now."""
+    """Every registered model with the versions of its aliases, as the server tells it now."""
 
     def ask() -> dict[str, Any]:
         address = f"{stack['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/search"
@@ -102,3 +111,20 @@ def registry(stack: Mapping[str, str]) -> Any:
         }
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def run(
+    images: DockerClient,
+    stack: Mapping[str, str],
+    registry: Any,
+    shown: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Local:
+    """The committed package on the digits, with thresholds that it passes; to be read only."""
+    folder = tmp_path_factory.mktemp("kubeflow")
+    thresholds = [f"{name}={value}" for name, value in THRESHOLDS.items()]
+    command = (sys.executable, "-m", "pipeline", "local", "--folder", str(folder))
+    said = shown(*command, *thresholds, **stack, **PLANTED)
+    (folder / CONSOLE).write_text(said + (folder / "kfp.log").read_text())  # another run writes its own
+    return Local(folder, registry())

@@ -19,9 +19,10 @@ Spec = dict[str, Any]
 
 @dataclass(frozen=True)
 class Local:
-    """The folder of one local run."""
+    """The folder of one local run, and what the registry held when it was done."""
 
     folder: Path
+    registered: dict[str, dict[str, str]]
 
     @property
     def outputs(self) -> Path:

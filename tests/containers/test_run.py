@@ -11,9 +11,10 @@ import pytest
 from docker.client import DockerClient
 
 from pipeline.__main__ import main
+from pipeline.containers import LOG
 from tests.e2e.workspace import Workspace
 
-from .conftest import THRESHOLDS
+from .conftest import CONSOLE, PLANTED, THRESHOLDS
 from .packages import Local, promote_only
 
 # The report of a stage of dvc.yaml: the stage's task.
@@ -39,7 +40,8 @@ def repro(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace.set(promote=THRESHOLDS)
     environment = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
     for argv in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"], ["dvc", "repro", "--quiet"]):
-        subprocess.run(argv, cwd=workspace.path, env=environment, check=True, capture_output=True)
+        done = subprocess.run(argv, cwd=workspace.path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
     return workspace.path / "artifacts"
 
 
@@ -63,9 +65,9 @@ def test_run_ends_with_the_table_and_the_verdict_of_dvc_repro(run: Local, repro:
     assert decisions[0]["verdict"] == "promoted"
 
 
-def test_champion_is_in_the_registry(run: Local, registry: Any) -> None:
+def test_champion_is_in_the_registry(run: Local) -> None:
     decision = json.loads((run.outputs / "promote" / "report" / "decision.json").read_text())
-    assert registry()["fineprune-digits"] == {"champion": decision["registered_version"]}
+    assert run.registered["fineprune-digits"] == {"champion": decision["registered_version"]}
 
 
 def test_held_verdict_exits_with_3_and_leaves_the_champion(
@@ -79,13 +81,15 @@ def test_held_verdict_exits_with_3_and_leaves_the_champion(
 
 
 def test_no_secret_is_in_the_outputs_or_the_logs(run: Local, stack: Mapping[str, str]) -> None:
-    secret = stack["AWS_SECRET_ACCESS_KEY"].encode()
-    files = [path for path in run.folder.rglob("*") if path.is_file()]
-    assert len(files) > len(TASKS)
-    assert [path for path in files if secret in path.read_bytes()] == []
+    secrets = [text.encode() for text in (stack["AWS_SECRET_ACCESS_KEY"], *PLANTED.values())]
+    files = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert b"promoted" in files[run.folder / CONSOLE]
+    assert b"Executing task" in files[run.folder / CONSOLE]
+    assert sum(path.name == LOG for path in files) >= len(TASKS)
+    assert [path for path, content in files.items() if any(secret in content for secret in secrets)] == []
 
 
 def test_every_stage_leaves_its_log_and_nothing_of_a_container(run: Local, images: DockerClient) -> None:
-    assert {path.parent.name for path in run.outputs.glob("*/log.txt")} == set(TASKS.values())
+    assert {path.parent.name for path in run.outputs.glob(f"*/{LOG}")} == set(TASKS.values())
     left = [box.name for box in images.containers.list(all=True) if "fineprune:" in str(box.image.tags)]
     assert left == []

@@ -1,31 +1,38 @@
 """What a local run does without an engine: what its containers get, and what it makes of how they ended."""
 
+import dataclasses
 import json
+import os
 from pathlib import Path
-from typing import Any
+from unittest import mock
 
 import pytest
+from docker.context import ContextAPI
 
+from fineprune.stages import STAGES
 from pipeline import settings
-from pipeline.containers import Outputs, cause_of_end
-from pipeline.local import PACKAGE, memory_limits, passed_on, stage_environment, tell_verdict
-from pipeline.package import Package
+from pipeline.containers import EngineError, Outputs, cause_of_end, engine
+from pipeline.local import memory_limits, passed_on, shared_folder, stage_environment, tell_verdict
+from pipeline.package import PACKAGE, Package
+
+TYPES = {"pruned": "Model", "metrics": "Metrics", "confusion_matrix": "ClassificationMetrics"}
 
 
 def executor_input(folder: Path) -> list[str]:
+    task = folder / "prune-2"
     outputs = {
-        "outputFile": str(folder / "prune-2" / "executor_output.json"),
+        "outputFile": str(task / "executor_output.json"),
         "artifacts": {
-            name: {"artifacts": [{"name": name, "uri": str(folder / "prune-2" / name)}]}
-            for name in ("pruned", "metrics")
+            name: {"artifacts": [{"type": {"schemaTitle": f"system.{kind}"}, "uri": str(task / name)}]}
+            for name, kind in TYPES.items()
         },
         "parameters": {"row": {"outputFile": str(folder / "prune-2" / "row")}},
     }
     return ["fineprune", "prune", "--executor-input", json.dumps({"outputs": outputs})]
 
 
-def written(folder: Path, metadata: dict[str, Any]) -> None:
-    told = {"metrics": {"artifacts": [{"metadata": metadata}]}}
+def written(folder: Path, *told_of: str) -> None:
+    told = {name: {"artifacts": [{"metadata": {}}]} for name in told_of or TYPES}
     (folder / "prune-2").mkdir()
     (folder / "prune-2" / "executor_output.json").write_text(json.dumps({"artifacts": told}))
     (folder / "prune-2" / "row").write_text("{}")
@@ -36,26 +43,26 @@ def test_task_is_named_by_its_folder(tmp_path: Path) -> None:
     assert Outputs.of_command(executor_input(tmp_path)).task == "prune-2"
 
 
-def test_whole_outputs_lack_nothing_and_metrics_need_no_file(tmp_path: Path) -> None:
-    written(tmp_path, {"loss": 0.5})
+def test_metrics_that_the_task_told_of_need_no_file_and_no_numbers(tmp_path: Path) -> None:
+    written(tmp_path)
     assert Outputs.of_command(executor_input(tmp_path)).missing() is None
 
 
 @pytest.mark.parametrize("name", ["pruned", "row"])
 def test_output_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
-    written(tmp_path, {"loss": 0.5})
+    written(tmp_path)
     (tmp_path / "prune-2" / name).rename(tmp_path / "elsewhere")
     assert Outputs.of_command(executor_input(tmp_path)).missing() == f"it exited with 0, but left no {name}"
 
 
-def test_metrics_without_numbers_are_missing(tmp_path: Path) -> None:
-    written(tmp_path, {})
+def test_metrics_that_the_task_did_not_tell_of_are_missing(tmp_path: Path) -> None:
+    written(tmp_path, "pruned", "confusion_matrix")
     assert Outputs.of_command(executor_input(tmp_path)).missing() == "it exited with 0, but left no metrics"
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"artifacts": []}'])
 def test_executor_output_that_cannot_be_read_is_no_success(tmp_path: Path, content: str | None) -> None:
-    written(tmp_path, {"loss": 0.5})
+    written(tmp_path)
     file = tmp_path / "prune-2" / "executor_output.json"
     file.unlink() if content is None else file.write_text(content)
     assert Outputs.of_command(executor_input(tmp_path)).missing()
@@ -84,21 +91,57 @@ def test_limits_are_those_of_the_package() -> None:
     assert limits["ingest"] == 8 << 30
 
 
-def test_stage_gets_only_its_own_secrets() -> None:
-    given = {
-        "AWS_SECRET_ACCESS_KEY": "s3",
-        "MLFLOW_TRACKING_PASSWORD": "mlflow",
-        "AWS_ENDPOINT_URL": "http://store",
+def test_stage_gets_the_variables_of_the_services_that_it_has_a_secret_for() -> None:
+    s3 = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"}
+    mlflow = {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
+    given = dict.fromkeys(s3 | mlflow | {"OMP_NUM_THREADS"}, "1")
+    got = {stage: stage_environment(stage, given, settings.load()).keys() for stage in STAGES}
+    allowed = {"ingest": s3, "promote": mlflow}
+    assert got == {stage: {"OMP_NUM_THREADS"} | allowed.get(stage, set()) for stage in STAGES}
+
+
+def test_stages_without_a_secret_in_the_settings_get_none() -> None:
+    bare = dataclasses.replace(settings.load(), secrets=())
+    assert stage_environment("ingest", {"AWS_SESSION_TOKEN": "x", "OMP_NUM_THREADS": "1"}, bare) == {
+        "OMP_NUM_THREADS": "1"
     }
-    got = {
-        stage: stage_environment(stage, given, settings.load()).keys()
-        for stage in ("ingest", "attack", "promote")
-    }
-    assert got == {
-        "ingest": {"AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"},
-        "attack": {"AWS_ENDPOINT_URL"},
-        "promote": {"AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "AWS_ENDPOINT_URL"},
-    }
+
+
+def test_root_writes_for_the_user_of_the_images_and_leaves_a_folder_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    tmp_path.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        with shared_folder(tmp_path, settings.load()) as user:
+            (tmp_path / "made").mkdir()
+        (tmp_path / "after").mkdir()
+    finally:
+        os.umask(before)
+    assert user == f"{settings.load().security.user}:0"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path, *tmp_path.iterdir())}
+    assert modes == {tmp_path.name: 0o755, "made": 0o770, "after": 0o755}
+
+
+def test_anybody_else_writes_for_himself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1234)
+    with shared_folder(tmp_path / "new", settings.load()) as user:
+        assert user == f"1234:{os.getegid()}"
+        assert (tmp_path / "new").is_dir()
+
+
+def test_engine_is_that_of_the_context_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    (tmp_path / "config.json").write_text('{"currentContext": "desktop"}')
+    with pytest.raises(EngineError, match=r"no Docker Engine answers \(there is no context desktop\)"):
+        engine()
+    ContextAPI.create_context("desktop", host="unix:///desktop.sock")
+    with mock.patch("pipeline.containers.DockerClient") as client:
+        engine()
+    assert client.call_args.kwargs["base_url"].endswith("unix:///desktop.sock")
 
 
 def test_files_of_this_machine_are_not_named_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
