@@ -181,6 +181,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: Any) -> Iterator[
         config = cluster.kubeconfig(tmp_path / "kubeconfig")
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(config))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
+        monkeypatch.setenv("COLUMNS", "110")
         world = World(cluster, kfp, mlflow, registry, s3)
         world.settle(tmp_path, lambda common: common["images"].update(registry=f"{registry.address}/team"))
         load = settings.load

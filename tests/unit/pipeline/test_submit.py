@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -583,7 +582,13 @@ def test_leaving_does_not_end_the_run() -> None:
     with KfpStandIn(stall="attack", run_id=RUN_ID) as kfp:
         command = [sys.executable, "-m", "pipeline", "submit", "--endpoint", kfp.url, "--watch"]
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A program in the background may have inherited that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 120
         while kfp.looks.get(RUN_ID, 0) < 2 and process.poll() is None and time.monotonic() < deadline:
