@@ -3,9 +3,10 @@
     python benchmarks/recipe.py --seeds 0 1 2 -S case=digits --try learning_rate=0.04,0.08 --try epochs=20,40
 
 Each seed's pruned model is what ``dvc exp run`` makes of it in the workspace with ``attack.seed`` set; only
-what has not changed since the run before is left out. It is then fine-tuned by the case's own recipe and by every combination
-of the values to try (without any: those of ``AROUND``). A cell is the mean over the seeds, then the value of
-each seed; the recipe with the lowest loss is marked, at equal loss the one with the higher accuracy.
+what has not changed since the run before is left out. It is then fine-tuned by the case's own recipe and by
+every combination of the values to try (without any: those of ``AROUND``). A cell is the mean over the seeds,
+then the value of each seed; the recipe with the lowest loss is marked, at equal loss the one with the higher
+accuracy.
 
 Only the defender's clean data is read: neither the test split nor the backdoor's success has a say.
 """

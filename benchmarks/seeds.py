@@ -3,8 +3,9 @@
     python benchmarks/seeds.py --seeds 0 1 2 -S case=fsdd -S cases/fsdd.yaml:ingest.source=PATH
 
 Each seed is a ``dvc exp run`` in the workspace with ``attack.seed`` and ``finetune.seed`` set; only what has
-not changed since the run before is left out: DVC keeps no run cache of outputs that persist. A cell is the mean over the seeds, then the value of each seed. The last
-seed's params stay in the workspace, as ``dvc exp run`` leaves them.
+not changed since the run before is left out: DVC keeps no run cache of outputs that persist. A cell is the
+mean over the seeds, then the value of each seed. The last seed's params stay in the workspace, as
+``dvc exp run`` leaves them.
 """
 
 from __future__ import annotations
