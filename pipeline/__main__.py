@@ -10,8 +10,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
 
+from fineprune.cli import Parser
 from fineprune.errors import FinePruneError
 from pipeline.exit_codes import INTERRUPTED, USER_ERROR
 
@@ -23,14 +23,6 @@ COMMANDS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage above it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Leave with code 2."""
-        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code, or 2 with one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -39,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     name = arguments[0]
     command = _load(name)
-    parser = _Parser(prog=f"python -m pipeline {name}", description=COMMANDS[name], allow_abbrev=False)
+    parser = Parser(prog=f"python -m pipeline {name}", description=COMMANDS[name], allow_abbrev=False)
     command.add_arguments(parser)
     try:
         return int(command.run(parser.parse_intermixed_args(arguments[1:])))
@@ -57,7 +49,7 @@ def _load(name: str) -> ModuleType:
 
 def _top_parser() -> argparse.ArgumentParser:
     commands = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
-    parser = _Parser(
+    parser = Parser(
         prog="python -m pipeline",
         description="The fine-pruning pipeline on Kubeflow.",
         epilog=f"commands:\n{commands}\n\n`python -m pipeline COMMAND --help` lists a command's flags.",

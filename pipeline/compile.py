@@ -68,7 +68,7 @@ def check_current(profile: str | None = None) -> None:
     """
     path = package_file(profile)
     package = _compile(_single(settings.load(profile), None), None)
-    if not path.exists() or path.read_text(encoding="utf-8") != package:
+    if not _holds(path, package):
         found = "is not what the settings and params say" if path.exists() else "is not there"
         flag = f" --profile {profile}" if profile else ""
         raise ConfigError(f"{path}: the package {found}; run python -m pipeline compile{flag}")
@@ -102,13 +102,15 @@ def write(files: Mapping[Path, str]) -> int:
 
 def check(files: Mapping[Path, str]) -> int:
     """Name the files that are not what would be written; 1 if there are any."""
-    stale = [
-        path for path, content in files.items() if not path.exists() or path.read_text("utf-8") != content
-    ]
+    stale = [path for path, content in files.items() if not _holds(path, content)]
     if stale:
         names = ", ".join(map(str, stale))
         print(f"{names}: not current; run python -m pipeline compile", file=sys.stderr)
     return 1 if stale else 0
+
+
+def _holds(path: Path, content: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == content
 
 
 def _sweep(loaded: Settings, case: str | None) -> BaseComponent:

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kfp import components, local
 
 from fineprune.errors import ConfigError
@@ -50,7 +49,7 @@ def run(given: argparse.Namespace) -> int:
     cluster = settings.load()
     show = _Progress(package.titles)
     containers = Containers(
-        limits=memory_limits(package),
+        limits=package.memory_limits,
         environment=lambda stage, given: stage_environment(stage, given, cluster),
         begun=show.begun,
         done=show.done,
@@ -80,18 +79,6 @@ def tell_verdict(outputs: Mapping[str, Mapping[str, Path]]) -> int:
     report = outputs["promote"]["report"]
     print((report / "summary.txt").read_text(encoding="utf-8"), end="")
     return exit_codes.of_verdict(read_json(report / "decision.json")["verdict"])
-
-
-def memory_limits(package: Package) -> dict[str, int]:
-    """Bytes of memory that the package gives to each task, so that what is killed there is killed here."""
-    spec = next(iter(yaml.safe_load_all(package.path.read_text(encoding="utf-8"))))
-    limits = {}
-    for name, component in spec["components"].items():
-        executor = spec["deploymentSpec"]["executors"].get(component.get("executorLabel"), {})
-        limit = executor.get("container", {}).get("resources", {}).get("resourceMemoryLimit")
-        if limit:
-            limits[name.removeprefix("comp-")] = settings.size(limit)
-    return limits
 
 
 def stage_environment(stage: str, given: Mapping[str, str], cluster: Settings) -> dict[str, str]:

@@ -90,6 +90,18 @@ class Package:
         inner = {name: title for titles in self.inner.values() for name, title in titles.items()}
         return inner | self.stages
 
+    @property
+    def memory_limits(self) -> dict[str, int]:
+        """Bytes of memory that each task may use; a task without a limit is not in it."""
+        executors = self._spec["deploymentSpec"]["executors"]
+        limits = {}
+        for name, component in self._spec["components"].items():
+            executor = executors.get(component.get("executorLabel"), {})
+            limit = executor.get("container", {}).get("resources", {}).get("resourceMemoryLimit")
+            if limit:
+                limits[name.removeprefix("comp-")] = settings.size(limit)
+        return limits
+
     def together(self) -> list[tuple[str, ...]]:
         """Every set of tasks that may run at the same time, because none of them waits for another."""
         tasks = self._root["dag"]["tasks"]

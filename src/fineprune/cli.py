@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 USER_ERROR = 2
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
@@ -62,7 +62,7 @@ def load_stage(name: str) -> Stage:
 def stage_parser(stage: Stage) -> argparse.ArgumentParser:
     """The parser of one stage's command line."""
     # Without abbreviations: a renamed flag must not go unnoticed.
-    parser = _Parser(prog=f"fineprune {stage.name}", description=STAGES[stage.name], allow_abbrev=False)
+    parser = Parser(prog=f"fineprune {stage.name}", description=STAGES[stage.name], allow_abbrev=False)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--config",
@@ -121,7 +121,7 @@ def _run(stage: Stage, given: argparse.Namespace) -> int:
 
 def _top_parser() -> argparse.ArgumentParser:
     stages = "\n".join(f"  {name:<10}{text}" for name, text in STAGES.items())
-    parser = _Parser(
+    parser = Parser(
         prog="fineprune",
         description="Remove a backdoor by fine-pruning, measure what is left, promote only on good evidence.",
         epilog=f"stages:\n{stages}\n\n`fineprune STAGE --help` lists a stage's flags.",

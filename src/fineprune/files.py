@@ -32,14 +32,14 @@ def dvc_md5(path: Path) -> str:
     """
     if path.is_file():
         return _hash(path, hashlib.md5(usedforsecurity=False))
-    entries = [
-        {"md5": _hash(file, hashlib.md5(usedforsecurity=False)), "relpath": file.relative_to(path).as_posix()}
-        for file in path.rglob("*")
-        if file.is_file()
-    ]
-    entries.sort(key=lambda entry: entry["relpath"])
-    listing = json.dumps(entries, sort_keys=True).encode()
-    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+    files = (file for file in path.rglob("*") if file.is_file())
+    return dvc_folder_md5({file.relative_to(path).as_posix(): dvc_md5(file) for file in files})
+
+
+def dvc_folder_md5(members: Mapping[str, str]) -> str:
+    """The md5 that DVC 3 records for a folder, from its files' md5s by their relative paths."""
+    entries = [{"md5": md5, "relpath": path} for path, md5 in sorted(members.items())]
+    return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def read_json(path: Path, error: type[FinePruneError] = DataError) -> Any:

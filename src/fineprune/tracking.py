@@ -85,17 +85,12 @@ def verdict_of_run(uri: str, run_id: str) -> Outcome | None:
         TrackingError: MLflow does not answer.
     """
     quieten()
-    try:
-        with environment(MLFLOW_TRACKING_URI=uri, **patience(retries=2, seconds=30)):
-            client = mlflow.MlflowClient(uri)
-            found = {
-                verdict: client.search_model_versions(f"tags.`{KUBEFLOW_RUN}.{run_id}` = '{verdict}'")
-                for verdict in ("promoted", "held")
-            }
-    except Exception as error:  # each database driver has exceptions of its own
-        raise TrackingError(
-            f"{without_credentials(uri)}: no answer from MLflow: {_brief(_root(error))}"
-        ) from error
+    with _answering(uri), environment(MLFLOW_TRACKING_URI=uri, **patience(retries=2, seconds=30)):
+        client = mlflow.MlflowClient(uri)
+        found = {
+            verdict: client.search_model_versions(f"tags.`{KUBEFLOW_RUN}.{run_id}` = '{verdict}'")
+            for verdict in ("promoted", "held")
+        }
     for verdict, versions in found.items():
         for version in versions:
             reasons = tuple(version.tags.get("reasons", "").splitlines())
@@ -113,24 +108,30 @@ def connect(uri: str, experiment: str) -> Tracker:
         TrackingError: the store does not answer, or the experiment is deleted.
     """
     quieten()
-    try:
-        # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
-        with environment(MLFLOW_TRACKING_URI=uri, **patience(retries=1, seconds=8)):
-            if not uri.startswith("http"):
-                from mlflow.store.db import utils
+    # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
+    with _answering(uri), environment(MLFLOW_TRACKING_URI=uri, **patience(retries=1, seconds=8)):
+        if not uri.startswith("http"):
+            from mlflow.store.db import utils
 
-                utils.MAX_RETRY_COUNT = 3  # the tenth comes after 102 s
-            mlflow.set_tracking_uri(uri)
-            client = mlflow.MlflowClient(uri)
-            experiment_id = _open_experiment(client, uri, experiment)
+            utils.MAX_RETRY_COUNT = 3  # the tenth comes after 102 s
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient(uri)
+        experiment_id = _open_experiment(client, uri, experiment)
+    os.environ.update(patience(retries=2, seconds=60))
+    return Tracker(client, uri, experiment_id)
+
+
+@contextlib.contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """One line about an MLflow that does not answer."""
+    try:
+        yield
     except TrackingError:
         raise
     except Exception as error:  # each database driver has exceptions of its own
         raise TrackingError(
             f"{without_credentials(uri)}: no answer from MLflow: {_brief(_root(error))}"
         ) from error
-    os.environ.update(patience(retries=2, seconds=60))
-    return Tracker(client, uri, experiment_id)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ remote where that is a folder or ``s3://``.
 from __future__ import annotations
 
 import configparser
-import hashlib
 import json
 import re
 import shutil
@@ -22,7 +21,7 @@ from typing import Any
 
 from fineprune.data.git_revision import GitRevision
 from fineprune.errors import StorageError, without_credentials
-from fineprune.files import dvc_md5
+from fineprune.files import dvc_folder_md5, dvc_md5
 from fineprune.storage import Bucket, split_url
 
 PREFIX = "dvc+"
@@ -182,9 +181,7 @@ def _md5_of_members(members: Mapping[PurePosixPath, str]) -> str:
     """What :func:`dvc_md5` gives for those files once they are here: one file, or a folder."""
     if PurePosixPath() in members:
         return members[PurePosixPath()]
-    paths = sorted((str(name), md5) for name, md5 in members.items())
-    listing = json.dumps([{"md5": md5, "relpath": path} for path, md5 in paths])
-    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
+    return dvc_folder_md5({str(name): md5 for name, md5 in members.items()})
 
 
 class _Objects:

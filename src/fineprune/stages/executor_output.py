@@ -8,13 +8,12 @@ the executor output back. The Kubeflow UI shows metadata of the types ``system.M
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fineprune.errors import ConfigError
-from fineprune.files import write_json
+from fineprune.files import whole_outputs, write_json
 from fineprune.lineage import read_report
 
 
@@ -47,10 +46,8 @@ class ExecutorOutput:
             name: {"artifacts": [artifact | {"metadata": _metadata(name, report)}]}
             for name, artifact in self._artifacts.items()
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        write_json(partial, {"artifacts": told})
-        os.replace(partial, self._path)
+        with whole_outputs({"told": self._path}) as scratch:
+            write_json(scratch["told"], {"artifacts": told})
 
 
 def _metadata(name: str, report: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api
 import yaml
+
+from .loopback import Loopback
 
 INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS = 3, 5, 6
 HTTP = {INVALID_ARGUMENT: 400, NOT_FOUND: 404, ALREADY_EXISTS: 409}
@@ -47,7 +48,77 @@ class RefusedError(Exception):
         self.status, self.body = HTTP[code], {"code": code, "message": said, "details": [detail]}
 
 
-class KfpStandIn:
+class _Handler(BaseHTTPRequestHandler):
+    server_of: KfpStandIn
+
+    def do_GET(self) -> None:
+        path, query = self._asked()
+        if self._refused():
+            return
+        server = self.server_of
+        if path == "/apis/v2beta1/healthz":
+            self._answer(server.healthz)
+        elif path == "/apis/v2beta1/experiments":
+            self._answer(server.list_experiments, query)
+        elif found := re.fullmatch(r"/apis/v2beta1/(experiments|pipelines|runs)/([^/:]+)", path):
+            if found[1] == "runs" and server.hiccups:
+                server.hiccups -= 1
+                self._send(503, {"message": "upstream connect error"})
+                return
+            self._answer(getattr(server, f"get_{found[1][:-1]}"), found[2])
+        else:
+            self._send(404, {"code": NOT_FOUND, "message": "Not Found", "details": []})
+
+    def do_POST(self) -> None:
+        path, query = self._asked()
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self._refused():
+            return
+        server = self.server_of
+        if path == "/apis/v2beta1/pipelines/upload":
+            head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+            part = [*BytesParser().parsebytes(head + content).walk()][-1]
+            package = part.get_payload(decode=True)
+            assert isinstance(package, bytes)
+            self._answer(server.upload_pipeline, query, part.get_filename() or "", package.decode())
+        elif path == "/apis/v2beta1/experiments":
+            self._answer(server.create_experiment, json.loads(content))
+        elif path == "/apis/v2beta1/runs":
+            self._answer(server.create_run, json.loads(content))
+        else:
+            self._send(404, {"code": NOT_FOUND, "message": "Not Found", "details": []})
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _asked(self) -> tuple[str, dict[str, str]]:
+        url = urlsplit(self.path)
+        self.server_of.requests.append(f"{self.command} {url.path}")
+        return url.path, {key: values[0] for key, values in parse_qs(url.query).items()}
+
+    def _refused(self) -> bool:
+        token = self.server_of.token
+        if not token or self.headers.get("Authorization") == f"Bearer {token}":
+            return False
+        self._send(401, {"code": 16, "message": "Request header error: there is no user identity header."})
+        return True
+
+    def _answer(self, act: Any, *given: Any) -> None:
+        try:
+            self._send(200, act(*given))
+        except RefusedError as error:
+            self._send(error.status, error.body)
+
+    def _send(self, status: int, body: Any) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+class KfpStandIn(Loopback):
     """The server, on loopback, for as long as the block runs.
 
     Args:
@@ -62,6 +133,8 @@ class KfpStandIn:
         hiccups: how many looks at a run are answered with 503 first.
         run_id: of the next run.
     """
+
+    handler = _Handler
 
     def __init__(
         self,
@@ -86,21 +159,6 @@ class KfpStandIn:
         self.runs: dict[str, dict[str, Any]] = {}
         self.looks: dict[str, int] = {}
         self.requests: list[str] = []
-
-    def __enter__(self) -> KfpStandIn:
-        stand_in = self
-
-        class Handler(_Handler):
-            server_of = stand_in
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def run(self) -> dict[str, Any]:
@@ -262,76 +320,6 @@ class KfpStandIn:
     def _namespace(self, namespace: str, what: str) -> None:
         if self.multi_user and not namespace:
             raise RefusedError(INVALID_ARGUMENT, f"{what} cannot have an empty namespace in multi-user mode")
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server_of: KfpStandIn
-
-    def do_GET(self) -> None:
-        path, query = self._asked()
-        if self._refused():
-            return
-        server = self.server_of
-        if path == "/apis/v2beta1/healthz":
-            self._answer(server.healthz)
-        elif path == "/apis/v2beta1/experiments":
-            self._answer(server.list_experiments, query)
-        elif found := re.fullmatch(r"/apis/v2beta1/(experiments|pipelines|runs)/([^/:]+)", path):
-            if found[1] == "runs" and server.hiccups:
-                server.hiccups -= 1
-                self._send(503, {"message": "upstream connect error"})
-                return
-            self._answer(getattr(server, f"get_{found[1][:-1]}"), found[2])
-        else:
-            self._send(404, {"code": NOT_FOUND, "message": "Not Found", "details": []})
-
-    def do_POST(self) -> None:
-        path, query = self._asked()
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self._refused():
-            return
-        server = self.server_of
-        if path == "/apis/v2beta1/pipelines/upload":
-            head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
-            part = [*BytesParser().parsebytes(head + content).walk()][-1]
-            package = part.get_payload(decode=True)
-            assert isinstance(package, bytes)
-            self._answer(server.upload_pipeline, query, part.get_filename() or "", package.decode())
-        elif path == "/apis/v2beta1/experiments":
-            self._answer(server.create_experiment, json.loads(content))
-        elif path == "/apis/v2beta1/runs":
-            self._answer(server.create_run, json.loads(content))
-        else:
-            self._send(404, {"code": NOT_FOUND, "message": "Not Found", "details": []})
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _asked(self) -> tuple[str, dict[str, str]]:
-        url = urlsplit(self.path)
-        self.server_of.requests.append(f"{self.command} {url.path}")
-        return url.path, {key: values[0] for key, values in parse_qs(url.query).items()}
-
-    def _refused(self) -> bool:
-        token = self.server_of.token
-        if not token or self.headers.get("Authorization") == f"Bearer {token}":
-            return False
-        self._send(401, {"code": 16, "message": "Request header error: there is no user identity header."})
-        return True
-
-    def _answer(self, act: Any, *given: Any) -> None:
-        try:
-            self._send(200, act(*given))
-        except RefusedError as error:
-            self._send(error.status, error.body)
-
-    def _send(self, status: int, body: Any) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
 
 
 def _known(body: dict[str, Any], model: Any) -> None:

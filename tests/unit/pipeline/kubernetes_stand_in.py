@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import yaml
+
+from .loopback import Loopback
 
 VERSION = "1.33"
 TOKEN = "cluster-token"
@@ -33,7 +34,54 @@ _PATH = re.compile(
 )
 
 
-class KubernetesStandIn:
+class _Handler(BaseHTTPRequestHandler):
+    server_of: KubernetesStandIn
+
+    def do_GET(self) -> None:
+        self._serve(None)
+
+    def do_POST(self) -> None:
+        self._serve(self._body())
+
+    def do_PATCH(self) -> None:
+        self._serve(self._body())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _body(self) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        return body
+
+    def _serve(self, body: dict[str, Any] | None) -> None:
+        status, answer = self._answer(body)
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _answer(self, body: dict[str, Any] | None) -> tuple[int, Any]:
+        server = self.server_of
+        if self.headers.get("Authorization") != f"Bearer {server.token}":
+            return _status(401, "Unauthorized", "Unauthorized")
+        if self.path == "/version/":
+            return 200, _version()
+        path = _PATH.fullmatch(self.path)
+        if path is None:
+            return _status(404, "NotFound", "the server could not find the requested resource")
+        resource, name, namespace = path["kind"], path["name"], path["space"]
+        if resource in server.forbidden:
+            return _status(403, "Forbidden", f'{resource} is forbidden: User "me" cannot touch it')
+        if body is None:
+            return server.read(resource, name)
+        if resource == "localsubjectaccessreviews":
+            return server.review(namespace, body)
+        return server.write_secret(body, name)
+
+
+class KubernetesStandIn(Loopback):
     """The server, on loopback, for as long as the block runs.
 
     Attributes:
@@ -44,6 +92,8 @@ class KubernetesStandIn:
         written: every body that a secret was written with.
     """
 
+    handler = _Handler
+
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {resource: {} for resource in KINDS}
         self.forbidden: set[str] = set()
@@ -52,21 +102,6 @@ class KubernetesStandIn:
         self.token = TOKEN
         self.reviews: list[dict[str, Any]] = []
         self.written: list[dict[str, Any]] = []
-
-    def __enter__(self) -> KubernetesStandIn:
-        stand_in = self
-
-        class Handler(_Handler):
-            server_of = stand_in
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     def add(self, resource: str, name: str, **content: Any) -> dict[str, Any]:
         """Put an object there."""
@@ -136,53 +171,6 @@ class KubernetesStandIn:
         data |= {key: base64.b64encode(value.encode()).decode() for key, value in given}
         made = self.add("secrets", body["metadata"]["name"], type=body["type"], data=data)
         return (200 if name else 201), made
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server_of: KubernetesStandIn
-
-    def do_GET(self) -> None:
-        self._serve(None)
-
-    def do_POST(self) -> None:
-        self._serve(self._body())
-
-    def do_PATCH(self) -> None:
-        self._serve(self._body())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _body(self) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        return body
-
-    def _serve(self, body: dict[str, Any] | None) -> None:
-        status, answer = self._answer(body)
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _answer(self, body: dict[str, Any] | None) -> tuple[int, Any]:
-        server = self.server_of
-        if self.headers.get("Authorization") != f"Bearer {server.token}":
-            return _status(401, "Unauthorized", "Unauthorized")
-        if self.path == "/version/":
-            return 200, _version()
-        path = _PATH.fullmatch(self.path)
-        if path is None:
-            return _status(404, "NotFound", "the server could not find the requested resource")
-        resource, name, namespace = path["kind"], path["name"], path["space"]
-        if resource in server.forbidden:
-            return _status(403, "Forbidden", f'{resource} is forbidden: User "me" cannot touch it')
-        if body is None:
-            return server.read(resource, name)
-        if resource == "localsubjectaccessreviews":
-            return server.review(namespace, body)
-        return server.write_secret(body, name)
 
 
 def _version() -> dict[str, str]:

@@ -12,7 +12,7 @@ from docker.context import ContextAPI
 from fineprune.stages import STAGES
 from pipeline import settings
 from pipeline.containers import EngineError, Outputs, cause_of_end, engine
-from pipeline.local import memory_limits, passed_on, shared_folder, stage_environment, tell_verdict
+from pipeline.local import passed_on, shared_folder, stage_environment, tell_verdict
 from pipeline.package import PACKAGE, Package
 
 TYPES = {"pruned": "Model", "metrics": "Metrics", "confusion_matrix": "ClassificationMetrics"}
@@ -86,7 +86,7 @@ def test_end_without_a_word_has_a_cause_too() -> None:
 
 
 def test_limits_are_those_of_the_package() -> None:
-    limits = memory_limits(Package(PACKAGE))
+    limits = Package(PACKAGE).memory_limits
     assert limits.keys() == Package(PACKAGE).stages.keys()
     assert limits["ingest"] == 8 << 30
 

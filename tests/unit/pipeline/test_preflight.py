@@ -4,9 +4,8 @@ import hashlib
 import json
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -22,6 +21,7 @@ from tests.unit.repositories import commit_remote, run
 
 from .kfp_stand_in import KfpStandIn
 from .kubernetes_stand_in import KubernetesStandIn
+from .loopback import Loopback
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "PLANTED-ACCESS",
@@ -33,37 +33,55 @@ GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"
 GPU_OFFER = {"cpu": "16", "memory": "64Gi", "pods": "110", "nvidia.com/gpu": "2"}
 
 
-class MlflowStandIn:
+class _MlflowHandler(BaseHTTPRequestHandler):
+    server_of: "MlflowStandIn"
+
+    def do_GET(self) -> None:
+        mlflow = self.server_of
+        mlflow.asked.append((self.path, self.headers.get("Authorization")))
+        self.send_response(mlflow.status)
+        self.end_headers()
+        self.wfile.write(mlflow.text.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class MlflowStandIn(Loopback):
     """Answers every question with one status, as an MLflow server does that is up, or is not ours."""
+
+    handler = _MlflowHandler
 
     def __init__(self) -> None:
         self.status, self.text = 200, "{}"
         self.asked: list[tuple[str, str | None]] = []
 
-    def __enter__(self) -> "MlflowStandIn":
-        stand_in = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                stand_in.asked.append((self.path, self.headers.get("Authorization")))
-                self.send_response(stand_in.status)
-                self.end_headers()
-                self.wfile.write(stand_in.text.encode())
+class _RegistryHandler(BaseHTTPRequestHandler):
+    server_of: "RegistryStandIn"
 
-            def log_message(self, *_: object) -> None:
-                pass
+    def do_HEAD(self) -> None:
+        registry = self.server_of
+        registry.asked.append(self.path)
+        let_in = registry.token in (None, (self.headers["Authorization"] or "").removeprefix("Bearer "))
+        self.send_response(401 if not let_in else 404 if self.path.endswith(registry.missing) else 200)
+        if not let_in:
+            challenge = f'Bearer realm="{registry.url}/token",service="here",scope="repository:t:pull"'
+            self.send_header("WWW-Authenticate", challenge)
+        self.end_headers()
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}).start()
-        return self
+    def do_GET(self) -> None:
+        registry = self.server_of
+        registry.asked.append(self.path)
+        self.send_response(200 if registry.gives_token else 401)
+        self.end_headers()
+        self.wfile.write(json.dumps({"token": registry.token}).encode())
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def log_message(self, *_: object) -> None:
+        pass
 
 
-class RegistryStandIn:
+class RegistryStandIn(Loopback):
     """An image registry that has every image, but for those that ``missing`` ends the names of.
 
     Attributes:
@@ -71,50 +89,13 @@ class RegistryStandIn:
         gives_token: whether it gives that token to anybody.
     """
 
+    handler = _RegistryHandler
+
     def __init__(self) -> None:
         self.missing: tuple[str, ...] = ()
         self.token: str | None = None
         self.gives_token = False
         self.asked: list[str] = []
-
-    def __enter__(self) -> "RegistryStandIn":
-        stand_in = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                stand_in.asked.append(self.path)
-                let_in = stand_in.token in (
-                    None,
-                    (self.headers["Authorization"] or "").removeprefix("Bearer "),
-                )
-                self.send_response(
-                    401 if not let_in else 404 if self.path.endswith(stand_in.missing) else 200
-                )
-                if not let_in:
-                    challenge = (
-                        f'Bearer realm="{stand_in.url}/token",service="here",scope="repository:t:pull"'
-                    )
-                    self.send_header("WWW-Authenticate", challenge)
-                self.end_headers()
-
-            def do_GET(self) -> None:
-                stand_in.asked.append(self.path)
-                self.send_response(200 if stand_in.gives_token else 401)
-                self.end_headers()
-                self.wfile.write(json.dumps({"token": stand_in.token}).encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_port}"
-        self.url = f"http://{self.address}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class World:
