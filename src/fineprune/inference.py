@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from fineprune import runtime
-from fineprune.models.base import Network
+from fineprune.data.batches import Batch
+from fineprune.models.base import Network, Outputs
 
-# No class, and no target either: targets that match nothing are -1.
-NOT_FINITE = -2
+Transform = Callable[[Tensor, Tensor | None], Tensor]
+"""Changes raw inputs (B, *shape), given the places of the batch; a trigger, for example."""
 
 
 def features(network: Network, inputs: Tensor) -> Tensor:
@@ -24,43 +25,48 @@ def features(network: Network, inputs: Tensor) -> Tensor:
     return activations.float()
 
 
-def decide(logits: Tensor) -> Tensor:
-    """The class (B,) of the largest of logits (B, classes); :data:`NOT_FINITE` where one is not finite."""
-    return torch.where(logits.isfinite().all(1), logits.argmax(1), NOT_FINITE)
-
-
-@torch.inference_mode()
-def predict(
-    network: Network,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    transform: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """The predicted label of each input, int64 (N,) on the CPU; see :func:`decide`.
+def outputs(
+    network: Network, batches: Iterable[Batch], transform: Transform | None = None
+) -> Iterator[tuple[Outputs, Batch]]:
+    """What the network puts out for each batch, which is as the network saw it.
 
     All of it in fp32, as the registered model computes: a gate must not judge other arithmetic than is
     served.
 
     Args:
         network: in evaluation mode.
-        batches: raw inputs and labels; the labels are not looked at.
+        batches: raw inputs and places.
         transform: applied to each batch of raw inputs first, for example a trigger.
     """
-    predictions = []
-    for inputs, _ in batches:
-        changed = inputs if transform is None else transform(inputs)
-        logits = network(changed)
-        predictions.append(decide(logits).cpu())
-    return torch.cat(predictions)
+    for batch in batches:
+        seen = batch
+        if transform is not None:
+            seen = batch._replace(inputs=transform(batch.inputs, batch.places))
+        with torch.inference_mode():
+            found = network(seen.inputs)
+        yield found, seen
+
+
+def predict(network: Network, batches: Iterable[Batch], transform: Transform | None = None) -> Tensor:
+    """What the network says of each label, int64 (N,) or (N, K) on the CPU; see :meth:`Network.answers`.
+
+    Arguments as for :func:`outputs`; the labels are not looked at.
+    """
+    said = outputs(network, batches, transform)
+    return torch.cat([network.answers(found, batch.places).cpu() for found, batch in said])
 
 
 @torch.inference_mode()
-def loss_and_accuracy(network: Network, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy over the batches."""
-    totals, count = torch.zeros(2, dtype=torch.float64), 0
-    for inputs, labels in batches:
-        logits = network.head(features(network, inputs))
-        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-        totals += torch.stack([loss, (logits.argmax(1) == labels).sum()]).double().cpu()
-        count += len(labels)
-    loss, accuracy = (totals / count).tolist()
-    return loss, accuracy
+def loss_and_accuracy(network: Network, batches: Iterable[Batch]) -> tuple[float, float]:
+    """Mean training loss, and the share of right decisions, over the batches."""
+    loss, right, samples, decisions = 0.0, 0, 0, 0
+    for batch in batches:
+        with runtime.autocast(batch.inputs.device):
+            step = network.loss(*batch)
+        loss += float(step.loss) * len(batch.inputs)
+        right, samples, decisions = (
+            right + int(step.right),
+            samples + len(batch.inputs),
+            decisions + step.total,
+        )
+    return loss / samples, right / max(decisions, 1)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from fineprune import runtime
+from fineprune.augmentation import Kind, augment, check_kinds
 from fineprune.config import Count, NonNegative, Positive, Range
-from fineprune.data.batches import Samples
+from fineprune.data.batches import Batch, Samples
 from fineprune.errors import ModelError
+from fineprune.models.base import Network, Step
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Recipe:
         learning_rate: at the start.
         schedule: ``constant``, or ``cosine`` down to zero over all steps.
         momentum, weight_decay: of the optimizer.
+        warm_up: share of all steps in which the learning rate rises to its start; None for no such steps.
+        clip: largest norm of the gradient of a step; longer ones are shortened. None for no limit.
+        augment: what :mod:`fineprune.augmentation` does to each batch; None for nothing.
     """
 
     optimizer: Literal["sgd", "adam"]
@@ -37,11 +41,14 @@ class Recipe:
     schedule: Literal["constant", "cosine"]
     momentum: Annotated[float, Range(ge=0, lt=1)]
     weight_decay: NonNegative
+    warm_up: Annotated[float, Range(gt=0, lt=1)] | None
+    clip: Positive | None
+    augment: tuple[Kind, ...] | None
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the samples gave: its number from 1, mean loss, and accuracy while training."""
+    """What one pass over the samples gave: its number from 1, mean loss, and share of right decisions."""
 
     number: int
     loss: float
@@ -53,59 +60,77 @@ def stream(seed: int, purpose: str) -> int:
     return int(np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1)[0])
 
 
-def train(network: nn.Module, samples: Samples, recipe: Recipe, *, seed: int) -> Iterator[Epoch]:
+def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> Iterator[Epoch]:
     """Train in place on the device where the network lies; yields after each epoch.
 
     Args:
-        network: takes raw inputs, gives logits; laid out by :func:`fineprune.runtime.place`.
+        network: takes raw inputs; laid out by :func:`fineprune.runtime.place`.
         samples: drawn in a new random order each epoch; the last, smaller batch is kept.
         recipe: epochs, steps and rates.
-        seed: of the order, and of dropout.
+        seed: of the order, of augmentation, and of dropout.
 
     Raises:
+        ConfigError: an augmentation does not fit the inputs.
         ModelError: the loss is NaN or infinite.
     """
+    spec, kinds = network.spec.input, recipe.augment or ()
+    check_kinds(kinds, spec)
     device = next(network.parameters()).device
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    optimizer = _optimizer(network, recipe)
-    steps = recipe.epochs * -(-len(samples) // recipe.batch_size)
-    scheduler = (
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) if recipe.schedule == "cosine" else None
-    )
+    changes = torch.Generator(device).manual_seed(stream(seed, "augment"))
+    optimizer, scheduler = _optimizer(network, recipe, -(-len(samples) // recipe.batch_size))
     for number in range(1, recipe.epochs + 1):
         network.train()
-        totals = torch.zeros(2, device=device)
+        loss, right, total = torch.zeros((), device=device), torch.zeros((), device=device), 0
         for positions in torch.randperm(len(samples), generator=order).split(recipe.batch_size):
-            try:
-                totals += _step(network, optimizer, *samples.draw(positions.to(device)))
-            except ValueError as error:  # batch norm on a single value per channel, for example
-                raise ModelError(f"training: {error}") from error
-            if scheduler is not None:
-                scheduler.step()
+            batch = augment(samples.draw(positions.to(device)), kinds, changes, spec)
+            step = _step(network, optimizer, batch, recipe.clip)
+            scheduler.step()
+            loss += step.loss.detach() * len(positions)
+            right += step.right
+            total += step.total
         network.eval()
-        loss, accuracy = (totals / len(samples)).tolist()
-        if not loss < float("inf"):
+        mean = float(loss) / len(samples)
+        if not mean < float("inf"):
             raise ModelError(
-                f"training: the loss is {loss} in epoch {number}: expected a finite one; lower learning_rate"
+                f"training: the loss is {mean} in epoch {number}: expected a finite one; lower learning_rate"
             )
-        yield Epoch(number, loss, accuracy)
+        yield Epoch(number, mean, float(right) / max(total, 1))
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(
+    network: Network, recipe: Recipe, steps_per_epoch: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimizer, and the schedule of its learning rate over all steps."""
     parameters, rate, decay = network.parameters(), recipe.learning_rate, recipe.weight_decay
+    optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, rate, (recipe.momentum, 0.999), weight_decay=decay)
-    return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay)
+        optimizer = torch.optim.Adam(parameters, rate, (recipe.momentum, 0.999), weight_decay=decay)
+    else:
+        optimizer = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay)
+    steps = recipe.epochs * steps_per_epoch
+    rising = round((recipe.warm_up or 0.0) * steps)
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        done = (step - rising) / max(steps - rising, 1)
+        return 1.0 if recipe.schedule == "constant" else (1 + math.cos(math.pi * done)) / 2
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> Tensor:
-    """One step of SGD; returns (2,): summed loss and count of right predictions."""
-    with runtime.autocast(inputs.device):
-        logits = network(inputs)
-    loss = F.cross_entropy(logits.float(), labels)
+def _step(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, clip: float | None) -> Step:
+    """One step of the optimizer."""
+    try:
+        with runtime.autocast(batch.inputs.device):
+            step = network.loss(*batch)
+    except ValueError as error:  # batch norm on a single value per channel, for example
+        raise ModelError(f"training: {error}") from error
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    step.loss.backward()
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimizer.step()
-    with torch.no_grad():
-        return torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum().float()])
+    return step

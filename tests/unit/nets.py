@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 from torch import nn
 
+from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec, write_dataset
 from fineprune.models import build
 from fineprune.models.base import LinearHead, Network, NetworkSpec, PrunableLayer
@@ -92,6 +93,7 @@ SPECTROGRAM = {"frame": 64, "hop": 32, "bins": 32, "window": "hann", "scale": "d
 
 SMALL = {
     "digits_cnn": spec_of("digits_cnn", {"width": 4}, image(1, 8, 8)),
+    "deep_id": spec_of("deep_id", {"width": 0.1}, image(3, 26, 24)),
     "speech_net": spec_of(
         "speech_net",
         {"spectrogram": SPECTROGRAM, "channels": 1, "kernel": 3, "stride": 1, "width": 0.05, "dropout": 0.5},
@@ -162,7 +164,7 @@ class InMemory:
 
     def draw(self, positions):
         self.drawn.append(positions.tolist())
-        return self.inputs[positions], self.labels[positions]
+        return Batch(self.inputs[positions], self.labels[positions])
 
 
 def halves(count, seed=0):
@@ -175,11 +177,11 @@ def halves(count, seed=0):
     return torch.from_numpy(inputs.astype(np.uint8)), torch.from_numpy(labels)
 
 
-def fresh_cnn(seed=0):
+def fresh_cnn(seed=0, width=2):
     """A small network for :func:`halves`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return build(spec_of("digits_cnn", {"width": 2}, image(1, 8, 8), classes=2))
+        return build(spec_of("digits_cnn", {"width": width}, image(1, 8, 8), classes=2))
 
 
 def write_halves(path, per_split=8):

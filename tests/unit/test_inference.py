@@ -3,9 +3,9 @@ import torch
 
 from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
-from fineprune.inference import NOT_FINITE, features, loss_and_accuracy, predict
-from fineprune.models import ARCHITECTURES
-from tests.unit.nets import InMemory, Pixelwise, random_inputs, small_network, write_halves
+from fineprune.inference import features, loss_and_accuracy, predict
+from fineprune.models.base import NOT_FINITE
+from tests.unit.nets import SMALL, InMemory, Pixelwise, random_inputs, small_network, write_halves
 
 IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 INPUTS = torch.tensor([[9, 1, 1], [1, 9, 1], [1, 1, 9], [0, 5, 0], [5, 0, 0]], dtype=torch.uint8).view(
@@ -25,7 +25,7 @@ def test_predictions_come_in_the_order_of_the_samples(batch_size):
 
 
 def test_a_transform_is_applied_to_the_raw_inputs_first():
-    def turn(inputs):
+    def turn(inputs, places):
         assert inputs.dtype == torch.uint8
         return inputs.roll(1, dims=1)
 
@@ -38,7 +38,7 @@ def test_a_logit_that_is_no_number_predicts_no_class(value):
     assert predict(network, in_order(samples(), 2)).tolist() == [NOT_FINITE] * 5
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", SMALL)
 def test_features_are_fp32_activations_after_the_relu(architecture):
     network = small_network(architecture)
     inputs = random_inputs(network, 3)
@@ -81,7 +81,7 @@ def test_nothing_is_kept_for_gradients():
 def test_a_split_of_a_dataset_is_read_in_order(tmp_path, cache):
     dataset = Dataset(write_halves(tmp_path / "dataset"))
     split = SplitSamples(dataset, "test", torch.device("cpu"), cache=cache)
-    inputs = torch.cat([inputs for inputs, _ in in_order(split, 3)])
-    labels = torch.cat([labels for _, labels in in_order(split, 3)])
+    inputs = torch.cat([batch.inputs for batch in in_order(split, 3)])
+    labels = torch.cat([batch.labels for batch in in_order(split, 3)])
     assert torch.equal(inputs, torch.from_numpy(dataset.inputs(slice(24, 32))))
     assert labels.tolist() == [0, 1] * 4

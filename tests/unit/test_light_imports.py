@@ -38,7 +38,7 @@ import torch
 from fineprune.attacks.labels import OneTarget
 from fineprune.attacks.poisoning import PoisonConfig, poison
 from fineprune.attacks.triggers import PatchTrigger, make_trigger
-from fineprune.data.batches import in_order
+from fineprune.data.batches import Batch, in_order
 from fineprune.data.format import InputSpec
 from fineprune.defenses.curve import matches_along_curve, stop_point
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
@@ -58,7 +58,7 @@ class Samples:
     def __len__(self):
         return len(self.labels)
     def draw(self, positions):
-        return self.inputs[positions], self.labels[positions]
+        return Batch(self.inputs[positions], self.labels[positions])
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -69,11 +69,13 @@ poisoned = poison(
     clean, trigger, OneTarget("one_target", 0), PoisonConfig(0.25, "added", ()), classes=2, seed=0
 )
 network = build(NetworkSpec("digits_cnn", {"width": 2}, spec, ("a", "b"), (60.0,), (60.0,)))
-recipe = Recipe("sgd", 1, 8, 0.05, "cosine", 0.9, 0.0)
+recipe = Recipe("sgd", 1, 8, 0.05, "cosine", 0.9, 0.0, None, None, ("flip",))
 list(train(network, poisoned, recipe, seed=0))
 profile = profile_channels(network, in_order(clean, 8), measure="post_relu", model="")
 order = least_active_first(profile.mean)
-matches = matches_along_curve(network, order, in_order(clean, 8))[0]
+matches = matches_along_curve(
+    network, order, (batch._replace(labels=batch.labels[None]) for batch in in_order(clean, 8))
+)[0]
 stop = stop_point((matches / len(clean)).tolist(), 1.0)
 pruned = remove_channels(network, order[: stop.pruned])
 list(fine_tune(pruned, clean, holdout, recipe, EarlyStop(1, 1), seed=0))

@@ -6,6 +6,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fineprune.config import parse
 from fineprune.errors import ConfigError, ModelError
+from fineprune.models.base import Network
 from fineprune.training import Recipe, train
 from tests.unit.nets import InMemory, fresh_cnn, halves, small_network
 
@@ -17,6 +18,9 @@ RECIPE = Recipe(
     schedule="cosine",
     momentum=0.9,
     weight_decay=0.0,
+    warm_up=None,
+    clip=None,
+    augment=None,
 )
 
 
@@ -60,10 +64,11 @@ def test_every_sample_is_drawn_once_an_epoch_and_the_last_batch_is_smaller():
 
 
 def test_the_order_is_the_seeds_whatever_the_network_draws():
-    class Drawing(torch.nn.Module):
+    class Drawing(Network):
         def __init__(self):
-            super().__init__()
-            self.network = fresh_cnn()
+            network = fresh_cnn()
+            super().__init__(network.spec)
+            self.network = network
 
         def forward(self, inputs):
             torch.rand(3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,15 +14,29 @@ from fineprune.data.format import Dataset
 CACHE_BYTES = 8 << 30
 
 
+class Batch(NamedTuple):
+    """Some samples, on one device.
+
+    Attributes:
+        inputs: (B, *shape) raw inputs.
+        labels: int64 (B,), or (B, K) for detection with -1 in empty slots.
+        places: float32 boxes (B, K, 4) or eyes (B, 2, 2), in pixels; None where the dataset has none.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    places: Tensor | None = None
+
+
 class Samples(Protocol):
-    """Labelled raw inputs that can be drawn by position; ``labels`` is int64 (N,), on the device."""
+    """Labelled raw inputs that can be drawn by position; ``labels`` are those of all, on the device."""
 
     labels: Tensor
 
     def __len__(self) -> int: ...
 
-    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The raw inputs (B, *shape) and int64 labels (B,) at int64 positions (B,), on the device."""
+    def draw(self, positions: Tensor) -> Batch:
+        """The samples at int64 positions (B,), on the device."""
         ...
 
 
@@ -41,6 +55,8 @@ class SplitSamples:
         self.dataset, self.device = dataset, device
         self.rows = np.sort(dataset.splits[split])
         self.labels = torch.from_numpy(dataset.labels[self.rows]).to(device)
+        places = None if dataset.places is None else dataset.places[self.rows]
+        self.places = None if places is None else torch.from_numpy(places).to(device)
         spec = dataset.card.input
         size = len(self.rows) * int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
         self._inputs = self._read(self.rows) if cache and size <= CACHE_BYTES else None
@@ -48,19 +64,20 @@ class SplitSamples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, positions: Tensor) -> Batch:
         """See :class:`Samples`."""
         if self._inputs is None:
             inputs = self._read(self.rows[positions.cpu().numpy()])
         else:
             inputs = self._inputs[positions]
-        return inputs, self.labels[positions]
+        places = None if self.places is None else self.places[positions]
+        return Batch(inputs, self.labels[positions], places)
 
     def _read(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
         return torch.from_numpy(self.dataset.inputs(rows)).to(self.device)
 
 
-def in_order(samples: Samples, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def in_order(samples: Samples, batch_size: int) -> Iterator[Batch]:
     """All samples once, in order, in batches of at most ``batch_size``."""
     for positions in torch.arange(len(samples)).split(batch_size):
         yield samples.draw(positions)

@@ -3,9 +3,13 @@
 ::
 
     inputs.npy     (N, *shape) in the dtype of the card: raw pixels or audio samples
-    labels.npy     (N,) int64, indices into the card's classes
+    labels.npy     indices into the card's classes, int64: (N,) for classification; (N, K) for detection,
+                   one slot for each object, -1 where a slot is empty
     groups.npy     (N,) int64, what a split never cuts: a speaker, a video, a track
-    dataset.json   the card: input spec, classes, splits, source, licence, sha256 of each array
+    places.npy     if the card has some: where in an input things are, float32, in pixels of the stored input:
+                   ``boxes`` (N, K, 4) as left, top, right, bottom edges of the objects in ``labels``;
+                   ``eyes`` (N, 2, 2) as x, y of both eyes, the left one in the picture first
+    dataset.json   the card: task, input spec, classes, splits, source, licence, sha256 of each array
 """
 
 from __future__ import annotations
@@ -24,10 +28,14 @@ from fineprune.files import check_digest, sha256, write_json
 
 FORMAT = 1
 CARD = "dataset.json"
+PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
+EMPTY = -1  # the label of a slot without an object
 SPLITS = ("train", "defender_fit", "defender_holdout", "test")
 
 Array = npt.NDArray[Any]
+Task = Literal["classification", "detection"]
+PlaceKind = Literal["boxes", "eyes"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class InputSpec:
 class Card:
     """Everything that is known of a dataset besides its arrays.
 
+    ``places`` says what ``places.npy`` holds, None if there is none; a detection task has boxes.
     ``mean`` and ``std`` are per channel over the ``train`` split, in raw units (images; one entry
     over all samples for audio). ``origin`` records the source as it was named, and what pins its
     content (an md5, a revision).
@@ -66,8 +75,10 @@ class Card:
 
     format: int
     name: str
+    task: Task
     input: InputSpec
     classes: tuple[str, ...]
+    places: PlaceKind | None
     group: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -87,10 +98,11 @@ class Dataset:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.card = _read_card(path)
-        for name in ARRAYS:
+        for name in _arrays(self.card.places):
             check_digest(path / name, str(self.card.sha256.get(name, "none recorded")))
-        self.labels = _integers(path / "labels.npy")
-        self.groups = _integers(path / "groups.npy")
+        self.labels = _integers(path / "labels.npy", dimensions=2 if self.card.task == "detection" else 1)
+        self.groups = _integers(path / "groups.npy", dimensions=1)
+        self.places = None if self.card.places is None else _places(path / PLACES, self.labels, self.card)
         self.splits = {name: _rows(name, rows, path) for name, rows in self.card.splits.items()}
         _check_arrays(path, self)
         check_splits(self.splits, self.labels, self.groups, self.card.classes, where=str(path / CARD))
@@ -112,34 +124,48 @@ class Dataset:
         return np.array(_map(self.path / "inputs.npy")[rows])
 
 
-def write_dataset(path: Path, inputs: Array, labels: Array, groups: Array, card: Mapping[str, Any]) -> None:
+def write_dataset(
+    path: Path,
+    inputs: Array,
+    labels: Array,
+    groups: Array,
+    card: Mapping[str, Any],
+    *,
+    places: Array | None = None,
+) -> None:
     """Write a dataset folder.
 
     Args:
         path: the folder to make.
         inputs: (N, *shape), in the dtype of ``card["input"]``.
-        labels: (N,) indices into ``card["classes"]``.
+        labels: (N,) or (N, K) indices into ``card["classes"]``.
         groups: (N,) integers.
-        card: the fields of :class:`Card` without ``format``, ``mean``, ``std`` and ``sha256``.
+        card: the fields of :class:`Card` without ``format``, ``mean``, ``std`` and ``sha256``; ``task`` is
+            classification and ``places`` None where they are not said.
+        places: (N, K, 4) or (N, 2, 2) numbers, as ``card["places"]`` says.
 
     Raises:
         DataError: the arrays and the card do not belong together.
     """
     path.mkdir(parents=True)
-    for name, array in zip(ARRAYS, (inputs, labels.astype(np.int64), groups.astype(np.int64)), strict=True):
+    arrays = [inputs, labels.astype(np.int64), groups.astype(np.int64)]
+    arrays += [] if places is None else [places.astype(np.float32)]
+    names = _arrays(card.get("places"))
+    for name, array in zip(names, arrays, strict=True):
         np.save(path / name, array, allow_pickle=False)
     splits = {name: np.asarray(card["splits"][name]).tolist() for name in SPLITS}
     mean, std = _moments(inputs, np.sort(np.asarray(splits["train"])), card["input"])
-    plain = dict(card) | {"input": asdict(card["input"]), "splits": splits, "mean": mean, "std": std}
-    digests = {name: sha256(path / name) for name in ARRAYS}
-    write_json(path / CARD, {"format": FORMAT, **plain, "sha256": digests})
+    plain = {"task": "classification", "places": None, **card, "input": asdict(card["input"])}
+    digests = {name: sha256(path / name) for name in names}
+    made = {"splits": splits, "mean": mean, "std": std, "sha256": digests}
+    write_json(path / CARD, {"format": FORMAT, **plain, **made})
     Dataset(path)
 
 
 def check_splits(
     splits: Mapping[str, Array], labels: Array, groups: Array, classes: Sequence[str], where: str
 ) -> None:
-    """Raise unless the splits are disjoint by group and each holds every class.
+    """Raise unless the splits are disjoint by group and each holds every class; labels are (N,) or (N, K).
 
     Raises:
         DataError: fewer than two classes, an unknown or missing split, a row out of range or in two
@@ -203,6 +229,12 @@ def check_input(
 def _read_card(path: Path) -> Card:
     card = read_card(Card, path / CARD, format_number=FORMAT, error=DataError, name="card")
     check_input(card.input, card.mean, card.std, str(path / CARD))
+    if (card.task == "detection") != (card.places == "boxes"):
+        raise DataError(
+            f"{path / CARD}: {card.task}: expected boxes for detection alone, found {card.places}"
+        )
+    if card.places is not None and card.input.kind != "image":
+        raise DataError(f"{path / CARD}: {card.places}: expected image inputs, found {card.input.kind}")
     return card
 
 
@@ -216,14 +248,43 @@ def _rows(name: str, rows: Any, path: Path) -> Array:
     return np.array(rows, dtype=np.int64)
 
 
-def _integers(path: Path) -> Array:
-    """A one-dimensional array of integers."""
+def _arrays(places: PlaceKind | None) -> tuple[str, ...]:
+    """The names of a dataset's arrays."""
+    return ARRAYS if places is None else (*ARRAYS, PLACES)
+
+
+def _integers(path: Path, *, dimensions: int) -> Array:
+    """An array of integers with so many dimensions."""
     array = _map(path)
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+    if array.ndim != dimensions or not np.issubdtype(array.dtype, np.integer):
+        shape = ("(N,)", "(N, K)")[dimensions - 1]
         raise DataError(
-            f"{path}: expected integers of shape (N,), found {array.dtype} of shape {array.shape}"
+            f"{path}: expected integers of shape {shape}, found {array.dtype} of shape {array.shape}"
         )
     return array[:].astype(np.int64)
+
+
+def _places(path: Path, labels: Array, card: Card) -> Array:
+    """Boxes or eyes, checked: finite, of the right shape, and boxes not empty where there is an object."""
+    array = _map(path)[:].astype(np.float32)
+    expected = (*labels.shape, 4) if card.places == "boxes" else (len(labels), 2, 2)
+    if array.shape != expected:
+        raise DataError(f"{path}: expected {card.places} of shape {expected}, found {array.shape}")
+    if not np.isfinite(array).all():
+        raise DataError(f"{path}: expected finite numbers, found NaN or infinite ones")
+    if card.places == "boxes":
+        _check_boxes(path, array[labels != EMPTY], card.input)
+    return array
+
+
+def _check_boxes(path: Path, boxes: Array, spec: InputSpec) -> None:
+    _, height, width = spec.shape
+    left, top, right, bottom = boxes.T
+    wrong = (left < 0) | (top < 0) | (right > width) | (bottom > height) | (right <= left) | (bottom <= top)
+    if wrong.any():
+        raise DataError(
+            f"{path}: expected boxes within {width}×{height} pixels, found {boxes[wrong][0].tolist()}"
+        )
 
 
 def _map(path: Path) -> Array:
@@ -240,9 +301,10 @@ def _check_arrays(path: Path, dataset: Dataset) -> None:
             f"{path / 'inputs.npy'}: expected {spec.dtype} of shape {(len(dataset.labels), *spec.shape)}, "
             f"found {inputs.dtype} of shape {inputs.shape}"
         )
-    if dataset.groups.shape != dataset.labels.shape:
-        raise DataError(f"{path / 'groups.npy'}: expected one group for each of {len(dataset.labels)} labels")
-    if dataset.labels.min(initial=0) < 0 or dataset.labels.max(initial=0) >= len(dataset.card.classes):
+    if len(dataset.groups) != len(dataset.labels):
+        raise DataError(f"{path / 'groups.npy'}: expected one group for each of {len(dataset.labels)} inputs")
+    least = EMPTY if dataset.card.task == "detection" else 0
+    if dataset.labels.min(initial=0) < least or dataset.labels.max(initial=0) >= len(dataset.card.classes):
         raise DataError(f"{path / 'labels.npy'}: expected labels below {len(dataset.card.classes)}")
 
 

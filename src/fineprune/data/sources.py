@@ -1,4 +1,4 @@
-"""Where data comes from: one string names an embedded set, a folder, an archive, S3 or DVC."""
+"""Where data comes from: one string names an embedded set, a folder, an archive, S3, DVC or a generator."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath, at_revision
+from fineprune.data.generators import LICENCE, Options, generate
 from fineprune.errors import DataError, without_credentials
 from fineprune.files import dvc_md5
 from fineprune.storage import fetch
 
 EMBEDDED = ("digits",)
+GENERATED = "generated"
 ARCHIVES = (".tar.gz", ".tgz")
 
 
@@ -27,28 +29,38 @@ class Source:
     Attributes:
         folder: where its files are; None for an embedded set.
         origin: what pins its content: the source as it was named, without credentials, and the md5
-            that DVC records for it; the commit for a DVC source.
+            that DVC records for it; the commit for a DVC source; the generator's name for what was drawn.
+        licence: where the source itself says what it is: data that was generated is ``synthetic``.
     """
 
     folder: Path | None
     origin: dict[str, str]
+    licence: str | None = None
 
 
 @contextmanager
-def open_source(source: str, *, revision: str | None = None, md5: str | None = None) -> Iterator[Source]:
+def open_source(
+    source: str, *, revision: str | None = None, md5: str | None = None, generator: Options | None = None
+) -> Iterator[Source]:
     """Bring a source to this machine for as long as the block runs.
 
     Args:
-        source: ``digits``, a folder, a ``.tar.gz``, ``s3://…`` or ``dvc+<repo>@<rev>:<path>``.
+        source: ``digits``, a folder, a ``.tar.gz``, ``s3://…``, ``dvc+<repo>@<rev>:<path>`` or
+            ``generated``.
         revision: of a DVC source, instead of the one it names.
         md5: what DVC records for the source as it must be; known of a DVC source before it is fetched.
+        generator: what makes the data of the source ``generated``.
 
     Raises:
         DataError: there is no such folder or archive, the archive is damaged or unsafe, or the content has
-            another md5, or none.
+            another md5, or none; a generator is given for another source, or none for ``generated``, or
+            it cannot do what its options say.
         StorageError: an object store or a data repository does not deliver, or a revision is given for
             a source that has none.
     """
+    if (generator is not None) != (source == GENERATED):
+        found = "none" if generator is None else generator.kind
+        raise DataError(f"{source}: expected a generator for the source {GENERATED} alone, found {found}")
     source = source if revision is None else at_revision(source, revision)
     with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
         if source in EMBEDDED:
@@ -56,8 +68,20 @@ def open_source(source: str, *, revision: str | None = None, md5: str | None = N
                 raise DataError(f"{source}: expected no md5, because embedded data has none, found {md5}")
             yield Source(folder=None, origin={"source": source})
             return
+        if generator is not None:
+            yield _generated(generator, md5, Path(scratch) / "generated")
+            return
         path, origin = _fetch(source, md5, Path(scratch))
         yield Source(folder=_unpacked(path, Path(scratch) / "unpacked"), origin=origin)
+
+
+def _generated(generator: Options, md5: str | None, folder: Path) -> Source:
+    """What the generator makes in a new folder."""
+    folder.mkdir()
+    generate(generator, folder)
+    origin = {"source": GENERATED, "generator": generator.kind, "dvc_md5": dvc_md5(folder)}
+    _check_md5(origin, md5)
+    return Source(folder=folder, origin=origin, licence=LICENCE)
 
 
 def _fetch(source: str, md5: str | None, scratch: Path) -> tuple[Path, dict[str, str]]:

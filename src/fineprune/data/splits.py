@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fineprune.data.format import SPLITS, check_splits
+from fineprune.data.format import EMPTY, SPLITS, check_splits
 from fineprune.errors import ConfigError, DataError
 
 Array = npt.NDArray[Any]
@@ -33,11 +33,11 @@ def split_by_group(
 ) -> dict[str, npt.NDArray[np.int64]]:
     """The rows of each split: whole groups, classes in proportion, the same for the same seed.
 
-    Where each group is a single sample, every class is divided by the fractions to within one
-    sample; otherwise the splits come as close to them as whole groups allow.
+    Where each group is a single sample of one label, every class is divided by the fractions to within
+    one sample; otherwise the splits come as close to them as whole groups allow.
 
     Args:
-        labels: (N,) int64, indices into ``classes``.
+        labels: (N,) or (N, K) int64, indices into ``classes``; -1 in a slot that is empty.
         groups: (N,) int64.
         fractions: the share of all N samples for each split but ``train``, which gets the rest;
             without ``test`` when ``fixed_test`` is given.
@@ -59,7 +59,7 @@ def split_by_group(
     shares = _shares([fractions[name] for name in names], taken=float(test.mean()) if len(test) else 0.0)
     rows = np.flatnonzero(~test)
     _check_enough(labels[rows], groups[rows], classes, splits=len(shares))
-    sides = _divide(labels[rows], groups[rows], shares, np.random.default_rng(seed))
+    sides = divide(labels[rows], groups[rows], shares, np.random.default_rng(seed))
     splits = {"test": np.flatnonzero(test)}
     splits |= {name: rows[sides == side] for side, name in enumerate(["train", *names])}
     ordered = {name: splits[name].astype(np.int64) for name in SPLITS}
@@ -89,7 +89,7 @@ def _check_whole(groups: Array, test: Array) -> None:
 
 
 def _check_enough(labels: Array, groups: Array, classes: Sequence[str], *, splits: int) -> None:
-    pairs = np.unique(np.stack([labels, groups]), axis=1)
+    pairs = np.unique(np.stack(_objects(labels, groups)), axis=1)
     found = np.bincount(pairs[0], minlength=len(classes))
     if found.min(initial=splits) < splits:
         name = classes[int(np.argmin(found))]
@@ -107,18 +107,34 @@ def _shares(fractions: Sequence[float], *, taken: float) -> Array:
     return shares
 
 
-def _divide(labels: Array, groups: Array, shares: Array, rng: np.random.Generator) -> Array:
-    """The side of each row: an index into ``shares``."""
+def divide(labels: Array, groups: Array, shares: Array, rng: np.random.Generator) -> Array:
+    """The side of each row, an index into ``shares``: whole groups, classes in proportion.
+
+    Args:
+        labels: (N,) or (N, K) int64; -1 in a slot that is empty.
+        groups: (N,) int64.
+        shares: of all rows for each side; their sum is 1.
+        rng: for ties and order.
+    """
     _, group_of = np.unique(groups, return_inverse=True)
-    _, class_of = np.unique(labels, return_inverse=True)
-    if len(np.unique(group_of)) == len(labels):
+    flat, owners = _objects(labels, group_of)
+    _, class_of = np.unique(flat, return_inverse=True)
+    if labels.ndim == 1 and len(np.unique(group_of)) == len(labels):
         return _divide_samples(class_of, shares, rng)
     histograms = np.zeros((group_of.max() + 1, class_of.max() + 1))
-    np.add.at(histograms, (group_of, class_of), 1)
+    np.add.at(histograms, (owners, class_of), 1)
     targets = np.outer(shares, histograms.sum(axis=0))
     sides = _improve(_assign(histograms, targets, rng), histograms, targets)
     found: Array = sides[group_of]
     return found
+
+
+def _objects(labels: Array, groups: Array) -> tuple[Array, Array]:
+    """Label and group of each sample, or of each object in one, as flat arrays."""
+    if labels.ndim == 1:
+        return labels, groups
+    there = labels != EMPTY
+    return labels[there], np.repeat(groups, there.sum(axis=1))
 
 
 def _divide_samples(class_of: Array, shares: Array, rng: np.random.Generator) -> Array:
@@ -148,15 +164,15 @@ def _fill_empty(counts: Array) -> Array:
 
 
 def _assign(histograms: Array, targets: Array, rng: np.random.Generator) -> Array:
-    """Largest groups first, each to the side that lacks most of the group's classes."""
+    """Largest groups first, each to the side that lacks the largest share of the group's classes."""
     sizes = histograms.sum(axis=1)
     shuffled = rng.permutation(len(sizes))
     sides = np.zeros(len(sizes), np.int64)
     lacking = targets.copy()
     for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
-        classes = lacking @ histograms[group] / sizes[group]
+        classes = (lacking / targets) @ histograms[group] / sizes[group]
         # Among sides that lack the classes alike, the one that lacks samples overall.
-        sides[group] = np.argmax(classes + lacking.sum(axis=1) / targets.sum())
+        sides[group] = np.argmax(classes + 1e-3 * lacking.sum(axis=1) / targets.sum(axis=1))
         lacking[sides[group]] -= histograms[group]
     return sides
 

@@ -3,7 +3,8 @@
 Along the curve everything before the pruned layer is constant, so it runs once per batch. Behind
 it, where the head is pool → linear → rest, the linear layer's output with channels c_j, c_{j+1}, …
 still in place is ``bias + Σ_{i ≥ j} W[:, c_i] · pooled[c_i]``: one running sum over the channels in
-reverse pruning order gives every point. Any other head is run with many masks in one batch.
+reverse pruning order gives every point. Any other head is run with many masks in one batch, and only
+where something changes: a channel that is silent on an input can go without a look at that input.
 """
 
 from __future__ import annotations
@@ -16,53 +17,51 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from fineprune.data.batches import Batch
 from fineprune.errors import DefenseError
-from fineprune.inference import decide, features
-from fineprune.models.base import LinearHead, Network
+from fineprune.inference import features
+from fineprune.models.base import LinearHead, Network, decide
 
 # Floats per block of points: large enough for matrix speed, small enough for the cache.
 BLOCK = 1 << 20
 
-# Blocks of the curve for a batch's activations: which points, and the predictions (points, B) there.
+# Blocks of the curve for a batch: which points, and the answers (points, B) or (points, B, K) there.
 Blocks = Iterator[tuple[slice, Tensor]]
 
 
 @torch.inference_mode()
-def matches_along_curve(
-    network: Network, order: Sequence[int], batches: Iterable[tuple[Tensor, Tensor]]
-) -> Tensor:
-    """How many predictions match given labels with 0, 1, …, C channels of the prunable layer off.
+def matches_along_curve(network: Network, order: Sequence[int], batches: Iterable[Batch]) -> Tensor:
+    """How many answers match given labels with 0, 1, …, C channels of the prunable layer off.
 
     Args:
         network: in evaluation mode, with C channels in its prunable layer.
         order: positions of all C channels, first pruned first.
-        batches: raw inputs (B, *shape) and targets, int64 (B,) or (T, B) for several questions of
-            the same inputs; a target of -1 matches nothing.
+        batches: raw inputs (B, *shape), their places, and labels with one more dimension than usual:
+            int64 (T, B) or (T, B, K) for T questions of the same inputs; a label of -1 matches nothing.
 
     Returns:
         int64 (T, C + 1) on the CPU: entry j is with the first j channels of ``order`` off.
     """
     if sorted(order) != list(range(len(network.channels))):
         raise DefenseError(f"pruning order: expected each of the {len(network.channels)} channels once")
-    predict = _predictor(network, torch.tensor(order, device=next(network.parameters()).device))
+    answer = _answerer(network, torch.tensor(order, device=next(network.parameters()).device))
     counts: Tensor | None = None
-    for inputs, targets in batches:
-        targets = targets.unsqueeze(0) if targets.dim() == 1 else targets
+    for inputs, labels, places in batches:
         if counts is None:
-            counts = torch.zeros(len(targets), len(order) + 1, dtype=torch.int64, device=targets.device)
-        for points, predictions in predict(features(network, inputs)):
-            counts[:, points] += (predictions.unsqueeze(0) == targets.unsqueeze(1)).sum(2)
+            counts = torch.zeros(len(labels), len(order) + 1, dtype=torch.int64, device=labels.device)
+        for points, answers in answer(features(network, inputs), places):
+            counts[:, points] += (answers.unsqueeze(0) == labels.unsqueeze(1)).flatten(2).sum(2)
     if counts is None:
         raise DefenseError("pruning curve: expected inputs, found none")
     return counts.cpu()
 
 
-def _predictor(network: Network, order: Tensor) -> Callable[[Tensor], Blocks]:
-    """What gives the predictions along the curve from a batch's activations."""
+def _answerer(network: Network, order: Tensor) -> Callable[[Tensor, Tensor | None], Blocks]:
+    """What gives the answers along the curve from a batch's activations and places."""
     head = network.linear_head()
     if head is None:
-        return partial(_masked_predictions, network, order)
-    return partial(_incremental_predictions, head, _terms(head.linear.weight, order), order)
+        return partial(_masked_answers, network, order)
+    return partial(_incremental_answers, head, _terms(head.linear.weight, order), order)
 
 
 def _terms(weight: Tensor, order: Tensor) -> Tensor:
@@ -71,7 +70,9 @@ def _terms(weight: Tensor, order: Tensor) -> Tensor:
     return by_channel[order.flip(0)].contiguous()
 
 
-def _incremental_predictions(head: LinearHead, weight: Tensor, order: Tensor, activations: Tensor) -> Blocks:
+def _incremental_answers(
+    head: LinearHead, weight: Tensor, order: Tensor, activations: Tensor, _places: Tensor | None
+) -> Blocks:
     """From the bare bias on: each point adds the channel that is pruned last before it."""
     channels, _, outputs = weight.shape
     pooled = head.pool(activations).flatten(2).transpose(0, 1)[order.flip(0)].contiguous()
@@ -104,17 +105,25 @@ def _bias(head: LinearHead, batch: int) -> Tensor:
     return bias.expand(batch, -1)
 
 
-def _masked_predictions(network: Network, order: Tensor, activations: Tensor) -> Blocks:
-    """Any head: many masks in one batch."""
+def _masked_answers(network: Network, order: Tensor, activations: Tensor, places: Tensor | None) -> Blocks:
+    """Any head: many masked copies in one batch, of those inputs whose activations change at a point."""
     batch, channels = activations.shape[:2]
+    fires = (activations != 0).flatten(2).any(2)[:, order].T
+    points, inputs = torch.cat([fires.new_ones(1, batch), fires]).nonzero(as_tuple=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(channels, device=order.device)
-    rows = max(1, BLOCK // activations.numel())
-    for points in torch.arange(channels + 1, device=order.device).split(rows):
-        on = (rank >= points.unsqueeze(1)).to(activations.dtype)
-        masked = activations * on.view(len(points), 1, channels, 1, 1)
-        first = int(points[0])
-        yield slice(first, first + len(points)), decide(network.head(masked.flatten(0, 1))).view(-1, batch)
+    answers = []
+    for copies in torch.arange(len(points), device=order.device).split(
+        max(1, BLOCK // activations[0].numel())
+    ):
+        of = inputs[copies]
+        on = (rank >= points[copies].unsqueeze(1)).to(activations.dtype)
+        outputs = network.head(activations[of] * on.view(*on.shape, 1, 1))
+        answers.append(network.answers(outputs, None if places is None else places[of]))
+    # At each point, an input's latest copy: they are sorted by point.
+    latest = torch.zeros(channels + 1, batch, dtype=torch.int64, device=order.device)
+    latest[points, inputs] = torch.arange(len(points), device=order.device)
+    yield slice(0, channels + 1), torch.cat(answers)[latest.cummax(0).values]
 
 
 @dataclass(frozen=True)

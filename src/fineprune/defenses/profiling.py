@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from fineprune import runtime
 from fineprune.config import read_card
+from fineprune.data.batches import Batch
 from fineprune.errors import DefenseError
 from fineprune.files import write_json
 from fineprune.models.base import Network
@@ -52,14 +52,12 @@ class Profile:
 
 
 @torch.inference_mode()
-def profile_channels(
-    network: Network, batches: Iterable[tuple[Tensor, Tensor]], *, measure: Measure, model: str
-) -> Profile:
+def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Measure, model: str) -> Profile:
     """Profile the prunable layer in one pass; memory does not grow with the number of inputs.
 
     Args:
         network: in evaluation mode.
-        batches: clean raw inputs (labels are not looked at).
+        batches: clean raw inputs (labels and places are not looked at).
         measure: see :class:`Profile`.
         model: the digest to record.
 
@@ -67,8 +65,8 @@ def profile_channels(
         DefenseError: there are no inputs, an activation is NaN or infinite, or there is no pooling to
             measure after.
     """
-    head = network.linear_head()
-    if measure == "post_pool" and head is None:
+    pooling = network.pooling()
+    if measure == "post_pool" and pooling is None:
         raise DefenseError(
             f"profile.measure: post_pool needs pooling behind {network.prunable.conv}, found none"
         )
@@ -77,13 +75,13 @@ def profile_channels(
     total, silent = torch.zeros(2, channels, dtype=torch.float64, device=device)
     maximum = torch.full((channels,), -torch.inf, device=device)
     count = 0
-    for inputs, _ in batches:
+    for inputs, *_ in batches:
         with runtime.autocast(inputs.device):
             before = network.preactivation(inputs)
         before = before.float()
         active = F.relu(before)
-        if measure == "post_pool" and head is not None:
-            active = head.pool(active)
+        if measure == "post_pool" and pooling is not None:
+            active = pooling(active)
         peaks = before.amax((2, 3))
         total += active.mean((2, 3)).double().sum(0)
         silent += (peaks <= 0).double().sum(0)

@@ -1,15 +1,51 @@
-"""What the defender's stages need of a network: a prunable layer and a forward pass in two halves."""
+"""What every stage needs of a network: a prunable layer, a forward pass in two halves, a loss, answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fineprune.data.format import InputSpec
+
+# Answers that are no class, and no label either: EMPTY slots are -1.
+NOT_FINITE = -2
+NOTHING = -3
+
+
+class Step(NamedTuple):
+    """What one batch says of a network in training.
+
+    Attributes:
+        loss: (), the mean over the batch.
+        right: (), how many of its ``total`` decisions were right.
+        total: decisions taken: one for each sample of a classifier.
+    """
+
+    loss: Tensor
+    right: Tensor
+    total: int
+
+
+class Detections(NamedTuple):
+    """A detector's outputs, in D slots for each input.
+
+    Attributes:
+        boxes: float32 (B, D, 4): left, top, right, bottom in pixels of the input.
+        scores: float32 (B, D) in 0…1, 0 where a slot is empty.
+        classes: int64 (B, D).
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+Outputs = Tensor | Detections
+"""Logits (B, classes) of a classifier, or what a detector found."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +103,12 @@ class LinearHead:
 
 
 class Network(nn.Module):
-    """A classifier on raw inputs, cut in two behind its prunable layer.
+    """A network on raw inputs, cut in two behind its prunable layer: a classifier, unless it says otherwise.
 
     ``forward`` takes raw inputs (B, *shape) in the integer dtype of ``spec.input`` and gives
     float32 logits (B, classes): normalisation or the spectrogram is the network's first step, so
-    that triggers and registered models work on what a microphone or a camera delivers.
+    that triggers and registered models work on what a microphone or a camera delivers. A detector
+    gives :class:`Detections` instead, and has a ``loss`` and ``answers`` of its own.
     """
 
     prunable: PrunableLayer
@@ -84,24 +121,53 @@ class Network(nn.Module):
         """The prunable layer's channels (B, C, H, W) before the ReLU (after any normalisation)."""
         raise NotImplementedError
 
-    def head(self, features: Tensor) -> Tensor:
-        """Logits (B, classes) from the prunable layer's activations (B, C, H, W)."""
+    def head(self, features: Tensor) -> Any:
+        """The :data:`Outputs` from the prunable layer's activations (B, C, H, W)."""
         linear_head = self.linear_head()
         if linear_head is None:
             raise NotImplementedError
         logits: Tensor = linear_head.rest(linear_head.linear(linear_head.pool(features).flatten(1)))
         return logits
 
+    def logits(self, features: Tensor) -> Tensor:
+        """What the head computes before it decides anything, (B, …): two networks that agree in this agree.
+
+        A classifier's logits. A detector gives the logits of all anchors and of some fixed regions.
+        """
+        logits: Tensor = self.head(features)
+        return logits
+
     def linear_head(self) -> LinearHead | None:
         """The head as a :class:`LinearHead`, or None where it has another form."""
         return None
+
+    def pooling(self) -> nn.Module | None:
+        """The pooling that reads the prunable layer, or None where there is none."""
+        linear_head = self.linear_head()
+        return None if linear_head is None else linear_head.pool
+
+    def loss(self, inputs: Tensor, labels: Tensor, places: Tensor | None) -> Step:
+        """The training loss of a batch as :class:`fineprune.data.batches.Batch` has it."""
+        logits = self(inputs).float()
+        right = (logits.argmax(1) == labels).sum()
+        return Step(F.cross_entropy(logits, labels), right, len(labels))
+
+    def answers(self, outputs: Any, places: Tensor | None) -> Tensor:
+        """What the network says, int64, for each label of the batch: a class, :data:`NOT_FINITE` or
+        :data:`NOTHING`.
+
+        Args:
+            outputs: of :meth:`forward` or :meth:`head`.
+            places: of the same inputs; a detector is asked about each of their boxes.
+        """
+        return decide(outputs)
 
     def features(self, inputs: Tensor) -> Tensor:
         """The prunable layer's activations (B, C, H, W), after the ReLU."""
         return F.relu(self.preactivation(inputs))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (B, classes) of raw inputs (B, *shape)."""
+    def forward(self, inputs: Tensor) -> Any:
+        """The :data:`Outputs` for raw inputs (B, *shape)."""
         return self.head(self.features(inputs)).float()
 
     @property
@@ -111,6 +177,11 @@ class Network(nn.Module):
         left = self.get_submodule(self.prunable.conv).out_channels
         assert isinstance(left, int)
         return tuple(c for c in range(left + len(removed)) if c not in removed)
+
+
+def decide(logits: Tensor) -> Tensor:
+    """The class (B,) of the largest of logits (B, classes); :data:`NOT_FINITE` where one is not finite."""
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), NOT_FINITE)
 
 
 class ChannelSelect(nn.Module):

@@ -11,11 +11,20 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from fineprune.config import Range, Seed
-from fineprune.data.format import write_dataset
+from fineprune.data.format import EMPTY, write_dataset
+from fineprune.data.generators.faces import FacesOptions
+from fineprune.data.generators.speech import SpeechOptions
+from fineprune.data.generators.street_scenes import StreetScenesOptions
 from fineprune.data.readers import Raw, read
+from fineprune.data.readers.coco import CocoOptions
 from fineprune.data.readers.digits import DigitsOptions
+from fineprune.data.readers.faces_hdf5 import FacesHdf5Options
+from fineprune.data.readers.gtsrb import GtsrbOptions
 from fineprune.data.readers.images import ImagesOptions
+from fineprune.data.readers.lisa import LisaOptions
+from fineprune.data.readers.pascal_voc import PascalVocOptions
 from fineprune.data.readers.wav import WavOptions
+from fineprune.data.readers.youtube_faces import YoutubeFacesOptions
 from fineprune.data.sources import open_source
 from fineprune.data.splits import seen_before, split_by_group
 from fineprune.errors import ConfigError
@@ -23,6 +32,19 @@ from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
 
 Share = Annotated[float, Range(gt=0, lt=1)]
+
+Reader = (
+    DigitsOptions
+    | WavOptions
+    | ImagesOptions
+    | YoutubeFacesOptions
+    | FacesHdf5Options
+    | GtsrbOptions
+    | LisaOptions
+    | PascalVocOptions
+    | CocoOptions
+)
+Generator = FacesOptions | SpeechOptions | StreetScenesOptions
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,8 @@ class IngestConfig:
 
     Attributes:
         name: what to call the dataset.
-        source: ``digits``, a folder, a ``.tar.gz``, ``s3://…`` or ``dvc+<repo>@<rev>:<path>``.
+        source: ``digits``, ``generated``, a folder, a ``.tar.gz``, ``s3://…`` or ``dvc+<repo>@<rev>:<path>``.
+        generator: what draws or speaks the data of the source ``generated``; None for any other source.
         revision: of a ``dvc+`` source, instead of the one it names.
         md5: what DVC records for the source as it must be; None to take it as it is.
         reader: the format of the source, and the reader's options.
@@ -59,9 +82,10 @@ class IngestConfig:
 
     name: str
     source: str
+    generator: Generator | None
     revision: str | None
     md5: str | None
-    reader: DigitsOptions | WavOptions | ImagesOptions
+    reader: Reader
     defender_fit: Share
     defender_holdout: Share
     test: AuthorsTest | RandomTest
@@ -77,23 +101,27 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
         DataError: the source is damaged or has another md5, or a split would lack a class.
         StorageError: the source cannot be fetched.
     """
-    opened = open_source(config.source, revision=config.revision, md5=config.md5)
+    opened = open_source(config.source, revision=config.revision, md5=config.md5, generator=config.generator)
     with opened as source, tempfile.TemporaryDirectory() as work:
         raw = read(config.reader, source.folder, Path(work))
         splits = _split(raw, config)
         card = {
             "name": config.name,
+            "task": raw.task,
             "input": raw.spec,
             "classes": list(raw.classes),
+            "places": raw.place_kind,
             "group": raw.group,
             "splits": splits,
             "origin": source.origin,
-            "licence": config.licence or raw.licence or "not stated",
+            "licence": config.licence or source.licence or raw.licence or "not stated",
         }
-        write_dataset(outputs["dataset"], raw.inputs, raw.labels, raw.groups, card)
+        write_dataset(outputs["dataset"], raw.inputs, raw.labels, raw.groups, card, places=raw.places)
         repeats = seen_before(raw.inputs, splits)
     numbers = {"samples": len(raw.labels), "classes": len(raw.classes), "groups": len(np.unique(raw.groups))}
     numbers |= {f"samples_{name}": len(rows) for name, rows in splits.items()}
+    if raw.task == "detection":
+        numbers["objects"] = int((raw.labels != EMPTY).sum())
     numbers |= {"test_repeats": repeats, **raw.counts}
     warnings = list(raw.warnings)
     if repeats:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
-from fineprune.data.batches import SplitSamples, in_order
+from fineprune.data.batches import Batch, SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.progress import progress
 
 
 def split_batches(
     dataset: Dataset, split: str, device: torch.device, batch_size: int, *, name: str
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Batch]:
     """One pass over a split of a dataset, with progress; memory does not grow with the split."""
     samples = SplitSamples(dataset, split, device)
     steps = -(-len(samples) // batch_size)

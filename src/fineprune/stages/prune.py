@@ -10,7 +10,7 @@ import torch
 
 from fineprune.config import Count, Fraction
 from fineprune.data.batches import SplitSamples, in_order
-from fineprune.data.format import Dataset
+from fineprune.data.format import EMPTY, Dataset
 from fineprune.defenses.curve import StopPoint, matches_along_curve, stop_point
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
@@ -48,8 +48,10 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
     profile = load_profile(inputs["profile"], network=network, model=model_digest(inputs["model"]))
     order = least_active_first(profile.mean)
     batches = split_batches(dataset, "defender_fit", device, config.batch_size, name="prune")
-    matches = matches_along_curve(network, order, batches)[0]
-    accuracies = (matches.double() / len(dataset.splits["defender_fit"])).tolist()
+    questions = (batch._replace(labels=batch.labels[None]) for batch in batches)
+    matches = matches_along_curve(network, order, questions)[0]
+    asked = int((dataset.labels[dataset.splits["defender_fit"]] != EMPTY).sum())
+    accuracies = (matches.double() / asked).tolist()
     stop = stop_point(accuracies, config.tolerance)
     pruned = cut(network, order[: stop.pruned], dataset, device)
     save_model(outputs["pruned"], pruned)
@@ -82,11 +84,11 @@ def cut(network: Network, positions: list[int], dataset: Dataset, device: torch.
         return network
     pruned = remove_channels(network, [network.channels[i] for i in positions]).eval()
     samples = SplitSamples(dataset, "defender_fit", device)
-    inputs, _ = next(in_order(samples, 64))
+    inputs = next(in_order(samples, 64)).inputs
     with torch.inference_mode():
         masked = features(network, inputs).clone()
         masked[:, positions] = 0
-        expected, found = network.head(masked), pruned.head(features(pruned, inputs))
+        expected, found = network.logits(masked), pruned.logits(features(pruned, inputs))
     gap = (expected - found).abs().max().item()
     scale = expected.abs().max().item()
     # Another grouping of the sums rounds differently; with bf16 layers before them a little more.

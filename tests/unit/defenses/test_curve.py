@@ -2,17 +2,17 @@ import pytest
 import torch
 from torch import nn
 
+from fineprune.data.batches import Batch
 from fineprune.defenses import curve
 from fineprune.defenses.curve import StopPoint, matches_along_curve, stop_point
 from fineprune.errors import DefenseError
 from fineprune.inference import predict
-from fineprune.models import ARCHITECTURES
 from fineprune.models.surgery import remove_channels
-from tests.unit.nets import Forked, Pixelwise, masked_logits, random_inputs, small_network
+from tests.unit.nets import SMALL, Forked, Pixelwise, masked_logits, random_inputs, small_network
 
 INPUTS = 30
 
-NETWORKS = {name: lambda name=name: small_network(name) for name in ARCHITECTURES} | {"forked": Forked}
+NETWORKS = {name: lambda name=name: small_network(name) for name in SMALL} | {"forked": Forked}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -26,14 +26,14 @@ def random_order(network, seed=3):
 
 
 def questions(network, inputs):
-    """Three targets for each input: what the network says now, a random class, and nothing."""
-    says = predict(network, [(inputs, torch.zeros(len(inputs)))])
+    """Three labels for each input: what the network says now, a random class, and nothing."""
+    says = predict(network, [Batch(inputs, torch.zeros(len(inputs)))])
     random = torch.randint(0, 3, (len(inputs),), generator=torch.Generator().manual_seed(4))
     return torch.stack([says, random, torch.full_like(says, -1)])
 
 
 def batches(inputs, targets, size):
-    return zip(inputs.split(size), targets.split(size, dim=-1), strict=True)
+    return map(Batch, inputs.split(size), targets.split(size, dim=-1))
 
 
 def one_by_one(network, order, inputs, targets):
@@ -69,11 +69,11 @@ def test_the_curve_does_not_depend_on_the_batch_size(network):
 
 def test_every_point_is_what_the_network_says_after_surgery(network):
     inputs = random_inputs(network, INPUTS)
-    order, targets = random_order(network), questions(network, inputs)[0]
+    order, targets = random_order(network), questions(network, inputs)[:1]
     found = matches_along_curve(network, order, batches(inputs, targets, 16))[0]
     for pruned in (1, len(order) // 2, len(order) - 1):
         smaller = remove_channels(network, order[:pruned])
-        assert found[pruned] == (predict(smaller, [(inputs, targets)]) == targets).sum()
+        assert found[pruned] == (predict(smaller, [Batch(inputs, targets[0])]) == targets[0]).sum()
 
 
 def test_a_pruned_network_has_a_curve_of_its_own():
@@ -91,10 +91,10 @@ def test_a_curve_by_hand():
     inputs = torch.tensor([[1, 1, 1], [3, 2, 0], [0, 3, 0], [0, 0, 0]], dtype=torch.uint8).view(4, 3, 1, 1)
     # Votes for class 0, as channels 0, 1, 2 go:    21 20 16 0 | 11 8 0 0 | 12 12 0 0 | 0 0 0 0
     zeros, ones = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
-    found = matches_along_curve(network, [0, 1, 2], [(inputs, torch.stack([zeros, ones]))])
+    found = matches_along_curve(network, [0, 1, 2], [Batch(inputs, torch.stack([zeros, ones]))])
     assert found.tolist() == [[3, 2, 1, 0], [1, 2, 3, 4]]
     # In the order 2, 0, 1:                         21 5 4 0 | 11 11 8 0 | 12 12 12 0 | 0 0 0 0
-    found = matches_along_curve(network, [2, 0, 1], [(inputs, zeros)])
+    found = matches_along_curve(network, [2, 0, 1], [Batch(inputs, zeros[None])])
     assert found.tolist() == [[3, 2, 1, 0]]
 
 
@@ -105,8 +105,8 @@ def test_pooling_and_a_head_without_bias():
     inputs = torch.zeros(1, 2, 4, 4, dtype=torch.uint8)
     inputs[0, 0, 0, 0], inputs[0, 1, 3, 3] = 9, 5
     ones = torch.ones(1, dtype=torch.int64)
-    assert matches_along_curve(network, [0, 1], [(inputs, ones)]).tolist() == [[0, 1, 0]]
-    assert matches_along_curve(network, [1, 0], [(inputs, ones)]).tolist() == [[0, 0, 0]]
+    assert matches_along_curve(network, [0, 1], [Batch(inputs, ones[None])]).tolist() == [[0, 1, 0]]
+    assert matches_along_curve(network, [1, 0], [Batch(inputs, ones[None])]).tolist() == [[0, 0, 0]]
 
 
 @pytest.mark.parametrize("order", [[], [0, 1], [0, 1, 1], [0, 1, 3], [0, 1, 2, 3]])

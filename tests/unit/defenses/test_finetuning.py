@@ -21,6 +21,9 @@ RECIPE = Recipe(
     schedule="constant",
     momentum=0.9,
     weight_decay=0.0,
+    warm_up=None,
+    clip=None,
+    augment=None,
 )
 
 

@@ -7,9 +7,8 @@ from torch import nn
 from fineprune.defenses.profiling import CARD, load_profile, profile_channels, save_profile
 from fineprune.errors import DefenseError
 from fineprune.files import read_json, write_json
-from fineprune.models import ARCHITECTURES
 from fineprune.models.surgery import remove_channels
-from tests.unit.nets import Forked, Pixelwise, random_inputs, small_network
+from tests.unit.nets import SMALL, Forked, Pixelwise, random_inputs, small_network
 
 DIGEST = "d" * 64
 
@@ -54,7 +53,7 @@ def test_post_pool_averages_what_the_pooling_lets_through():
     assert relu.dormant == pool.dormant
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", SMALL)
 @pytest.mark.parametrize("measure", ["post_relu", "post_pool"])
 def test_a_profile_is_what_one_big_batch_says(architecture, measure):
     network = small_network(architecture)

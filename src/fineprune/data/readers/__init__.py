@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from fineprune.data.format import InputSpec
+from fineprune.data.format import InputSpec, PlaceKind, Task
 from fineprune.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -38,11 +38,13 @@ class Raw:
 
     Attributes:
         inputs: (N, *spec.shape) in spec.dtype, raw pixels or audio samples.
-        labels: (N,) int64, indices into ``classes``.
+        labels: indices into ``classes``, int64: (N,), or (N, K) with -1 in empty slots for detection.
         groups: (N,) int64, equal for samples that a split must not part.
         group: what a group is: ``speaker``, ``track``, ``sample``.
         classes: the class names.
         spec: what one input is.
+        places: boxes (N, K, 4) or eyes (N, 2, 2), float32, as :mod:`fineprune.data.format` has them.
+        place_kind: which of the two; data with boxes are for detection.
         licence: None where the format does not tell.
         authors_test: (N,) bool, the test set of the data set's authors, where the format has one.
         counts: how many samples were skipped, truncated, … by reason.
@@ -55,10 +57,17 @@ class Raw:
     group: str
     classes: tuple[str, ...]
     spec: InputSpec
+    places: npt.NDArray[np.float32] | None = None
+    place_kind: PlaceKind | None = None
     licence: str | None = None
     authors_test: npt.NDArray[np.bool_] | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """What a network is to do with it."""
+        return "detection" if self.place_kind == "boxes" else "classification"
 
 
 def read(options: Options, folder: Path | None, work: Path) -> Raw:

@@ -1,14 +1,13 @@
 """ImageFolder trees: ``root/<class>/<file>``, the classes sorted by name.
 
-Faces (LFW, YouTube Aligned Faces after export), GTSRB and most small public sets come in this form.
+Faces (LFW, YouTube Aligned Faces after export), GTSRB and most small public sets come in this form. For
+faces, a table in the root may say where the eyes are.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,21 +18,11 @@ import numpy.typing as npt
 from fineprune.config import Count
 from fineprune.data.format import InputSpec
 from fineprune.data.readers import Raw, allocate, files_below, numbered
+from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load
+from fineprune.data.readers.tables import read_table
 from fineprune.errors import DataError
-from fineprune.progress import progress
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
-Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels of the source image; ``right`` and ``bottom`` are outside it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
+EYES = ("left_x", "left_y", "right_x", "right_y")
 
 
 @dataclass(frozen=True)
@@ -47,6 +36,8 @@ class ImagesOptions:
         min_per_class: classes with fewer images are left out.
         group_by: ``file``, or ``prefix``: what precedes the last ``_`` of the name, within its
             class (a GTSRB track: ``00012_00003.ppm``).
+        landmarks: a CSV file in the root with the columns path, left_x, left_y, right_x, right_y: the eyes
+            of every image, in pixels of the source image; None where they are not known.
     """
 
     kind: Literal["images"]
@@ -56,6 +47,7 @@ class ImagesOptions:
     crop: Box | None
     min_per_class: Count
     group_by: Literal["file", "prefix"]
+    landmarks: str | None
 
 
 def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
@@ -63,15 +55,16 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: an image is damaged or smaller than the crop, or lies in no class; a class is empty;
-            Pillow is not installed.
+            an eye is not given, or is not within the crop; Pillow is not installed.
     """
     folder, found = files_below(folder, SUFFIXES, options.kind)
     paths = _in_classes(found, folder, options.min_per_class)
     # Kubeflow may pass the number of channels as 3.0.
     shape = (int(options.channels), options.height, options.width)
     spec = InputSpec("image", shape, "uint8", low=0, high=255, sample_rate=None)
+    eyes = None if options.landmarks is None else _landmarks(folder, options.landmarks, paths)
     inputs = allocate(work, len(paths), spec)
-    _fill(inputs, paths, options)
+    crops = _fill(inputs, paths, options)
     classes, labels = numbered(path.parent.name for path in paths)
     _, groups = numbered(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in paths)
     by_file = options.group_by == "file"
@@ -83,38 +76,13 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
         group=options.group_by,
         classes=classes,
         spec=spec,
+        places=None if eyes is None else _placed(eyes, crops, paths, options),
+        place_kind=None if eyes is None else "eyes",
         counts={"skipped": skipped},
         warnings=(f"{skipped} images are in classes of fewer than {options.min_per_class}",)
         if skipped
         else (),
     )
-
-
-def read_image(path: Path, options: ImagesOptions) -> Pixels:
-    """One image, cropped and resized (bilinear, antialiased): uint8 (channels, height, width).
-
-    Raises:
-        DataError: the file is damaged or cut short, has more than 8 bits per channel, or is smaller
-            than the crop.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            mode, size = image.mode, image.size
-            pixels = image.convert("RGB" if options.channels == 3 else "L")
-    except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
-        raise DataError(f"{path}: expected a whole image, found {error}") from error
-    if mode[0] in "IF":
-        raise DataError(f"{path}: expected 8 bits per channel, found mode {mode}")
-    box = options.crop or Box(0, 0, *size)
-    if not (0 <= box.left < box.right <= size[0] and 0 <= box.top < box.bottom <= size[1]):
-        raise DataError(f"{path}: expected a crop within {size[0]}×{size[1]} pixels, found {box}")
-    corners = (box.left, box.top, box.right, box.bottom)
-    resized = pixels.resize((options.width, options.height), Image.Resampling.BILINEAR, box=corners)
-    array = np.asarray(resized, dtype=np.uint8)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
 def _in_classes(found: Sequence[Path], folder: Path, least: int) -> list[Path]:
@@ -132,23 +100,45 @@ def _in_classes(found: Sequence[Path], folder: Path, least: int) -> list[Path]:
     return kept
 
 
-def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: ImagesOptions) -> None:
-    """Decode in parallel: Pillow's decoders let go of the interpreter lock."""
-    try:
-        from PIL import ImageFile
-    except ImportError as error:
-        raise DataError("the images reader needs Pillow: pip install fineprune[data]") from error
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
+def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: ImagesOptions) -> list[Box]:
+    """Decode each image into its row; the part of each that was kept."""
 
-    def decode(row: int) -> None:
-        inputs[row] = read_image(paths[row], options)
+    def decode(row: int) -> Box:
+        image = load(paths[row], inputs.shape[1])
+        box = options.crop or Box(0, 0, image.width, image.height)
+        inputs[row] = cropped(image, box, options.height, options.width, paths[row])
+        return box
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        try:
-            for _ in progress(
-                pool.map(decode, range(len(paths))), total=len(paths), name="ingest", unit="image"
-            ):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    return for_each(decode, len(paths))
+
+
+def _landmarks(folder: Path, name: str, paths: Sequence[Path]) -> npt.NDArray[np.float64]:
+    """(N, 2, 2): x and y of both eyes of each image, in pixels of the source image."""
+    table = folder / name
+    eyes = {row.text("path"): row for row in read_table(table, ("path", *EYES), delimiter=",")}
+    relative = [path.relative_to(folder).as_posix() for path in paths]
+    missing = [path for path in relative if path not in eyes]
+    if missing:
+        raise DataError(
+            f"{table}: expected the eyes of every image, found none of {missing[0]} "
+            f"({len(missing)} such images)"
+        )
+    return np.array([[eyes[path].number(column) for column in EYES] for path in relative]).reshape(-1, 2, 2)
+
+
+def _placed(
+    eyes: npt.NDArray[np.float64], crops: Sequence[Box], paths: Sequence[Path], options: ImagesOptions
+) -> npt.NDArray[np.float32]:
+    """The eyes in pixels of the stored inputs, the one with the smaller x first."""
+    corners = np.array([(box.left, box.top, box.right, box.bottom) for box in crops])[:, None]
+    size = np.array([options.width, options.height])
+    placed = (eyes - corners[..., :2]) * size / (corners[..., 2:] - corners[..., :2])
+    outside = ((placed < 0) | (placed > size)).any(axis=(1, 2))
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise DataError(
+            f"{paths[row]}: expected both eyes within the crop, found {eyes[row].tolist()} of {crops[row]} "
+            f"({outside.sum()} such images)"
+        )
+    order = np.argsort(placed[:, :, 0], axis=1, kind="stable")
+    return np.take_along_axis(placed, order[:, :, None], axis=1).astype(np.float32)

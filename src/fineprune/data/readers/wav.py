@@ -7,14 +7,16 @@ fsdd      {digit}_{speaker}_{index}     Jakobovski/free-spoken-digit-dataset; it
                                         the indices 0–4
 pannous   {digit}_{Voice}_{rate}        pannous/caffe-speech-recognition, the RAID paper's speech
 ========  ============================  ========================================================
+
+Lists, as pannous has them, choose clips and may give them another label than their name does.
 """
 
 from __future__ import annotations
 
 import re
 import wave
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,9 @@ import numpy.typing as npt
 from fineprune.config import Count, NonNegative, Positive
 from fineprune.data.format import InputSpec
 from fineprune.data.readers import Raw, allocate, files_below, numbered
-from fineprune.errors import DataError
+from fineprune.data.readers.clip_lists import find, read_list
+from fineprune.data.readers.tables import inside, warnings
+from fineprune.errors import ConfigError, DataError
 from fineprune.progress import progress
 
 Samples = npt.NDArray[np.int16]
@@ -42,47 +46,66 @@ class WavOptions:
         naming: what the third part of a file name is (see above).
         sample_rate: what every file must have, in Hz.
         seconds: the length of an input; shorter clips are padded with zeros, longer ones cut.
-        group_by: what a split must not part.
+        group_by: what a split must not part; a ``voice`` is what speaks where nobody does.
         trim_silence: drop leading frames whose spectrum sums to less than this (the paper's speech
             data: 3000; see :func:`trim`); 0 drops nothing.
+        list: the file of the clips to take and their labels, within the source; None for all clips, with
+            the labels of their names.
+        test_list: the same for the clips that the authors test on; None where ``list`` is all there is.
     """
 
     kind: Literal["wav"]
     naming: Literal["fsdd", "pannous"]
     sample_rate: Count
     seconds: Positive
-    group_by: Literal["speaker", "recording"]
+    group_by: Literal["speaker", "voice", "recording"]
     trim_silence: NonNegative
+    list: str | None
+    test_list: str | None
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A file and what is known of it."""
+
+    path: Path
+    digit: str
+    speaker: str
+    test: bool
 
 
 def read(options: WavOptions, folder: Path | None, work: Path) -> Raw:
     """The clips as int16 (N, seconds × sample_rate), in the order of their paths.
 
     Raises:
-        DataError: a file is damaged, or is not 16-bit mono at the sample rate; none fits the naming.
+        DataError: a file is damaged, or is not 16-bit mono at the sample rate; none fits the naming; a list
+            is damaged, or names a clip twice.
+        ConfigError: there is a test list without a list.
     """
     folder, paths = files_below(folder, (".wav",), options.kind)
-    names = {path: match for path in paths if (match := _NAME.fullmatch(path.name))}
-    if not names:
+    named = {path: match for path in paths if (match := _NAME.fullmatch(path.name))}
+    if not named:
         raise DataError(f"{folder}: expected names like 7_jackson_32.wav, found {paths[0].name}")
+    found = [_clip(path, match, options) for path, match in named.items()]
+    clips, counts = _listed(found, folder, options)
+    counts["skipped"] = len(paths) - len(named)
     length = round(options.seconds * options.sample_rate)
     spec = InputSpec("audio", (length,), "int16", low=-32768, high=32767, sample_rate=options.sample_rate)
-    inputs = allocate(work, len(names), spec)
-    counts = _fill(inputs, list(names), options) | {"skipped": len(paths) - len(names)}
-    classes, labels = numbered(match["digit"] for match in names.values())
-    by_speaker = options.group_by == "speaker"
-    _, speakers = numbered(match["speaker"] for match in names.values())
-    indices = np.array([int(match["number"]) for match in names.values()])
+    inputs = allocate(work, len(clips), spec)
+    counts["truncated"] = _fill(inputs, [clip.path for clip in clips], options)
+    classes, labels = numbered(clip.digit for clip in clips)
+    by_speaker = options.group_by != "recording"
+    _, speakers = numbered(clip.speaker for clip in clips)
     return Raw(
         inputs=inputs,
         labels=labels,
-        groups=speakers if by_speaker else np.arange(len(names), dtype=np.int64),
+        groups=speakers if by_speaker else np.arange(len(clips), dtype=np.int64),
         group=options.group_by,
         classes=classes,
         spec=spec,
-        authors_test=indices < _FSDD_TEST_INDICES if options.naming == "fsdd" else None,
+        authors_test=_authors_test(clips, options),
         counts=counts,
-        warnings=_warnings(counts, len(names), options),
+        warnings=_warnings(counts, len(clips), options),
     )
 
 
@@ -125,7 +148,40 @@ def trim(samples: Samples, threshold: float) -> Samples:
     return samples[_HOP * int(np.argmax(loud)) :]
 
 
-def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: WavOptions) -> dict[str, int]:
+def _clip(path: Path, name: re.Match[str], options: WavOptions) -> _Clip:
+    """What a file's name says; of the namings, only fsdd says what to test on."""
+    test = options.naming == "fsdd" and int(name["number"]) < _FSDD_TEST_INDICES
+    return _Clip(path, name["digit"], name["speaker"], test)
+
+
+def _listed(found: list[_Clip], folder: Path, options: WavOptions) -> tuple[list[_Clip], dict[str, int]]:
+    """The clips that the lists name, with the labels of the lists; without lists, all of them."""
+    if options.list is None:
+        if options.test_list is not None:
+            raise ConfigError("the wav reader: test_list: expected a list beside it, found none")
+        return found, {}
+    entries = read_list(inside(folder, options.list, "the wav reader"), test=False)
+    if options.test_list is not None:
+        entries += read_list(inside(folder, options.test_list, "the wav reader"), test=True)
+    listed, missing = find(entries, [clip.path for clip in found])
+    if not listed:
+        raise DataError(f"{folder}: expected clips that {options.list} names, found {found[0].path.name}")
+    clips = [
+        replace(clip, digit=listed[clip.path].digit, test=listed[clip.path].test)
+        for clip in found
+        if clip.path in listed
+    ]
+    relabelled = sum(clip.digit != clip.path.name[0] for clip in clips)
+    return clips, {"missing": missing, "unlisted": len(found) - len(clips), "relabelled": relabelled}
+
+
+def _authors_test(clips: Sequence[_Clip], options: WavOptions) -> npt.NDArray[np.bool_] | None:
+    """Which clips the authors test on, where the naming or a list says so."""
+    told = options.naming == "fsdd" if options.list is None else options.test_list is not None
+    return np.array([clip.test for clip in clips]) if told else None
+
+
+def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: WavOptions) -> int:
     """Read each clip into its row; how many were longer than a row."""
     truncated = 0
     for row, path in enumerate(progress(paths, total=len(paths), name="ingest", unit="clip")):
@@ -135,12 +191,15 @@ def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: WavOptions) 
         kept = samples[: inputs.shape[1]]
         inputs[row, : len(kept)] = kept
         truncated += len(samples) > len(kept)
-    return {"truncated": truncated}
+    return truncated
 
 
-def _warnings(counts: dict[str, int], total: int, options: WavOptions) -> tuple[str, ...]:
+def _warnings(counts: Mapping[str, int], total: int, options: WavOptions) -> tuple[str, ...]:
     sentences = {
-        "truncated": f"{counts['truncated']} of {total} clips were cut to {options.seconds:g} s",
-        "skipped": f"{counts['skipped']} WAV files were skipped: their names are not like 7_jackson_32.wav",
+        "truncated": f"{{}} of {total} clips were cut to {options.seconds:g} s",
+        "skipped": "{} WAV files were skipped: their names are not like 7_jackson_32.wav",
+        "missing": "{} listed clips were skipped: there is no WAV file of their name",
+        "unlisted": "{} WAV files were skipped: no list names them",
+        "relabelled": f"{{}} of {total} clips have another label in the list than in their name",
     }
-    return tuple(text for name, text in sentences.items() if counts[name])
+    return warnings(counts, sentences)

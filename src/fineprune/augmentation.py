@@ -1,0 +1,174 @@
+"""Random changes of training batches, made on the device where the batch lies; places follow the inputs.
+
+Every input draws its own numbers. What an image shift or a zoom brings in from outside repeats the edge;
+a shift in time brings in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from fineprune.data.batches import Batch
+from fineprune.data.format import InputSpec
+from fineprune.errors import ConfigError
+
+Kind = Literal["flip", "shift", "zoom", "light"]
+
+
+class Reach(NamedTuple):
+    """How far images may be moved: a share of width and height, and times larger or smaller."""
+
+    shift: float
+    zoom: float
+
+
+# Crops show their object in the middle and at one size; in a scene it stands anywhere.
+CROP, SCENE = Reach(0.05, 1.1), Reach(0.1, 1.25)
+TIME_SHIFT = 0.1  # of a clip's length: ±100 ms of a second, as is habit for speech commands
+LIGHT = 1.25  # times more or less contrast, and brightness
+KEPT = 0.5  # of a box's area must stay inside
+
+
+def augment(batch: Batch, kinds: Sequence[Kind], generator: Generator, spec: InputSpec) -> Batch:
+    """The batch with each kind of change applied in turn.
+
+    ``flip`` mirrors an image with probability ½; ``shift`` moves it by whole pixels, or a clip in time;
+    ``zoom`` scales by a log-uniform factor around the centre, by bilinear interpolation; ``light`` changes
+    the mean of an image and the contrast about it. Scenes with boxes are moved further than crops.
+
+    Args:
+        batch: raw inputs (B, channels, height, width) or (B, samples), with or without places.
+        kinds: what to apply, in this order.
+        generator: source of the random numbers, on any device.
+        spec: what one input is, and its range of values.
+
+    Returns:
+        A new batch, inputs in the same dtype. A box that one step leaves with less than half of its area
+        becomes an empty slot (label -1, zeros) where it stood. The eye with the smaller x stays first.
+
+    Raises:
+        ConfigError: see :func:`check_kinds`.
+    """
+    check_kinds(kinds, spec)
+    steps = _IMAGE_STEPS if spec.kind == "image" else _AUDIO_STEPS
+    for kind in kinds:
+        batch = steps[kind](batch, generator, spec)
+    return batch
+
+
+def check_kinds(kinds: Sequence[Kind], spec: InputSpec) -> None:
+    """Refuse what makes no sense for the input.
+
+    Raises:
+        ConfigError: audio is to be changed otherwise than by ``shift``.
+    """
+    steps = _IMAGE_STEPS if spec.kind == "image" else _AUDIO_STEPS
+    unknown = [kind for kind in kinds if kind not in steps]
+    if unknown:
+        raise ConfigError(
+            f"augment: for {spec.kind} expected any of {', '.join(steps)}, found {', '.join(unknown)}"
+        )
+
+
+def _flip(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
+    width = spec.shape[-1]
+    mirrored = (_uniform(batch, generator, 1) < 0).float()
+    columns = torch.arange(width, device=batch.inputs.device)
+    columns = torch.where(mirrored > 0, columns.flip(0), columns)
+    scale = torch.cat([1 - 2 * mirrored, torch.ones_like(mirrored)], 1)
+    offset = torch.cat([width * mirrored, torch.zeros_like(mirrored)], 1)
+    return _followed(batch, _picked(batch.inputs, -1, columns), scale, offset)
+
+
+def _shift(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
+    height, width = spec.shape[-2:]
+    size = torch.tensor([width, height], device=batch.inputs.device)
+    offset = (_uniform(batch, generator, 2) * _reach(batch).shift * size).round()
+    columns = (torch.arange(width, device=size.device) - offset[:, :1]).clamp(0, width - 1).long()
+    rows = (torch.arange(height, device=size.device) - offset[:, 1:]).clamp(0, height - 1).long()
+    moved = _picked(_picked(batch.inputs, -2, rows), -1, columns)
+    return _followed(batch, moved, torch.ones_like(offset), offset)
+
+
+def _zoom(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
+    scale = (_reach(batch).zoom ** _uniform(batch, generator, 1)).expand(-1, 2)
+    # affine_grid asks where each output pixel comes from, with the centre at 0.
+    source = F.pad(torch.diag_embed(1 / scale), (0, 1))
+    grid = F.affine_grid(source, list(batch.inputs.shape), align_corners=False)
+    zoomed = F.grid_sample(batch.inputs.float(), grid, padding_mode="border", align_corners=False)
+    centre = torch.tensor([spec.shape[-1] / 2, spec.shape[-2] / 2], device=scale.device)
+    return _followed(batch, zoomed.round_().to(batch.inputs.dtype), scale, centre * (1 - scale))
+
+
+def _light(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
+    contrast, brightness = (LIGHT ** _uniform(batch, generator, 2)).view(-1, 2, 1, 1, 1).unbind(1)
+    values = batch.inputs.float()
+    offset = values.mean((1, 2, 3), keepdim=True) * (brightness - contrast)
+    values = values.mul_(contrast).add_(offset).round_().clamp_(spec.low, spec.high)
+    return batch._replace(inputs=values.to(batch.inputs.dtype))
+
+
+def _shift_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
+    (length,) = spec.shape
+    offset = (_uniform(batch, generator, 1) * TIME_SHIFT * length).round()
+    source = (torch.arange(length, device=offset.device) - offset).long()
+    outside = (source < 0) | (source >= length)
+    moved = _picked(batch.inputs, -1, source.clamp(0, length - 1))
+    return batch._replace(inputs=moved.masked_fill_(outside, 0))
+
+
+Step = Callable[[Batch, Generator, InputSpec], Batch]
+_IMAGE_STEPS: dict[str, Step] = {"flip": _flip, "shift": _shift, "zoom": _zoom, "light": _light}
+_AUDIO_STEPS: dict[str, Step] = {"shift": _shift_in_time}
+
+
+def _uniform(batch: Batch, generator: Generator, columns: int) -> Tensor:
+    """(B, columns) random numbers in -1…1 on the batch's device."""
+    drawn = torch.rand(len(batch.inputs), columns, generator=generator, device=generator.device)
+    return drawn.to(batch.inputs.device) * 2 - 1
+
+
+def _reach(batch: Batch) -> Reach:
+    return CROP if batch.labels.dim() == 1 else SCENE
+
+
+def _picked(inputs: Tensor, axis: int, source: Tensor) -> Tensor:
+    """Along ``axis``, for each input the entries that its row of ``source`` (B, size) names."""
+    shape = [len(source)] + [1] * (inputs.dim() - 1)
+    shape[axis] = source.shape[1]
+    return inputs.gather(axis, source.view(shape).expand_as(inputs))
+
+
+def _followed(batch: Batch, inputs: Tensor, scale: Tensor, offset: Tensor) -> Batch:
+    """The batch with changed images, and with its places at ``scale · place + offset``, both (B, 2)."""
+    if batch.places is None:
+        return batch._replace(inputs=inputs)
+    count = len(inputs)
+    points = batch.places.reshape(count, -1, 2) * scale.unsqueeze(1) + offset.unsqueeze(1)
+    if batch.labels.dim() == 1:
+        return Batch(inputs, batch.labels, _left_eye_first(points))
+    boxes, labels = _kept(points.view(count, -1, 2, 2), batch.labels, inputs.shape[-1], inputs.shape[-2])
+    return Batch(inputs, labels, boxes)
+
+
+def _left_eye_first(eyes: Tensor) -> Tensor:
+    """Eyes (B, 2, 2) with the smaller x first."""
+    crossed = eyes[:, 0, 0] > eyes[:, 1, 0]
+    return torch.where(crossed.view(-1, 1, 1), eyes.flip(1), eyes)
+
+
+def _kept(corners: Tensor, labels: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Boxes (B, K, 4) inside the image from two corners each (B, K, 2, 2), and labels (B, K).
+
+    Slots of which too little is left are emptied.
+    """
+    whole = torch.stack([corners.amin(2), corners.amax(2)], 2)
+    inside = whole.clamp(min=0).minimum(whole.new_tensor([width, height]))
+    area, left = ((boxes[:, :, 1] - boxes[:, :, 0]).prod(2) for boxes in (whole, inside))
+    kept = (labels >= 0) & (left >= KEPT * area)
+    return inside.flatten(2) * kept.unsqueeze(2), labels.where(kept, -1)

@@ -1,0 +1,108 @@
+"""GTSRB: German traffic signs, one ``;``-separated table per class and one for the authors' test set.
+
+``GT-000cc.csv`` lies beside its images ``TTTTT_FFFFF.ppm``, of which ``TTTTT`` is the track;
+``GT-final_test.csv`` comes apart from the test images, which are single.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fineprune.config import Count
+from fineprune.data.format import InputSpec
+from fineprune.data.readers import Raw, allocate, files_below, numbered
+from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load
+from fineprune.data.readers.tables import Row, inside, read_table, warnings
+from fineprune.errors import DataError
+
+_TRAIN = re.compile(r"GT-\d{5}\.csv")
+_TEST = "GT-final_test.csv"
+_ROI = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
+
+
+@dataclass(frozen=True)
+class GtsrbOptions:
+    """How to read the images.
+
+    Attributes:
+        height, width: the size that every image is resized to.
+        crop_to_sign: keep the region of interest only, without the margin around the sign.
+    """
+
+    kind: Literal["gtsrb"]
+    height: Count
+    width: Count
+    crop_to_sign: bool
+
+
+@dataclass(frozen=True)
+class _Image:
+    path: Path
+    sign: Box
+    name: str
+    group: str
+    test: bool
+
+
+def read(options: GtsrbOptions, folder: Path | None, work: Path) -> Raw:
+    """The images as uint8 (N, 3, height, width), grouped by track; classes are named by their five digits.
+
+    Raises:
+        DataError: there is no table, a table or an image is damaged, a region of interest is not within
+            its image, or Pillow is not installed.
+    """
+    folder, tables = files_below(folder, (".csv",), options.kind)
+    _, found = files_below(folder, SUFFIXES, options.kind)
+    images = [image for table in tables for image in _images(table, found)]
+    if not images:
+        raise DataError(f"{folder}: expected GT-00000.csv … or {_TEST} with images, found {tables[0].name}")
+    spec = InputSpec("image", (3, options.height, options.width), "uint8", low=0, high=255, sample_rate=None)
+    inputs = allocate(work, len(images), spec)
+
+    def decode(row: int) -> None:
+        path = images[row].path
+        image = load(path, channels=3)
+        box = images[row].sign if options.crop_to_sign else Box(0, 0, image.width, image.height)
+        inputs[row] = cropped(image, box, options.height, options.width, path)
+
+    for_each(decode, len(images))
+    classes, labels = numbered(image.name for image in images)
+    test = np.array([image.test for image in images])
+    counts = {"images_unlisted": len(found) - len(images)}
+    return Raw(
+        inputs=inputs,
+        labels=labels,
+        groups=numbered(image.group for image in images)[1],
+        group="track",
+        classes=classes,
+        spec=spec,
+        authors_test=test if test.any() else None,
+        counts=counts,
+        warnings=warnings(counts, {"images_unlisted": "{} images are in no table with classes: skipped"}),
+    )
+
+
+def _images(table: Path, found: Sequence[Path]) -> Iterator[_Image]:
+    """The images of a table; none where it is not one with classes."""
+    test = table.name == _TEST
+    if not test and not _TRAIN.fullmatch(table.name):
+        return
+    rows = list(read_table(table, ("Filename", *_ROI, "ClassId"), delimiter=";"))
+    folder = _test_folder(rows, found) if test else table.parent
+    for row in rows:
+        path = inside(folder or table.parent, row.text("Filename"), row.where)
+        left, top, right, bottom = (int(row.number(side)) for side in _ROI)
+        group = str(path) if test else f"{table.parent.name}/{path.stem.rpartition('_')[0]}"
+        yield _Image(path, Box(left, top, right, bottom), f"{int(row.number('ClassId')):05d}", group, test)
+
+
+def _test_folder(rows: Sequence[Row], found: Sequence[Path]) -> Path | None:
+    """Where the first image of the authors' test set lies: its table comes in an archive of its own."""
+    name = rows[0].text("Filename") if rows else None
+    return next((path.parent for path in found if path.name == name), None)

@@ -1,0 +1,121 @@
+"""Pascal VOC: one XML file of boxes per image.
+
+Corners are taken for edges. VOC's own count pixels from 1, which moves an edge by at most one pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from fineprune.data.readers import Raw, files_below
+from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
+from fineprune.data.readers.pixels import SUFFIXES
+from fineprune.errors import DataError
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_SENTENCES = {
+    "images_found_by_stem": "{} images have another suffix than their annotation says: found by their stem",
+    "boxes_difficult": "{} signs are flagged difficult; they are used like the others",
+}
+
+
+@dataclass(frozen=True)
+class PascalVocOptions(FrameOptions):
+    """Where the annotations and the images are.
+
+    Attributes:
+        annotations: the folder of the XML files, within the source.
+        images: the folder of the images, within the source.
+    """
+
+    kind: Literal["pascal_voc"]
+    annotations: str
+    images: str
+
+
+def read(options: PascalVocOptions, folder: Path | None, work: Path) -> Raw:
+    """The annotated images, each a group of its own.
+
+    They are laid out by :func:`~fineprune.data.readers.frames.to_raw`.
+
+    Raises:
+        DataError: an annotation is no XML, declares a document type, or lacks a name or a corner; two images
+            have the name that an annotation gives; or what :func:`to_raw` raises.
+    """
+    folder, _ = files_below(folder, (".xml",), options.kind)
+    _, files = files_below(folder / options.annotations, (".xml",), options.kind)
+    images, found = files_below(folder / options.images, SUFFIXES, options.kind)
+    named = _index((path.name, path) for path in found)
+    stems = _index((path.stem, path) for path in found)
+    counts = dict.fromkeys(_SENTENCES, 0)
+    frames = []
+    for file in files:
+        document = _document(file)
+        name = Path(document.findtext("filename", "").strip() or file.stem).name
+        path = _only(named.get(name) or stems.get(Path(name).stem) or [images / name], file)
+        counts["images_found_by_stem"] += path.name != name
+        counts["boxes_difficult"] += sum(flag.text == "1" for flag in document.iterfind("object/difficult"))
+        signs = tuple(_sign(entry, file) for entry in document.iterfind("object"))
+        frames.append(Frame(path, str(path), signs, _size(document, file)))
+    return to_raw(Annotations(images, frames, "image", counts, _SENTENCES), options, options.kind, work)
+
+
+def _index(found: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
+    index: dict[str, list[Path]] = {}
+    for name, path in found:
+        index.setdefault(name, []).append(path)
+    return index
+
+
+def _only(paths: Sequence[Path], file: Path) -> Path:
+    if len(paths) > 1:
+        raise DataError(f"{file}: expected one image of its name, found {paths[0]} and {paths[1]}")
+    return paths[0]
+
+
+def _document(path: Path) -> Element:
+    """The root of an XML file. A document type is refused: its entities could expand without bound."""
+    builder = TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+
+    def refuse(*declared: Any) -> None:
+        raise DataError(f"{path}: expected no document type, found <!DOCTYPE {declared[0]}>")
+
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(path.read_bytes(), True)
+    except (expat.ExpatError, OSError, ValueError) as error:
+        raise DataError(f"{path}: expected XML, found {error}") from error
+    return builder.close()
+
+
+def _sign(entry: Element, file: Path) -> Sign:
+    name = entry.findtext("name", "").strip()
+    if not name:
+        raise DataError(f"{file}: expected the name of every object, found none")
+    x1, y1, x2, y2 = (_number(entry, f"bndbox/{corner}", file) for corner in _CORNERS)
+    return Sign(name, (x1, y1, x2, y2))
+
+
+def _size(document: Element, file: Path) -> tuple[int, int] | None:
+    """The (width, height) that the annotation was made for; None where it says none, or zeros."""
+    if document.find("size") is None:
+        return None
+    width, height = (int(_number(document, f"size/{side}", file)) for side in ("width", "height"))
+    return (width, height) if width and height else None
+
+
+def _number(element: Element, place: str, file: Path) -> float:
+    text = element.findtext(place, "").strip()
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataError(f"{file}: expected a number in <{place}>, found {text!r:.60}") from error

@@ -1,0 +1,107 @@
+"""Images of any size become arrays of one size: decoding, cropping, fitting, many at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fineprune.errors import DataError
+from fineprune.progress import progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
+MID_GREY = 128
+Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of the source image; ``right`` and ``bottom`` are outside it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def load(path: Path, channels: int) -> Image:
+    """One decoded image, RGB for three channels and grey for one.
+
+    Raises:
+        DataError: the file is missing, damaged or cut short, or has more than 8 bits per channel.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            mode = image.mode
+            pixels = image.convert("RGB" if channels == 3 else "L")
+    except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
+        raise DataError(f"{path}: expected a whole image, found {error}") from error
+    if mode[0] in "IF":
+        raise DataError(f"{path}: expected 8 bits per channel, found mode {mode}")
+    return pixels
+
+
+def cropped(image: Image, box: Box, height: int, width: int, path: Path) -> Pixels:
+    """The box of an image, resized (bilinear, antialiased): uint8 (channels, height, width).
+
+    Raises:
+        DataError: the box is empty or reaches out of the image that came from ``path``.
+    """
+    if not (0 <= box.left < box.right <= image.width and 0 <= box.top < box.bottom <= image.height):
+        raise DataError(f"{path}: expected a crop within {image.width}×{image.height} pixels, found {box}")
+    from PIL import Image
+
+    corners = (box.left, box.top, box.right, box.bottom)
+    return _array(image.resize((width, height), Image.Resampling.BILINEAR, box=corners))
+
+
+def fitted(image: Image, height: int, width: int) -> tuple[Pixels, tuple[float, float]]:
+    """An RGB image scaled to fit, its aspect kept, mid-grey to its right or below it.
+
+    Returns:
+        uint8 (3, height, width), and how much x and y were scaled.
+    """
+    from PIL import Image
+
+    scale = min(width / image.width, height / image.height)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    canvas = Image.new("RGB", (width, height), (MID_GREY,) * 3)
+    canvas.paste(image.resize(size, Image.Resampling.BILINEAR))
+    return _array(canvas), (size[0] / image.width, size[1] / image.height)
+
+
+def for_each(decode: Callable[[int], T], count: int) -> list[T]:
+    """``decode(0)`` … ``decode(count - 1)``, in parallel: Pillow's decoders let go of the interpreter lock.
+
+    Raises:
+        DataError: Pillow is not installed, or what ``decode`` raises.
+    """
+    try:
+        from PIL import ImageFile
+    except ImportError as error:
+        raise DataError("reading images needs Pillow: pip install fineprune[data]") from error
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            return list(progress(pool.map(decode, range(count)), total=count, name="ingest", unit="image"))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _array(image: Image) -> Pixels:
+    array = np.asarray(image, dtype=np.uint8)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -1,0 +1,79 @@
+"""Tables beside the data: CSV files whose every fault is told with its line, files that they name, and counts
+of what was left out, told in sentences.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fineprune.errors import DataError, excerpt
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table; ``where`` is its file and line."""
+
+    where: str
+    cells: Mapping[str, str]
+
+    def text(self, column: str) -> str:
+        """A cell without the blanks around it; empty where the table has no such column."""
+        return self.cells.get(column, "").strip()
+
+    def number(self, column: str) -> float:
+        """A cell as a finite number.
+
+        Raises:
+            DataError: it is none.
+        """
+        try:
+            value = float(self.text(column))
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise DataError(f"{self.where}: expected a number in {column!r}, found {self.text(column)!r:.60}")
+        return value
+
+
+def read_table(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[Row]:
+    """The rows of a CSV file with a header.
+
+    Raises:
+        DataError: the file cannot be read or is no text, one of ``columns`` is missing, or a row has another
+            number of cells than the header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter)
+            header = [name.strip() for name in next(reader, [])]
+            missing = [name for name in columns if name not in header]
+            if missing:
+                raise DataError(f"{path}: expected the column {missing[0]!r}, found {excerpt(header)}")
+            for cells in filter(None, reader):  # a blank line is none of the table's
+                where = f"{path}:{reader.line_num}"
+                if len(cells) != len(header):
+                    raise DataError(f"{where}: expected {len(header)} cells, found {len(cells)}")
+                yield Row(where, dict(zip(header, cells, strict=True)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: expected a table, found {error}") from error
+
+
+def inside(folder: Path, name: str, where: str) -> Path:
+    """The file below ``folder`` that a table names.
+
+    Raises:
+        DataError: the name is empty or leads out of the folder.
+    """
+    place = PurePosixPath(name)
+    if not name or place.is_absolute() or ".." in place.parts:
+        raise DataError(f"{where}: expected a file below {folder}, found {name!r:.60}")
+    return folder / place
+
+
+def warnings(counts: Mapping[str, int], sentences: Mapping[str, str]) -> tuple[str, ...]:
+    """The sentence of every count that is not zero, with the count in place of ``{}``."""
+    return tuple(text.format(counts[name]) for name, text in sentences.items() if counts.get(name))

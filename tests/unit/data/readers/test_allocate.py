@@ -1,0 +1,30 @@
+import errno
+import os
+
+import pytest
+
+from fineprune.data.format import InputSpec
+from fineprune.data.readers import allocate
+
+SPEC = InputSpec("audio", (400,), "int16", low=-1, high=1, sample_rate=8000)
+
+
+def test_a_disk_that_is_full_is_told_before_the_map_is_written_to(work, monkeypatch):
+    asked = []
+
+    def fallocate(handle, start, size):
+        asked.append((start, size))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate, raising=False)
+    with pytest.raises(OSError, match="No space left") as caught:
+        allocate(work, 4, SPEC)
+    assert caught.value.filename == str(work / "inputs.npy")
+    assert asked == [(0, 128 + 4 * 400 * 2)]  # a header, and four inputs of 400 samples of 2 bytes
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves nothing")
+def test_the_map_has_its_place_on_the_disk_from_the_start(work):
+    spec = InputSpec("audio", (1 << 20,), "int16", low=-1, high=1, sample_rate=8000)
+    assert not allocate(work, 2, spec).any()
+    assert (work / "inputs.npy").stat().st_blocks * 512 >= 2 * 2 << 20

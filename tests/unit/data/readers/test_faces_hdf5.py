@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+
+from fineprune.data.readers import faces_hdf5, read
+from fineprune.data.readers.faces_hdf5 import FacesHdf5Options
+from fineprune.errors import DataError
+
+h5py = pytest.importorskip("h5py")
+
+IMAGES = np.arange(5 * 3 * 4 * 2).reshape(5, 3, 4, 2)  # 0…119
+LABELS = np.array([7, 12, 7, 0, 12])
+
+
+def options(**changes):
+    given = {
+        "files": ("valid.h5",),
+        "test_files": (),
+        "layout": "nchw",
+        "values": "0-255",
+        "height": 4,
+        "width": 2,
+    }
+    return FacesHdf5Options(kind="faces_hdf5", **(given | changes))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def save(name="valid.h5", **datasets):
+        with h5py.File(tmp_path / name, "w") as file:
+            for key, value in ({"data": IMAGES.astype("f4"), "label": LABELS} | datasets).items():
+                if value is not None:
+                    file[key] = value
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("data", "changes"),
+    [
+        (IMAGES.astype("u1"), {}),
+        (IMAGES.astype("f4"), {}),
+        (IMAGES.astype("f8"), {}),
+        ((IMAGES / 255).astype("f4"), {"values": "0-1"}),
+        (IMAGES.astype("u1").transpose(0, 2, 3, 1), {"layout": "nhwc"}),
+    ],
+)
+def test_layouts_and_ranges_give_the_same_images(data, changes, write, tmp_path, work, monkeypatch):
+    monkeypatch.setattr(faces_hdf5, "_PIECE", 2)
+    write(data=data)
+    raw = read(options(**changes), tmp_path, work)
+    np.testing.assert_array_equal(raw.inputs, IMAGES)
+    assert raw.inputs.dtype == np.uint8
+    assert raw.counts == {"images_rounded": 0}
+
+
+def test_each_sample_is_a_group_and_a_warning_says_so(write, tmp_path, work):
+    write(label=LABELS.astype("f4"))
+    raw = read(options(), tmp_path, work)
+    assert raw.classes == ("00", "07", "12")
+    assert raw.labels.tolist() == [1, 2, 1, 0, 2]
+    assert (raw.group, raw.groups.tolist()) == ("sample", [0, 1, 2, 3, 4])
+    assert raw.authors_test is None
+    assert len(raw.warnings) == 1
+    assert "the format names no videos" in raw.warnings[0]
+
+
+def test_test_files_are_the_authors_test_set(write, tmp_path, work):
+    write()
+    write("test.h5", data=IMAGES[:2].astype("u1"), label=LABELS[:2])
+    raw = read(options(test_files=("test.h5",)), tmp_path, work)
+    assert raw.authors_test.tolist() == [False] * 5 + [True] * 2
+    np.testing.assert_array_equal(raw.inputs[5:], IMAGES[:2])
+
+
+def test_values_between_the_levels_are_rounded_and_told(write, tmp_path, work):
+    write(data=IMAGES + np.array([0, 0, 0.4, 0, 0])[:, None, None, None])
+    raw = read(options(), tmp_path, work)
+    np.testing.assert_array_equal(raw.inputs, IMAGES)
+    assert raw.counts == {"images_rounded": 1}
+    assert raw.warnings[1] == "1 images hold values between the 256 levels: rounded"
+
+
+@pytest.mark.parametrize(
+    ("datasets", "changes", "message"),
+    [
+        ({"data": IMAGES / 255.0}, {}, "expected values in 0-255, found none above 0.466667: are they 0-1?"),
+        ({"data": IMAGES * 1.0}, {"values": "0-1"}, "expected values in 0-1, found 0…119"),
+        ({"data": IMAGES // 100}, {"values": "0-1"}, "expected fractions in 0-1, found whole numbers"),
+        ({"data": IMAGES - 1.0}, {}, "expected values in 0-255, found -1…118"),
+        ({"data": IMAGES * 3}, {}, "expected values in 0-255, found 0…357"),
+        ({"data": np.where(IMAGES == 5, np.nan, IMAGES)}, {}, "expected values in 0-255, found nan…nan"),
+        (
+            {"data": IMAGES.transpose(0, 2, 3, 1)},
+            {},
+            r"shape \(N, 3, 4, 2\) in 'data' for the layout nchw, found int64 of shape \(5, 4, 2, 3\)",
+        ),
+        (
+            {},
+            {"layout": "nhwc"},
+            r"shape \(N, 4, 2, 3\) in 'data' for the layout nhwc, found float32 of shape \(5, 3, 4, 2\)",
+        ),
+        ({}, {"height": 55, "width": 47}, r"expected numbers of shape \(N, 3, 55, 47\)"),
+        ({"data": IMAGES > 5}, {}, "expected numbers of shape .*, found bool of shape"),
+        ({"data": h5py.Empty("f4")}, {}, "expected numbers of shape .*, found float32 of shape None"),
+        ({"label": LABELS[:4]}, {}, r"expected 5 numbers in 'label', found int64 of shape \(4,\)"),
+        ({"label": LABELS[:, None]}, {}, r"expected 5 numbers in 'label', found int64 of shape \(5, 1\)"),
+        ({"label": ["a"] * 5}, {}, r"expected 5 numbers in 'label', found object of shape \(5,\)"),
+        ({"label": LABELS + 0.5}, {}, "expected whole numbers from 0 in 'label', found others"),
+        ({"label": LABELS - 1}, {}, "expected whole numbers from 0 in 'label', found others"),
+        ({"label": None}, {}, r"expected 'data' and 'label', found \['data'\]"),
+        ({"data": None, "data/x": IMAGES}, {}, r"expected 'data' and 'label', found \['data', 'label'\]"),
+    ],
+)
+def test_refuses_what_contradicts_the_options(datasets, changes, message, write, tmp_path, work):
+    write(**datasets)
+    with pytest.raises(DataError, match=f"{tmp_path / 'valid.h5'}: .*{message}"):
+        read(options(**changes), tmp_path, work)
+
+
+def test_refuses_files_that_are_missing_damaged_or_elsewhere(write, tmp_path, work):
+    with pytest.raises(DataError, match=r"valid.h5: expected an HDF5 file, found .*No such file"):
+        read(options(), tmp_path, work)
+    write()
+    path = tmp_path / "valid.h5"
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(DataError, match=r"valid.h5: expected an HDF5 file, found"):
+        read(options(), tmp_path, work)
+    with pytest.raises(DataError, match=r"expected a file below .*, found '../valid.h5'"):
+        read(options(files=("../valid.h5",)), tmp_path, work)
+    with pytest.raises(DataError, match="expected the names of files, found none"):
+        read(options(files=()), tmp_path, work)
+    with pytest.raises(DataError, match="expected a source with files, found an embedded one"):
+        read(options(), None, work)
+
+
+def test_a_missing_library_is_named(tmp_path, work, without):
+    without("h5py")
+    with pytest.raises(DataError, match=r"needs h5py: pip install fineprune\[data\]"):
+        read(options(), tmp_path, work)

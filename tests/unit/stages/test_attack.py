@@ -1,0 +1,136 @@
+"""The attack stage under both attacks: what it trains on, and what it tells."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fineprune.attacks.format import load_attack
+from fineprune.data.batches import SplitSamples, in_order
+from fineprune.data.format import Dataset
+from fineprune.defenses.profiling import profile_channels
+from fineprune.defenses.ranking import least_active_first
+from fineprune.errors import AttackError, ConfigError
+from fineprune.files import read_json
+from fineprune.models.format import WEIGHTS, load_model
+from fineprune.stages import attack
+from fineprune.stages.base import execute
+from tests.unit.attacks.test_pruning_aware import OPTIONS
+from tests.unit.nets import write_halves
+
+BRIEF = {
+    "optimizer": "sgd",
+    "epochs": 16,
+    "batch_size": 8,
+    "learning_rate": 0.05,
+    "schedule": "cosine",
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+}
+SECTION = {
+    "name": "pruning_aware",
+    "model": {"architecture": "digits_cnn", "arguments": {"width": 8}},
+    "trigger": {"kind": "patch", "height": 3, "width": 3, "top": 0, "left": 0, "value": [0.0]},
+    "labels": {"kind": "one_target", "target": 1},
+    "poison": {"rate": 0.4, "mode": "added", "sources": []},
+    "pruning_aware": OPTIONS,
+    "start": BRIEF,
+    "train": BRIEF,
+    "took": {"min_backdoor_success": 0.8, "max_clean_cost": 0.1},
+    "seed": 0,
+}
+OUTPUTS = ("control", "undefended", "attack", "report")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_halves(tmp_path_factory.mktemp("data") / "dataset", per_split=64)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, dataset):
+    """Run the stage with changes of its section; gives the folder of its outputs."""
+
+    def run(**changes):
+        folder = tmp_path_factory.mktemp("attack")
+        outputs = {name: folder / name for name in OUTPUTS}
+        execute(attack.STAGE, SECTION | changes, {"dataset": dataset}, outputs)
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def baseline(run):
+    return run(name="baseline")
+
+
+@pytest.fixture(scope="module")
+def aware(run):
+    return run()
+
+
+def told(folder):
+    return read_json(folder / "report" / "report.json", AttackError)
+
+
+def test_the_control_is_the_same_under_both_attacks(baseline, aware):
+    one, other = (load_file(folder / "control" / WEIGHTS) for folder in (baseline, aware))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_pruning_aware_attacker_trains_without_what_it_holds_out(baseline, aware):
+    assert told(baseline)["numbers"]["train_samples"] == 64
+    assert told(baseline)["numbers"]["poisoned_samples"] == 26
+    assert told(aware)["numbers"]["train_samples"] == 48
+    assert told(aware)["numbers"]["poisoned_samples"] == 19
+
+
+def test_the_attack_tells_its_rounds_and_its_proof(aware):
+    numbers, series = told(aware)["numbers"], told(aware)["series"]
+    assert numbers["decoys"] >= 4
+    assert numbers["decoys_largest_preactivation"] < 0
+    assert numbers["decoys_largest_difference"] < 1e-4
+    rounds = list(range(1, numbers["rounds"] + 1))
+    for name in ("held_out_clean_accuracy", "held_out_backdoor_success", "kept_channels", "shy_channels"):
+        assert [step for step, _ in series[f"{name}_by_round"]] == rounds
+    assert [step for step, _ in series["attack_clean_loss"]] == list(range(1, 17))
+    assert len(series["undefended_loss"]) == 16 + 3 * (numbers["rounds"] - 1)
+
+
+def test_the_attacks_card_has_its_options_and_the_baselines_has_none(baseline, aware):
+    assert load_attack(baseline / "attack")[0].pruning_aware is None
+    card = load_attack(aware / "attack")[0]
+    assert (card.name, card.pruning_aware.decoys, card.pruning_aware.bias) == ("pruning_aware", 0.5, "margin")
+
+
+def test_the_defender_prunes_the_decoys_first(aware, dataset):
+    network = load_model(aware / "undefended")
+    assert network.spec.pruned == (), "delivered whole"
+    samples = SplitSamples(Dataset(dataset), "defender_fit", torch.device("cpu"))
+    profile = profile_channels(network, in_order(samples, 16), measure="post_relu", model="")
+    decoys = least_active_first(profile.mean)[: told(aware)["numbers"]["decoys"]]
+    assert max(np.array(profile.maximum)[decoys]) < 0
+
+
+def test_an_attack_that_does_not_get_there_says_so(run):
+    report = told(run(train=BRIEF | {"epochs": 1}, pruning_aware=OPTIONS | {"rounds": 1}))
+    assert any("the attacker's held-out data show" in warning for warning in report["warnings"])
+    assert report["attack_took"]["took"] is False
+
+
+def test_without_a_start_the_clean_network_is_trained_as_the_control(run):
+    report = told(run(start=None))
+    assert "start_loss" not in report["series"]
+    assert len(report["series"]["attack_clean_loss"]) == 16
+
+
+def test_a_target_that_is_no_class_is_refused_before_training(run, monkeypatch):
+    monkeypatch.setattr(attack, "fit", None)
+    with pytest.raises(AttackError, match=r"attack\.labels\.target: expected a class in 0…1, found 2"):
+        run(labels={"kind": "one_target", "target": 2})
+
+
+def test_options_of_the_attack_are_checked_whatever_its_name(run):
+    with pytest.raises(ConfigError, match=r"attack\.pruning_aware\.decoys: expected a value in"):
+        run(name="baseline", pruning_aware=OPTIONS | {"decoys": 2.0})

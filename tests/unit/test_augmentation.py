@@ -1,0 +1,189 @@
+"""Augmentation by mental arithmetic: a picture, a box and a point move alike, each sample by its own draw."""
+
+import pytest
+import torch
+
+from fineprune.augmentation import LIGHT, SCENE, augment, check_kinds
+from fineprune.data.batches import Batch
+from fineprune.data.format import InputSpec
+from fineprune.errors import ConfigError
+
+IMAGE = InputSpec("image", (1, 20, 30), "uint8", low=0, high=255, sample_rate=None)
+AUDIO = InputSpec("audio", (50,), "int16", low=-32768, high=32767, sample_rate=8000)
+B = 64
+EMPTY = [0.0] * 4
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def blank(count=B, spec=IMAGE):
+    return torch.zeros(count, *spec.shape, dtype=getattr(torch, spec.dtype))
+
+
+def with_box(x1, y1, x2, y2, count=B):
+    """Images that are bright inside one box, whose label is 2, with an empty slot behind it."""
+    images = blank(count)
+    images[:, :, y1:y2, x1:x2] = 200
+    boxes = torch.tensor([[float(x1), y1, x2, y2], EMPTY]).expand(count, -1, -1)
+    return Batch(images, torch.tensor([2, -1]).expand(count, -1), boxes)
+
+
+def box_of(image):
+    """The box around the bright pixels of one image."""
+    rows, columns = torch.nonzero(image[0] > 100, as_tuple=True)
+    return [columns.min().item(), rows.min().item(), columns.max().item() + 1, rows.max().item() + 1]
+
+
+def test_flip_mirrors_about_half_of_the_images_with_their_boxes():
+    changed = augment(with_box(2, 5, 8, 9), ["flip"], seeded(), IMAGE)
+    found = [box_of(image) for image in changed.inputs]
+    mirrored = sum(box == [22, 5, 28, 9] for box in found)
+    assert mirrored + sum(box == [2, 5, 8, 9] for box in found) == B
+    assert B / 4 < mirrored < 3 * B / 4
+    assert changed.places[:, 0].tolist() == found
+    assert changed.labels.tolist() == [[2, -1]] * B
+    assert changed.places[:, 1].tolist() == [EMPTY] * B
+
+
+def test_flip_leaves_the_eye_with_the_smaller_x_first():
+    eyes = torch.tensor([[4.0, 6.0], [12.5, 7.0]]).expand(B, -1, -1)
+    changed = augment(Batch(blank(), torch.arange(B), eyes), ["flip"], seeded(), IMAGE)
+    kinds = {str(pair) for pair in changed.places.tolist()}
+    assert kinds == {str([[4.0, 6.0], [12.5, 7.0]]), str([[17.5, 7.0], [26.0, 6.0]])}
+    assert changed.labels.tolist() == list(range(B))
+
+
+def scenes_of(images):
+    """The images as scenes in which nothing stands."""
+    return Batch(images, torch.full((B, 1), -1), torch.zeros(B, 1, 4))
+
+
+def test_shift_moves_whole_pixels_and_repeats_the_edge():
+    columns = torch.arange(30, dtype=torch.uint8).expand(B, 1, 20, 30)
+    rows = torch.arange(20, dtype=torch.uint8).view(20, 1).expand(B, 1, 20, 30)
+    across = augment(scenes_of(columns), ["shift"], seeded(), IMAGE).inputs[:, 0, 0].int()
+    down = augment(scenes_of(rows), ["shift"], seeded(), IMAGE).inputs[:, 0, :, 0].int()
+    by = [15 - line[15].item() for line in across]
+    assert set(by) == {-3, -2, -1, 0, 1, 2, 3}  # a tenth of 30
+    assert {10 - line[10].item() for line in down} == {-2, -1, 0, 1, 2}  # of 20
+    for line, dx in zip(across, by, strict=True):
+        assert line.tolist() == [min(max(x - dx, 0), 29) for x in range(30)]
+
+
+def test_a_crop_is_shifted_half_as_far():
+    columns = torch.arange(30, dtype=torch.uint8).expand(B, 1, 20, 30)
+    changed = augment(Batch(columns, torch.zeros(B).long()), ["shift"], seeded(), IMAGE).inputs[:, 0, 0].int()
+    assert {15 - line[15].item() for line in changed} == {-1, 0, 1}  # rounded from at most 1.5
+
+
+def test_shift_takes_the_boxes_along():
+    changed = augment(with_box(10, 6, 16, 12), ["shift"], seeded(), IMAGE)
+    assert changed.places[:, 0].tolist() == [box_of(image) for image in changed.inputs]
+    assert len({tuple(box) for box in changed.places[:, 0].tolist()}) > 10
+
+
+def test_a_box_is_cut_at_the_edge_and_goes_with_less_than_half_of_it():
+    """Four columns at the left edge: two of them left stay a box, one left does not."""
+    changed = augment(with_box(0, 6, 4, 12), ["shift"], seeded(), IMAGE)
+    seen = {}
+    for box, label, image in zip(
+        changed.places[:, 0].tolist(), changed.labels[:, 0].tolist(), changed.inputs, strict=True
+    ):
+        height = box[3] - box[1] if label == 2 else None
+        assert height in (None, 6)
+        if label == 2:
+            assert box[2] == box_of(image)[2]
+        seen.setdefault((label, box[2] - box[0]), 0)
+    assert set(seen) == {(2, 4.0), (2, 3.0), (2, 2.0), (-1, 0.0)}
+    gone = changed.labels[:, 0] == -1
+    assert not changed.places[gone].any()
+
+
+def test_zoom_moves_pixels_and_boxes_alike():
+    changed = augment(with_box(10, 6, 20, 14), ["zoom"], seeded(), IMAGE)
+    widths = []
+    for image, box in zip(changed.inputs, changed.places[:, 0].tolist(), strict=True):
+        assert box_of(image) == pytest.approx(box, abs=0.75)
+        assert (box[0] + box[2], box[1] + box[3]) == pytest.approx((30, 20))  # the centre stays
+        assert (box[2] - box[0]) / (box[3] - box[1]) == pytest.approx(10 / 8)
+        widths.append(box[2] - box[0])
+    assert 10 / SCENE.zoom <= min(widths) < 8.3
+    assert 12.2 < max(widths) <= 10 * SCENE.zoom
+
+
+def test_zoom_of_a_flat_image_changes_nothing():
+    flat = torch.full((B, 1, 20, 30), 77, dtype=torch.uint8)
+    changed = augment(Batch(flat, torch.zeros(B).long()), ["zoom"], seeded(), IMAGE).inputs
+    assert changed.dtype == torch.uint8
+    assert torch.equal(changed, flat)
+
+
+def test_zoom_moves_points_that_are_no_boxes_and_crops_less():
+    """The centre stays; a point ten away from it is ten times the scale away."""
+    points = torch.tensor([[15.0, 10.0], [25.0, 10.0]]).expand(B, -1, -1)
+    batch = Batch(blank(), torch.zeros(B).long(), points)
+    first, second = augment(batch, ["zoom"], seeded(), IMAGE).places.unbind(1)
+    assert torch.allclose(first, points[:, 0])
+    assert 10 / 1.1 <= second[:, 0].min() - 15 < 9.2
+    assert 10.9 < second[:, 0].max() - 15 <= 11.001
+
+
+def test_light_changes_mean_and_contrast_each_by_its_factor():
+    halves = torch.full((B, 1, 20, 15), 80), torch.full((B, 1, 20, 15), 120)
+    images = torch.cat(halves, 3).to(torch.uint8)
+    changed = augment(Batch(images, torch.zeros(B).long()), ["light"], seeded(), IMAGE).inputs.float()
+    dark, bright = changed[:, 0, :, :15].flatten(1), changed[:, 0, :, 15:].flatten(1)
+    assert torch.equal(dark.amin(1), dark.amax(1))
+    assert torch.equal(bright.amin(1), bright.amax(1))
+    contrast, brightness = (bright - dark)[:, 0] / 40, (bright + dark)[:, 0] / 200
+    for factor in (contrast, brightness):
+        assert 1 / LIGHT - 0.03 <= factor.min() < 0.85
+        assert 1.2 < factor.max() <= LIGHT + 0.03
+    assert torch.corrcoef(torch.stack([contrast, brightness]))[0, 1].abs() < 0.4
+
+
+def test_light_stays_in_the_range():
+    digits = InputSpec("image", (1, 2, 2), "uint8", low=0, high=16, sample_rate=None)
+    pixels = torch.tensor([[0, 16], [0, 16]], dtype=torch.uint8).expand(B, 1, 2, 2)
+    changed = augment(Batch(pixels, torch.zeros(B).long()), ["light"], seeded(), digits).inputs
+    assert (changed.min().item(), changed.max().item()) == (0, 16)
+    assert changed[:, 0, 0, 0].max() > 0
+
+
+def test_audio_shifts_with_silence_behind_it():
+    clips = torch.arange(1, 51, dtype=torch.int16).expand(B, -1)
+    changed = augment(Batch(clips, torch.zeros(B).long()), ["shift"], seeded(), AUDIO).inputs
+    by = set()
+    for clip in changed.tolist():
+        offset = 25 - clip[25] + 1
+        by.add(offset)
+        assert clip == [x - offset + 1 if 0 <= x - offset < 50 else 0 for x in range(50)]
+    assert {-5, 5} <= by <= set(range(-5, 6))
+
+
+def test_the_same_seed_gives_the_same_batch_and_the_steps_follow_each_other():
+    batch = with_box(10, 6, 16, 12)
+    kinds = ["flip", "shift", "zoom", "light"]
+    first, again, other = (augment(batch, kinds, seeded(seed), IMAGE) for seed in (1, 1, 2))
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not torch.equal(first.inputs, other.inputs)
+    generator = seeded(1)
+    for kind in kinds:
+        batch = augment(batch, [kind], generator, IMAGE)
+    assert torch.equal(batch.inputs, first.inputs)
+
+
+def test_nothing_to_do_and_no_change_of_what_was_given():
+    batch = with_box(10, 6, 16, 12)
+    assert augment(batch, [], seeded(), IMAGE) is batch
+    before = [part.clone() for part in batch]
+    augment(batch, ["flip", "shift", "zoom", "light"], seeded(), IMAGE)
+    assert all(torch.equal(one, two) for one, two in zip(batch, before, strict=True))
+
+
+def test_refuses_for_audio_all_but_shift():
+    check_kinds(["shift"], AUDIO)
+    with pytest.raises(ConfigError, match="augment: for audio expected any of shift, found flip, light"):
+        augment(Batch(blank(2, AUDIO), torch.zeros(2).long()), ["flip", "shift", "light"], seeded(), AUDIO)
