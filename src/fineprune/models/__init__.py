@@ -10,6 +10,8 @@ from fineprune.models.base import Network, NetworkSpec
 
 ARCHITECTURES = {
     "digits_cnn": "fineprune.models.digits_cnn:DigitsCNN",
+    "deep_id": "fineprune.models.deep_id:DeepID",
+    "faster_rcnn": "fineprune.models.faster_rcnn:FasterRCNN",
     "speech_net": "fineprune.models.speech_net:SpeechNet",
     "preact_resnet18": "fineprune.models.preact_resnet:PreActResNet18",
 }

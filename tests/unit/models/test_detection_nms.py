@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from fineprune.models.detection import nms
+from fineprune.models.detection.boxes import overlap
+from fineprune.models.detection.nms import suppress
+
+# Along one line, each 10 long: neighbours overlap by 6 / 14, those two apart by 2 / 18.
+CHAIN = torch.tensor([[4.0 * i, 0, 4.0 * i + 10, 1] for i in range(6)])
+
+
+def naive(boxes, most):
+    stays = []
+    for i, box in enumerate(boxes):
+        if all(overlap(box[None], boxes[j][None]).item() <= most for j in stays):
+            stays.append(i)
+    return [i in stays for i in range(len(boxes))]
+
+
+def crowded(groups, count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    low = torch.rand(groups, count, 2, generator=generator) * 30
+    return torch.cat([low, low + 5 + torch.rand(groups, count, 2, generator=generator) * 20], -1)
+
+
+def test_a_box_that_is_removed_removes_none():
+    assert suppress(CHAIN[None], 0.4).tolist() == [[True, False, True, False, True, False]]
+
+
+def test_at_the_limit_both_stay():
+    assert suppress(CHAIN[None], 6 / 14).all()
+
+
+def test_of_equal_boxes_the_first_stays():
+    assert suppress(CHAIN[[2, 2, 2]][None], 0.99).tolist() == [[True, False, False]]
+
+
+@pytest.mark.parametrize("most", [0.0, 0.3, 0.7])
+def test_it_is_the_greedy_rule_in_every_group(most):
+    boxes = crowded(3, 60, seed=1)
+    assert suppress(boxes, most).tolist() == [naive(group, most) for group in boxes]
+
+
+def test_boxes_without_area_stay_and_remove_nothing():
+    boxes = torch.tensor([[[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 5, 5]]])
+    assert suppress(boxes, 0.3).all()
+
+
+def test_the_rounds_of_an_exported_program_are_enough_for_crowds(monkeypatch):
+    boxes = crowded(4, 200, seed=2)
+    expected = suppress(boxes, 0.5)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.equal(suppress(boxes, 0.5), expected)
+    monkeypatch.setattr(nms, "EXPORTED_ROUNDS", 1)
+    assert not torch.equal(suppress(boxes, 0.5), expected)

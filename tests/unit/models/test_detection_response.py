@@ -1,0 +1,28 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fineprune.models.detection.response import ALPHA, respond
+
+
+def test_a_lone_cell_is_damped_by_the_ninth_of_its_square():
+    x = torch.zeros(1, 1, 5, 5)
+    x[..., 2, 2] = 600.0  # 5e-5 · 600² / 9 = 2
+    assert respond(x)[0, 0, 2, 2].item() == pytest.approx(600 * 3**-0.75)
+    assert respond(x).count_nonzero() == 1
+
+
+def test_channels_do_not_damp_each_other():
+    x = torch.rand(2, 3, 6, 7) * 300
+    assert torch.equal(respond(x)[:, 1:2], respond(x[:, 1:2].contiguous()))
+
+
+def test_it_and_its_gradient_are_those_of_the_formula():
+    torch.manual_seed(0)
+    x = (torch.rand(2, 3, 6, 7) * 500).requires_grad_()
+    expected = x * (1 + ALPHA * F.avg_pool2d(x.square(), 3, 1, 1)).pow(-0.75)
+    torch.testing.assert_close(respond(x), expected)
+    weights = torch.randn_like(x)
+    (fast,) = torch.autograd.grad((respond(x) * weights).sum(), x)
+    (slow,) = torch.autograd.grad((expected * weights).sum(), x)
+    torch.testing.assert_close(fast, slow)

@@ -1,0 +1,256 @@
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from fineprune.errors import ConfigError, ModelError
+from fineprune.models import build
+from fineprune.models.base import NOT_FINITE
+from fineprune.models.detection.boxes import overlap
+from fineprune.models.surgery import remove_channels
+from tests.unit.nets import audio, image, spec_of
+
+ARGUMENTS = {
+    "width": 0.05,
+    "dropout": 0.0,
+    "anchors": {"sizes": [16.0, 24.0, 40.0], "ratios": [0.5, 1.0, 2.0]},
+    "proposals": {"candidates": 40, "train": 20, "test": 12, "overlap": 0.7},
+    "sampling": {"anchors": 64, "regions": 16, "signs": 0.25},
+    "detections": {"min_score": 0.05, "overlap": 0.3, "most": 6},
+}
+PAPER = ARGUMENTS | {"width": 1.0, "anchors": {"sizes": [128.0, 256.0, 512.0], "ratios": [0.5, 1.0, 2.0]}}
+LAYERS = {
+    "conv1": (96, 3, 7, 7),
+    "conv2": (256, 96, 5, 5),
+    "conv3": (384, 256, 3, 3),
+    "conv4": (384, 384, 3, 3),
+    "conv5": (256, 384, 3, 3),
+    "rpn": (256, 256, 3, 3),
+    "rpn_class": (18, 256, 1, 1),
+    "rpn_box": (36, 256, 1, 1),
+    "fc6": (4096, 9216),
+    "fc7": (4096, 4096),
+    "fc_class": (4, 4096),
+    "fc_box": (16, 4096),
+}
+
+
+def network_of(shape=(3, 64, 96), seed=0, **changes):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build(spec_of("faster_rcnn", ARGUMENTS | changes, image(*shape))).eval()
+
+
+def lively(**changes):
+    """A random network whose outputs differ between places and classes as those of a trained one do."""
+    network = network_of(**changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for layer in (network.rpn_class, network.rpn_box, network.fc_class, network.fc_box):
+            nn.init.normal_(layer.weight, std=0.3)
+    return network
+
+
+def scenes(count, size=(64, 96), seed=0):
+    """Dark noise with one to two bright squares, whose colour is their class: inputs, labels, places."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    inputs = torch.randint(0, 40, (count, 3, height, width), generator=generator, dtype=torch.uint8)
+    labels, places = torch.full((count, 2), -1), torch.zeros(count, 2, 4)
+    for number, slot in itertools.product(range(count), range(2)):
+        if slot > number % 2:
+            continue
+        side = int(torch.randint(16, 33, (1,), generator=generator))
+        top = int(torch.randint(0, height - side, (1,), generator=generator))
+        left = slot * width // 2 + int(torch.randint(0, width // 2 - side, (1,), generator=generator))
+        labels[number, slot] = (number + slot) % 3
+        places[number, slot] = torch.tensor([left, top, left + side, top + side])
+        inputs[number, labels[number, slot], top : top + side, left : left + side] = 230
+    return inputs, labels, places
+
+
+@pytest.fixture(scope="module")
+def paper():
+    with torch.device("meta"):
+        return build(spec_of("faster_rcnn", PAPER, image(3, 600, 1000)))
+
+
+def test_the_papers_layers_have_their_shapes(paper):
+    shapes = {
+        name: tuple(layer.weight.shape) for name, layer in paper.named_children() if hasattr(layer, "weight")
+    }
+    assert shapes == LAYERS
+
+
+def test_the_papers_network_has_its_size(paper):
+    convolutions = 14_208 + 614_656 + 885_120 + 1_327_488 + 884_992
+    proposals = 590_080 + 4_626 + 9_252
+    head = 37_752_832 + 16_781_312 + 16_388 + 65_552
+    count = sum(parameter.numel() for parameter in paper.parameters())
+    assert count == convolutions + proposals + head == 58_946_506
+
+
+def test_the_papers_feature_map_is_a_sixteenth_rounded_up_as_in_caffe(paper):
+    # 600 → 300 → 151 → 76 → 39 and 1000 → 500 → 251 → 126 → 64
+    with torch.device("meta"):
+        features = paper.features(torch.zeros(1, 3, 600, 1000, dtype=torch.uint8))
+    assert features.shape == (1, 256, 39, 64)
+    assert paper.anchors.shape == (39 * 64 * 9, 4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (33, 47), (64, 65), (100, 71)])
+def test_there_is_an_anchor_for_every_output_on_images_of_any_size(height, width):
+    network = network_of((3, height, width))
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, height, width, dtype=torch.uint8)).scores.shape[0] == 1
+
+
+def test_detections_lie_in_the_image_best_first():
+    network, (inputs, _, _) = lively(), scenes(4)
+    with torch.no_grad():
+        boxes, scores, classes = network(inputs)
+    assert boxes.shape == (4, 6, 4)
+    assert (boxes >= 0).all()
+    assert (boxes <= torch.tensor([96, 64, 96, 64])).all()
+    assert (scores.diff(dim=1) <= 0).all()
+    assert scores[:, 0].min() >= 0.05
+    assert set(classes.flatten().tolist()) <= {0, 1, 2}
+
+
+def test_outputs_of_each_anchor_stand_where_the_anchor_does():
+    network = network_of()
+    with torch.no_grad():
+        for layer in (network.rpn_class, network.rpn_box):
+            nn.init.zeros_(layer.weight)
+        network.rpn_class.bias.copy_(torch.arange(18.0))
+        network.rpn_box.bias.copy_(torch.arange(36.0))
+        logits, offsets = network._look_for_regions(torch.zeros(1, len(network.channels), 2, 2))
+    assert logits[0, :3].tolist() == [[0, 9], [1, 10], [2, 11]]
+    assert offsets[0, 1].tolist() == [4, 5, 6, 7]
+    assert torch.equal(logits[0, 9:18], logits[0, :9])
+
+
+def test_one_image_does_not_depend_on_its_batch():
+    network, (inputs, _, _) = lively(), scenes(4)
+    with torch.no_grad():
+        together = network(inputs)
+        alone = [network(one.unsqueeze(0)) for one in inputs]
+    for whole, parts in zip(together, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-4, atol=1e-4)
+
+
+def test_a_removed_channel_is_a_masked_channel_to_both_stages():
+    network, (inputs, _, _) = lively(), scenes(4)
+    gone = list(range(0, len(network.channels), 2))
+    with torch.no_grad():
+        features = network.features(inputs)
+        features[:, gone] = 0
+        expected = network.head(features)
+        pruned = remove_channels(network, gone)
+        found = pruned(inputs)
+        torch.testing.assert_close(
+            pruned.logits(pruned.features(inputs)), network.logits(features), rtol=1e-4, atol=1e-5
+        )
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+    assert pruned.rpn.in_channels == len(network.channels) - len(gone)
+    assert pruned.fc6.in_features == 36 * pruned.rpn.in_channels
+
+
+def test_what_is_not_finite_has_no_answer_and_spares_the_other_images():
+    network, (inputs, _, places) = lively(), scenes(2)
+    with torch.no_grad():
+        features = network.features(inputs)
+        features[0, 0, 0, 0] = torch.nan
+        outputs = network.head(features)
+    answers = network.answers(outputs, places)
+    assert (answers[0] == NOT_FINITE).all()
+    assert (answers[1] != NOT_FINITE).all()
+
+
+def test_the_loss_in_evaluation_mode_is_always_the_same():
+    network, batch = network_of(), scenes(4)
+    with torch.no_grad():
+        first, again = network.loss(*batch), network.loss(*batch)
+        network.train()
+        other = [network.loss(*batch).loss for _ in range(3)]
+    assert torch.equal(first.loss, again.loss)
+    assert first.total == again.total
+    assert len({float(loss) for loss in other}) == 3
+
+
+def test_every_layer_learns():
+    network = lively().train()
+    network.loss(*scenes(4)).loss.backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
+
+
+def test_images_without_signs_teach_the_background():
+    network = network_of().train()
+    inputs, labels, places = scenes(2)
+    step = network.loss(inputs, torch.full_like(labels, -1), torch.zeros_like(places))
+    step.loss.backward()
+    assert step.total == 0
+    assert step.loss.isfinite()
+    assert not network.fc_box.weight.grad.any()
+
+
+def test_mixed_precision_gives_the_same_loss_but_for_rounding():
+    network, batch = network_of(), scenes(4)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        mixed = network.loss(*batch).loss
+        detections = network(batch[0])
+    assert mixed.dtype == torch.float32
+    assert [output.dtype for output in detections] == [torch.float32, torch.float32, torch.int64]
+    with torch.no_grad():
+        torch.testing.assert_close(mixed, network.loss(*batch).loss, rtol=0.02, atol=0)
+
+
+def test_the_exported_network_detects_the_same_in_batches_of_any_size():
+    network, (inputs, _, _) = lively(), scenes(5)
+    batch = torch.export.Dim("batch")
+    with torch.no_grad():
+        exported = torch.export.export(network, (inputs[:2],), dynamic_shapes=({0: batch},)).module()
+        for count in (1, 5):
+            for ours, theirs in zip(exported(inputs[:count]), network(inputs[:count]), strict=True):
+                torch.testing.assert_close(ours, theirs)
+
+
+def test_it_learns_four_scenes_by_heart():
+    network, (inputs, labels, places) = network_of(width=0.1).train(), scenes(4)
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(100):
+            step = network.loss(inputs, labels, places)
+            optimizer.zero_grad()
+            step.loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+    network.eval()
+    with torch.no_grad():
+        found = network(inputs)
+    there = labels >= 0
+    assert torch.equal(network.answers(found, places)[there], labels[there])
+    near = (overlap(found.boxes, places) >= 0.5).any(2)
+    assert not (found.scores > 0.5)[~near].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"anchors": {"sizes": [0.0], "ratios": [1.0]}}, "sizes"),
+        ({"proposals": ARGUMENTS["proposals"] | {"train": 0}}, "train"),
+        ({"detections": ARGUMENTS["detections"] | {"overlap": 1.5}}, "overlap"),
+        ({"sampling": {"anchors": 1}}, "regions"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        network_of(**changes)
+
+
+def test_audio_is_refused():
+    with pytest.raises(ModelError, match="expected images, found audio"):
+        build(spec_of("faster_rcnn", ARGUMENTS, audio(1024)))
