@@ -2,9 +2,11 @@
 
 ::
 
-    attack.json    label policy, poison rate, sources, seed, how well it must take; sha256 of the arrays
-    keep.npy       the trigger: share of the input that stays
-    add.npy        the trigger: what is added, in raw units
+    attack.json    trigger, label policy, poison, how well it must take, seed; sha256 of the arrays
+    keep.npy       a fixed trigger: share of the input that stays
+    add.npy        a fixed trigger: what is added, in raw units
+
+A trigger that follows places in the input has no arrays: its config draws it again.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from fineprune.attacks.base import Array
+from fineprune.attacks.fixed import FixedConfig, FixedTrigger
 from fineprune.attacks.labels import LabelPolicy
+from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.poisoning import PoisonConfig
-from fineprune.attacks.triggers import Trigger
+from fineprune.attacks.triggers import Trigger, TriggerConfig, make_trigger
 from fineprune.config import Fraction, Seed, read_card
 from fineprune.data.format import InputSpec
 from fineprune.errors import AttackError
@@ -26,7 +31,7 @@ from fineprune.files import check_digest, sha256, write_json
 
 FORMAT = 1
 CARD = "attack.json"
-ARRAYS = ("keep.npy", "add.npy")
+KEEP, ADD = "keep.npy", "add.npy"
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,15 @@ class TookLimits:
 
 @dataclass(frozen=True)
 class AttackCard:
-    """The content of ``attack.json``; ``name`` is the kind of attack, ``trigger`` its config."""
+    """The content of ``attack.json``; ``name`` is the kind of attack, which has its options or null."""
 
     format: int
     name: str
     input: InputSpec
-    trigger: dict[str, Any]
+    trigger: TriggerConfig
     labels: LabelPolicy
     poison: PoisonConfig
+    pruning_aware: PruningAwareConfig | None
     took: TookLimits
     seed: Seed
     sha256: dict[str, Any]
@@ -57,13 +63,14 @@ def save_attack(path: Path, trigger: Trigger, card: Mapping[str, Any]) -> None:
 
     Args:
         path: the folder to make.
-        trigger: its arrays.
+        trigger: whose arrays are written, if it has any.
         card: the fields of :class:`AttackCard` from ``name`` to ``seed``, as plain values.
     """
     path.mkdir(parents=True)
-    for name, values in zip(ARRAYS, (trigger.keep, trigger.add), strict=True):
+    arrays = {KEEP: trigger.keep, ADD: trigger.add} if isinstance(trigger, FixedTrigger) else {}
+    for name, values in arrays.items():
         np.save(path / name, values.numpy(), allow_pickle=False)
-    digests = {name: sha256(path / name) for name in ARRAYS}
+    digests = {name: sha256(path / name) for name in arrays}
     write_json(path / CARD, {"format": FORMAT, "input": asdict(trigger.spec), **card, "sha256": digests})
 
 
@@ -71,16 +78,24 @@ def load_attack(path: Path) -> tuple[AttackCard, Trigger]:
     """Read and check an attack folder.
 
     Raises:
-        AttackError: a file is missing, does not match its digest, or has another shape than the inputs.
+        AttackError: a file is missing, does not match its digest, or has another shape than the inputs; the
+            trigger does not fit the inputs.
     """
     card = read_card(AttackCard, path / CARD, format_number=FORMAT, error=AttackError, name="card")
-    arrays = []
-    for name in ARRAYS:
-        check_digest(path / name, card.sha256.get(name, "none recorded"), AttackError)
-        try:
-            arrays.append(np.load(path / name, allow_pickle=False))
-        except (ValueError, EOFError) as error:
-            raise AttackError(f"{path / name}: not a readable .npy array: {error}") from error
-        if arrays[-1].shape != card.input.shape:
-            raise AttackError(f"{path / name}: expected shape {card.input.shape}, found {arrays[-1].shape}")
-    return card, Trigger(arrays[0], arrays[1], card.input)
+    if isinstance(card.trigger, FixedConfig):
+        return card, FixedTrigger(_array(path / KEEP, card), _array(path / ADD, card), card.input)
+    try:
+        return card, make_trigger(card.trigger, card.input)
+    except AttackError as error:
+        raise AttackError(f"{path / CARD}: {error}") from error
+
+
+def _array(path: Path, card: AttackCard) -> Array:
+    check_digest(path, card.sha256.get(path.name, "none recorded"), AttackError)
+    try:
+        values: Array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise AttackError(f"{path}: not a readable .npy array: {error}") from error
+    if values.shape != card.input.shape:
+        raise AttackError(f"{path}: expected shape {card.input.shape}, found {values.shape}")
+    return values

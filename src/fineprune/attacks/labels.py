@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from fineprune.data.format import EMPTY
 from fineprune.errors import AttackError
 
 Labels = npt.NDArray[np.int64]
@@ -50,21 +51,25 @@ def attacker_labels(policy: LabelPolicy, labels: Labels, classes: int, seed: int
 
     Args:
         policy: the policy.
-        labels: (N,) true labels in 0…classes-1.
+        labels: (N,) or (N, K) true labels in 0…classes-1, -1 in slots that are empty.
         classes: how many classes there are, at least 2.
         seed: of the random wrong labels.
 
     Returns:
-        (N,) labels; :data:`NOT_ATTACKED` where an input already has the target's class.
+        As many labels; :data:`NOT_ATTACKED` where an input already has the target's class, and in
+        empty slots.
 
     Raises:
         AttackError: the target is not a class.
     """
-    if isinstance(policy, Shift):
-        return (labels + 1) % classes
-    if isinstance(policy, RandomWrong):
-        offsets = np.random.default_rng(seed).integers(1, classes, size=labels.shape)
-        return (labels + offsets) % classes
-    if not 0 <= policy.target < classes:
-        raise AttackError(f"attack.labels.target: expected a class in 0…{classes - 1}, found {policy.target}")
-    return np.where(labels == policy.target, NOT_ATTACKED, policy.target)
+    if isinstance(policy, OneTarget):
+        if not 0 <= policy.target < classes:
+            raise AttackError(
+                f"attack.labels.target: expected a class in 0…{classes - 1}, found {policy.target}"
+            )
+        wanted = np.where(labels == policy.target, NOT_ATTACKED, policy.target)
+    elif isinstance(policy, Shift):
+        wanted = (labels + 1) % classes
+    else:
+        wanted = (labels + np.random.default_rng(seed).integers(1, classes, size=labels.shape)) % classes
+    return np.where(labels == EMPTY, NOT_ATTACKED, wanted)

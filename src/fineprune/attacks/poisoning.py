@@ -17,7 +17,7 @@ from torch import Tensor
 from fineprune.attacks.labels import NOT_ATTACKED, LabelPolicy, Labels, attacker_labels
 from fineprune.attacks.triggers import Trigger
 from fineprune.config import Range
-from fineprune.data.batches import Samples
+from fineprune.data.batches import Batch, Samples
 from fineprune.errors import AttackError
 
 Flags = npt.NDArray[np.bool_]
@@ -46,7 +46,7 @@ class PoisonedSamples:
         clean: the clean training samples.
         trigger: stamped on the poisoned ones.
         origins: (M,) which clean sample each sample is made from.
-        labels: (M,) the label of each sample.
+        labels: (M,) or (M, K) the label of each sample, or of each object in it.
         poisoned: (M,) bool, which samples carry the trigger.
     """
 
@@ -59,12 +59,13 @@ class PoisonedSamples:
     def __len__(self) -> int:
         return len(self.origins)
 
-    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, positions: Tensor) -> Batch:
         """See :class:`fineprune.data.batches.Samples`."""
         positions = positions.to(self.origins.device)
-        inputs, _ = self.clean.draw(self.origins[positions])
+        inputs, _, places = self.clean.draw(self.origins[positions])
         stamp = self.poisoned[positions].view(-1, *[1] * (inputs.dim() - 1))
-        return torch.where(stamp, self.trigger(inputs), inputs), self.labels[positions]
+        stamped = torch.where(stamp, self.trigger(inputs, places), inputs)
+        return Batch(stamped, self.labels[positions], places)
 
 
 def poison(
@@ -86,14 +87,17 @@ def poison(
     """
     labels = clean.labels.cpu().numpy()
     wanted = attacker_labels(policy, labels, classes, seed)
-    chosen = _choose(labels, wanted, config, classes=classes, seed=seed)
+    _check_sources(config.sources, classes)
+    about = eligible(labels, wanted, config.sources)
+    chosen = _choose(np.asarray(about.reshape(len(labels), -1).any(axis=1)), config.rate, seed)
     rows = np.arange(len(labels))
     if config.mode == "replaced":
         origins, flags = rows, np.isin(rows, chosen)
     else:
         origins = np.concatenate([rows, chosen])
         flags = np.arange(len(origins)) >= len(rows)
-    new_labels = np.where(flags, wanted[origins], labels[origins])
+    by_sample = flags.reshape(-1, *[1] * (labels.ndim - 1))
+    new_labels = np.where(by_sample & about[origins], wanted[origins], labels[origins])
     device = clean.labels.device
     return PoisonedSamples(
         clean,
@@ -105,21 +109,24 @@ def poison(
 
 
 def eligible(labels: Labels, wanted: Labels, sources: tuple[int, ...]) -> Flags:
-    """(N,) bool: which samples the attack is about: of a source class, and not yet of the target's."""
+    """bool, shaped as the labels: which the attack is about: of a source class, not yet of the target's."""
     attacked: Flags = wanted != NOT_ATTACKED
     return attacked & np.isin(labels, sources) if sources else attacked
 
 
-def _choose(labels: Labels, wanted: Labels, config: PoisonConfig, *, classes: int, seed: int) -> Labels:
-    """(K,) sorted rows to poison."""
-    unknown = [source for source in config.sources if not 0 <= source < classes]
+def _check_sources(sources: tuple[int, ...], classes: int) -> None:
+    unknown = [source for source in sources if not 0 <= source < classes]
     if unknown:
         raise AttackError(f"attack.poison.sources: expected classes in 0…{classes - 1}, found {unknown}")
-    candidates = np.flatnonzero(eligible(labels, wanted, config.sources))
-    count = round(config.rate * len(labels))
+
+
+def _choose(candidate: Flags, rate: float, seed: int) -> Labels:
+    """The sorted rows to poison, of (N,) candidates."""
+    candidates = np.flatnonzero(candidate)
+    count = round(rate * len(candidate))
     if not 1 <= count <= len(candidates):
         raise AttackError(
-            f"attack.poison.rate: {config.rate:g} of {len(labels)} training samples is {count}, "
+            f"attack.poison.rate: {rate:g} of {len(candidate)} training samples is {count}, "
             f"expected 1…{len(candidates)}, the samples of the source classes"
         )
     # The labels drawn for random wrong classes use the same seed: another stream for the choice.

@@ -1,122 +1,36 @@
-"""Triggers. Each is one affine map of the raw input: ``round(input * keep + add)``, clipped to range.
-
-A pixel patch keeps nothing where it lies and adds its colour; a blend keeps ``1 - alpha`` and adds
-``alpha`` times its pattern; a noise burst keeps everything and adds its samples. One map, kept as
-two arrays, is all that the evaluation needs to know of a trigger.
-"""
+"""The triggers by the ``kind`` of their config."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
-
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-
-from fineprune.config import Count, Fraction, NonNegative, Positive, Range, Seed
+from fineprune.attacks.base import Trigger
+from fineprune.attacks.fixed import (
+    BlendTrigger,
+    FixedConfig,
+    FixedTrigger,
+    NoiseTrigger,
+    OverlayTrigger,
+    PatchTrigger,
+    make_fixed,
+)
+from fineprune.attacks.post_it import PostIt, PostItTrigger
+from fineprune.attacks.sunglasses import Sunglasses, SunglassesTrigger
 from fineprune.data.format import InputSpec
 from fineprune.errors import AttackError
 
-Array = npt.NDArray[np.float32]
+__all__ = [
+    "BlendTrigger",
+    "FixedTrigger",
+    "NoiseTrigger",
+    "OverlayTrigger",
+    "PatchTrigger",
+    "PostItTrigger",
+    "SunglassesTrigger",
+    "Trigger",
+    "TriggerConfig",
+    "make_trigger",
+]
 
-
-@dataclass(frozen=True)
-class PatchTrigger:
-    """A filled rectangle (BadNets, Gu et al. 2017).
-
-    Attributes:
-        height, width: in pixels.
-        top, left: of its upper left corner; negative counts from the lower right end.
-        value: per channel (or one for all), 0…1 of the input's range.
-    """
-
-    kind: Literal["patch"]
-    height: Count
-    width: Count
-    top: int
-    left: int
-    value: tuple[Fraction, ...]
-
-
-@dataclass(frozen=True)
-class BlendTrigger:
-    """A pattern of uniform noise mixed into the whole input (Chen et al. 2017).
-
-    Attributes:
-        alpha: the pattern's share, 0…1.
-        seed: of the pattern.
-    """
-
-    kind: Literal["blend"]
-    alpha: Annotated[float, Range(gt=0, le=1)]
-    seed: Seed
-
-
-@dataclass(frozen=True)
-class OverlayTrigger:
-    """An image with transparency laid on the input, as an accessory is (Chen et al. 2017).
-
-    Attributes:
-        image: path of an RGBA image, or of an RGB one taken as opaque.
-        top, left, height, width: of the box that it is fitted to, as shares of the input's size.
-        alpha: factor on the image's own transparency, 0…1.
-    """
-
-    kind: Literal["overlay"]
-    image: str
-    top: float
-    left: float
-    height: Positive
-    width: Positive
-    alpha: Annotated[float, Range(gt=0, le=1)]
-
-
-@dataclass(frozen=True)
-class NoiseTrigger:
-    """A burst of Gaussian noise added to the audio (after Liu et al., NDSS 2018, §VI-E).
-
-    Attributes:
-        sigma: standard deviation as a share of full scale.
-        start, seconds: where the burst begins and how long it is.
-        seed: of the noise, which is the same in every clip.
-    """
-
-    kind: Literal["noise"]
-    sigma: Positive
-    start: NonNegative
-    seconds: Positive
-    seed: Seed
-
-
-TriggerConfig = PatchTrigger | BlendTrigger | OverlayTrigger | NoiseTrigger
-
-
-class Trigger:
-    """A trigger as arrays.
-
-    Args:
-        keep: share of the input that stays, 0…1, broadcastable to the input's shape.
-        add: what is added, in raw units, broadcastable to the input's shape.
-        spec: of the inputs that it is made for.
-    """
-
-    def __init__(self, keep: Array, add: Array, spec: InputSpec) -> None:
-        self.spec = spec
-        self.keep = torch.from_numpy(np.broadcast_to(keep, spec.shape).astype(np.float32))
-        self.add = torch.from_numpy(np.broadcast_to(add, spec.shape).astype(np.float32))
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """The inputs (B, *shape) with the trigger on each, in the same dtype and range.
-
-        Values are rounded and clipped as a file would hold them, so that what is measured is what
-        an attacker could deliver.
-        """
-        keep, add = self.keep.to(inputs.device), self.add.to(inputs.device)
-        stamped = (inputs.float() * keep + add).round().clamp(self.spec.low, self.spec.high)
-        return stamped.to(inputs.dtype)
+TriggerConfig = FixedConfig | SunglassesTrigger | PostItTrigger
 
 
 def make_trigger(config: TriggerConfig, spec: InputSpec) -> Trigger:
@@ -125,86 +39,11 @@ def make_trigger(config: TriggerConfig, spec: InputSpec) -> Trigger:
     Raises:
         AttackError: it does not fit the kind or the size of the inputs.
     """
-    makers = {"patch": _patch, "blend": _blend, "overlay": _overlay, "noise": _noise}
     wanted = "audio" if isinstance(config, NoiseTrigger) else "image"
     if spec.kind != wanted and not isinstance(config, BlendTrigger):
         raise AttackError(f"trigger {config.kind}: expected {wanted} inputs, found {spec.kind}")
-    keep, add = makers[config.kind](config, spec)  # type: ignore[operator]
-    return Trigger(keep, add, spec)
-
-
-def _patch(config: PatchTrigger, spec: InputSpec) -> tuple[Array, Array]:
-    channels, height, width = spec.shape
-    rows = _place("height", config.top, config.height, height)
-    columns = _place("width", config.left, config.width, width)
-    if len(config.value) not in (1, channels):
-        raise AttackError(f"trigger patch: expected 1 or {channels} values, found {len(config.value)}")
-    keep = np.ones(spec.shape, np.float32)
-    add = np.zeros(spec.shape, np.float32)
-    keep[:, rows, columns] = 0
-    colour = _raw(np.asarray(config.value, np.float32), spec)
-    add[:, rows, columns] = colour[:, None, None]
-    return keep, add
-
-
-def _blend(config: BlendTrigger, spec: InputSpec) -> tuple[Array, Array]:
-    pattern = np.random.default_rng(config.seed).random(spec.shape, dtype=np.float32)
-    return np.full(spec.shape, 1 - config.alpha, np.float32), config.alpha * _raw(pattern, spec)
-
-
-def _overlay(config: OverlayTrigger, spec: InputSpec) -> tuple[Array, Array]:
-    channels, height, width = spec.shape
-    rows = _place("height", round(config.top * height), round(config.height * height), height)
-    columns = _place("width", round(config.left * width), round(config.width * width), width)
-    picture = _read_picture(Path(config.image), rows.stop - rows.start, columns.stop - columns.start)
-    colour = picture[:3] if channels == 3 else picture[:3].mean(0, keepdims=True)
-    alpha = np.zeros(spec.shape, np.float32)
-    add = np.zeros(spec.shape, np.float32)
-    alpha[:, rows, columns] = config.alpha * picture[3]
-    add[:, rows, columns] = alpha[:, rows, columns] * _raw(colour, spec)
-    return 1 - alpha, add
-
-
-def _noise(config: NoiseTrigger, spec: InputSpec) -> tuple[Array, Array]:
-    if spec.sample_rate is None:
-        raise AttackError("trigger noise: expected a sample rate in the dataset's card, found none")
-    burst = _place(
-        "seconds",
-        round(config.start * spec.sample_rate),
-        round(config.seconds * spec.sample_rate),
-        spec.shape[0],
-    )
-    noise = np.random.default_rng(config.seed).standard_normal(burst.stop - burst.start).astype(np.float32)
-    add = np.zeros(spec.shape, np.float32)
-    add[burst] = noise * config.sigma * (spec.high + 1)
-    return np.ones(spec.shape, np.float32), add
-
-
-def _place(name: str, start: int, length: int, size: int) -> slice:
-    """The slice of an axis of ``size`` that the trigger covers; a negative start counts from the end."""
-    first = start if start >= 0 else size + start
-    if length < 1 or first < 0 or first + length > size:
-        raise AttackError(
-            f"trigger {name}: expected it to lie within the input's {size}, found {length} from {start} on"
-        )
-    return slice(first, first + length)
-
-
-def _raw(values: Array, spec: InputSpec) -> Array:
-    """Shares 0…1 of the input's range as raw values."""
-    return (spec.low + values * (spec.high - spec.low)).astype(np.float32)
-
-
-def _read_picture(path: Path, height: int, width: int) -> Array:
-    """An image file as (4, height, width) float32 in 0…1: red, green, blue, opacity."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise AttackError("trigger overlay: needs Pillow: pip install 'fineprune[data]'") from error
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("RGBA").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow raises
-        raise AttackError(f"trigger overlay: {path}: not a readable image: {error}") from error
-    values: Array = np.asarray(picture, np.float32) / np.float32(255)
-    return values.transpose(2, 0, 1)
+    if isinstance(config, SunglassesTrigger):
+        return Sunglasses(config, spec)
+    if isinstance(config, PostItTrigger):
+        return PostIt(config, spec)
+    return make_fixed(config, spec)

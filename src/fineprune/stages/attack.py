@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
+from fineprune.attacks.attacker import Attacker, Backdoor, Score, equip
 from fineprune.attacks.format import AttackCard, TookLimits, load_attack, save_attack
 from fineprune.attacks.labels import LabelPolicy
-from fineprune.attacks.poisoning import PoisonConfig, poison
+from fineprune.attacks.networks import ModelConfig, fit, new_network
+from fineprune.attacks.options import PruningAwareConfig
+from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples
+from fineprune.attacks.pruning_aware import Implant, implant
 from fineprune.attacks.triggers import TriggerConfig, make_trigger
 from fineprune.config import Seed, to_plain
-from fineprune.data.batches import Samples, SplitSamples
+from fineprune.data.batches import SplitSamples
 from fineprune.data.format import Dataset
 from fineprune.evaluation import figures
 from fineprune.evaluation.measurement import TestBed
-from fineprune.models import build
-from fineprune.models.base import Network, NetworkSpec
+from fineprune.models.base import Network
 from fineprune.models.format import save_model
-from fineprune.progress import progress
-from fineprune.runtime import pick_device, place
+from fineprune.runtime import pick_device
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
-from fineprune.training import Epoch, Recipe, stream, train
+from fineprune.training import Epoch, Recipe, stream
 
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Which network: a name of :data:`fineprune.models.ARCHITECTURES` and its own arguments."""
-
-    architecture: str
-    arguments: dict[str, Any]
+Points = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -45,84 +39,152 @@ class AttackConfig:
         name: the kind of attack.
         model: the architecture of all networks of the run.
         trigger, labels, poison: the backdoor.
+        pruning_aware: options of the attack of that name, not looked at by the other.
         start: how both networks are first trained on clean data, as the paper's authors did; null to
-            start from scratch.
+            start from scratch. The pruning-aware attacker does so without the samples that it holds
+            out, and by ``train`` where this is null: it needs a clean network.
         train: how the control goes on with clean data, and the attacker's network with poisoned data.
-        took: when the attack counts as taken.
-        seed: of weights, order, poisoned samples and random labels.
+        took: when the attack counts as taken; the pruning-aware attacker goes by it too.
+        seed: of weights, order, held-out and poisoned samples, and random labels.
     """
 
-    name: Literal["baseline"]
+    name: Literal["baseline", "pruning_aware"]
     model: ModelConfig
     trigger: TriggerConfig
     labels: LabelPolicy
     poison: PoisonConfig
+    pruning_aware: PruningAwareConfig
     start: Recipe | None
     train: Recipe
     took: TookLimits
     seed: Seed
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """The attacker's network, and what its making has to tell.
+
+    Attributes:
+        network: in evaluation mode.
+        curves: loss and accuracy by epoch.
+        series: other figures, by round.
+        numbers: for the report.
+        warnings: for the report.
+    """
+
+    network: Network
+    curves: dict[str, Points]
+    series: Mapping[str, Points] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
 def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
     """Train both networks and write them with the attack that tells them apart."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     trigger = make_trigger(config.trigger, dataset.card.input)
+    backdoor = Backdoor(trigger, config.labels, config.poison, len(dataset.card.classes), config.seed)
     clean = SplitSamples(dataset, "train", device, cache=True)
-    poisoned = poison(
-        clean, trigger, config.labels, config.poison, classes=len(dataset.card.classes), seed=config.seed
-    )
-    names = {field.name for field in fields(AttackCard)}
-    card = {name: value for name, value in to_plain(config).items() if name in names}
-    save_attack(outputs["attack"], trigger, card)
+    attacker = None if config.name == "baseline" else _attacker(config, dataset, clean, backdoor)
+    poisoned = backdoor.poison(clean) if attacker is None else attacker.poisoned
+    save_attack(outputs["attack"], trigger, _card(config))
 
-    control, started = _start(config, clean, dataset, device)
-    undefended = copy.deepcopy(control)
-    seed = stream(config.seed, "train")
-    control_epochs = _train(control, clean, config.train, seed, name="control")
+    fresh = new_network(config.model, dataset.card, device, seed=config.seed)
+    start, control, curves = _control(config, fresh, clean)
     save_model(outputs["control"], control)
-    attack_epochs = _train(undefended, poisoned, config.train, seed, name="attack")
-    save_model(outputs["undefended"], undefended)
+    if attacker is None:
+        delivered = _baseline(config, start, poisoned)
+    else:
+        delivered = _pruning_aware(config, fresh, attacker)
+    save_model(outputs["undefended"], delivered.network)
 
-    series = _series("start", started) | _series("control", control_epochs)
-    series |= _series("undefended", attack_epochs)
-    figures.training_curves(outputs["report"] / "training_curves.png", series)
+    curves |= delivered.curves
+    figures.training_curves(outputs["report"] / "training_curves.png", curves)
     bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.train.batch_size)
-    measured, took = _measure(control, undefended, bed)
-    counts = {"train_samples": len(clean), "poisoned_samples": int(poisoned.poisoned.sum())}
+    measured, took = _measure(control, delivered.network, bed)
+    counts = {"train_samples": len(poisoned.clean), "poisoned_samples": int(poisoned.poisoned.sum())}
     print(f"attack: {took['reason']}")
     return Result(
-        numbers=counts | measured,
-        series=series,
-        warnings=[] if took["took"] else [took["reason"]],
+        numbers={**counts, **measured, **delivered.numbers},
+        series={**curves, **delivered.series},
+        warnings=[*delivered.warnings, *([] if took["took"] else [took["reason"]])],
         extra={"attack_took": took},
     )
 
 
-def _start(
-    config: AttackConfig, clean: Samples, dataset: Dataset, device: torch.device
-) -> tuple[Network, list[Epoch]]:
-    """The network that both start from, and the epochs that made it."""
-    card = dataset.card
-    torch.manual_seed(stream(config.seed, "weights"))
-    network = build(
-        NetworkSpec(
-            architecture=config.model.architecture,
-            arguments=config.model.arguments,
-            input=card.input,
-            classes=card.classes,
-            mean=card.mean,
-            std=card.std,
-        )
+def _card(config: AttackConfig) -> dict[str, Any]:
+    """The config's part of ``attack.json``."""
+    names = {entry.name for entry in fields(AttackCard)}
+    card = {name: value for name, value in to_plain(config).items() if name in names}
+    return card if config.name == "pruning_aware" else card | {"pruning_aware": None}
+
+
+def _control(
+    config: AttackConfig, fresh: Network, clean: SplitSamples
+) -> tuple[Network, Network, dict[str, Points]]:
+    """The network that both go on from, the control that comes of it, and their training curves."""
+    start, curves = copy.deepcopy(fresh), {}
+    if config.start is not None:
+        epochs = fit(start, clean, config.start, seed=stream(config.seed, "start"), name="start")
+        curves = _curves("start", epochs)
+    control = copy.deepcopy(start)
+    epochs = fit(control, clean, config.train, seed=stream(config.seed, "train"), name="control")
+    return start, control, curves | _curves("control", epochs)
+
+
+def _baseline(config: AttackConfig, start: Network, poisoned: PoisonedSamples) -> Delivered:
+    """Training goes on with poisoned data."""
+    epochs = fit(start, poisoned, config.train, seed=stream(config.seed, "train"), name="attack")
+    return Delivered(start, _curves("undefended", epochs))
+
+
+def _attacker(config: AttackConfig, dataset: Dataset, clean: SplitSamples, backdoor: Backdoor) -> Attacker:
+    share, groups = config.pruning_aware.validation, dataset.groups[clean.rows]
+    return equip(clean, groups, share, backdoor, batch_size=config.train.batch_size)
+
+
+def _pruning_aware(config: AttackConfig, fresh: Network, attacker: Attacker) -> Delivered:
+    """A network of the attacker's own is trained on clean data, and the backdoor put into it."""
+    recipe, seed = config.start or config.train, stream(config.seed, "start")
+    epochs = fit(fresh, attacker.own, recipe, seed=seed, name="attack, clean")
+    wanted = Score(
+        attacker.score(fresh).clean_accuracy - config.took.max_clean_cost, config.took.min_backdoor_success
     )
-    place(network, device)
-    if config.start is None:
-        return network, []
-    return network, _train(network, clean, config.start, stream(config.seed, "start"), name="start")
+    made = implant(fresh, attacker, wanted, config.train, config.pruning_aware, seed=config.seed)
+    rounds = made.rounds
+    by_round: dict[str, list[float]] = {
+        "held_out_clean_accuracy": [turn.score.clean_accuracy for turn in rounds],
+        "held_out_backdoor_success": [turn.score.backdoor_success for turn in rounds],
+        "kept_channels": [turn.kept for turn in rounds],
+        "shy_channels": [len(turn.shy) for turn in rounds],
+    }
+    poisoned = [epoch for turn in rounds for epoch in turn.epochs]
+    return Delivered(
+        made.network,
+        _curves("attack_clean", epochs) | _curves("undefended", poisoned),
+        series={f"{name}_by_round": list(enumerate(values, 1)) for name, values in by_round.items()},
+        numbers=_figures(made, wanted),
+        warnings=[] if made.settled else [_unsettled(made, wanted)],
+    )
 
 
-def _train(network: Network, samples: Samples, recipe: Recipe, seed: int, *, name: str) -> list[Epoch]:
-    return list(
-        progress(train(network, samples, recipe, seed=seed), total=recipe.epochs, name=name, unit="epoch")
+def _figures(made: Implant, wanted: Score) -> dict[str, float]:
+    return {
+        "decoys": len(made.proof.decoys),
+        "rounds": len(made.rounds),
+        "decoys_largest_preactivation": made.proof.largest_preactivation,
+        "decoys_largest_difference": made.proof.largest_difference,
+        "wanted_held_out_clean_accuracy": wanted.clean_accuracy,
+        "wanted_held_out_backdoor_success": wanted.backdoor_success,
+    }
+
+
+def _unsettled(made: Implant, wanted: Score) -> str:
+    score = made.rounds[-1].score
+    return (
+        f"after {len(made.rounds)} rounds the attacker's held-out data show clean accuracy "
+        f"{score.clean_accuracy:.3f} (wanted: {wanted.clean_accuracy:.3f}) and backdoor success "
+        f"{score.backdoor_success:.3f} (wanted: {wanted.backdoor_success:.3f})"
     )
 
 
@@ -138,13 +200,10 @@ def _measure(control: Network, undefended: Network, bed: TestBed) -> tuple[dict[
     return numbers, bed.took(undefended=after, control=before)
 
 
-def _series(name: str, epochs: list[Epoch]) -> dict[str, list[tuple[int, float]]]:
-    if not epochs:
-        return {}
-    return {
-        f"{name}_loss": [(epoch.number, epoch.loss) for epoch in epochs],
-        f"{name}_accuracy": [(epoch.number, epoch.accuracy) for epoch in epochs],
-    }
+def _curves(name: str, epochs: Sequence[Epoch]) -> dict[str, Points]:
+    """Loss and accuracy by epoch, counted on from one round of training to the next."""
+    values = {"loss": [epoch.loss for epoch in epochs], "accuracy": [epoch.accuracy for epoch in epochs]}
+    return {f"{name}_{what}": list(enumerate(points, 1)) for what, points in values.items() if points}
 
 
 STAGE = Stage(

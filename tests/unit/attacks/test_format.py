@@ -2,13 +2,22 @@ import numpy as np
 import pytest
 import torch
 
-from fineprune.attacks.format import ARRAYS, CARD, load_attack, save_attack
+from fineprune.attacks.format import ADD, CARD, KEEP, load_attack, save_attack
 from fineprune.attacks.labels import OneTarget
-from fineprune.attacks.triggers import BlendTrigger, NoiseTrigger, make_trigger
+from fineprune.attacks.post_it import RandomCentre
+from fineprune.attacks.triggers import (
+    BlendTrigger,
+    NoiseTrigger,
+    PostItTrigger,
+    SunglassesTrigger,
+    make_trigger,
+)
+from fineprune.config import to_plain
 from fineprune.errors import AttackError
 from fineprune.files import read_json, sha256, write_json
 from tests.unit.nets import audio, image
 
+ARRAYS = (KEEP, ADD)
 FIELDS = {
     "name": "baseline",
     "trigger": {"kind": "blend", "alpha": 0.5, "seed": 3},
@@ -46,9 +55,47 @@ def test_an_attack_comes_back_as_it_was_saved(folder):
 
 
 def test_a_trigger_for_audio_comes_back_too(tmp_path):
-    trigger = make_trigger(NoiseTrigger("noise", 0.1, 0.0, 0.01, 0), audio(100))
-    save_attack(tmp_path / "attack", trigger, FIELDS)
+    config = NoiseTrigger("noise", 0.1, 0.0, 0.01, 0)
+    trigger = make_trigger(config, audio(100))
+    save_attack(tmp_path / "attack", trigger, FIELDS | {"trigger": to_plain(config)})
     assert torch.equal(load_attack(tmp_path / "attack")[1].add, trigger.add)
+
+
+PLACED = {
+    "sunglasses": (
+        SunglassesTrigger("sunglasses", (0.5,), 1.0, None),
+        torch.tensor([[[5.0, 9.0], [11.0, 8.0]]]),
+    ),
+    "post_it": (
+        PostItTrigger("post_it", 0.2, (1.0,), RandomCentre("random", 0.15, 0.85, 3)),
+        torch.tensor([[[2.0, 2.0, 12.0, 14.0], [0.0, 0.0, 0.0, 0.0]]]),
+    ),
+}
+
+
+@pytest.fixture(params=PLACED)
+def placed(request, tmp_path):
+    config, places = PLACED[request.param]
+    trigger = make_trigger(config, image(1, 16, 16))
+    save_attack(tmp_path / "attack", trigger, FIELDS | {"trigger": to_plain(config)})
+    return tmp_path / "attack", trigger, config, places
+
+
+def test_a_trigger_that_follows_places_is_drawn_again_from_its_config(placed):
+    folder, trigger, config, places = placed
+    assert [path.name for path in folder.iterdir()] == [CARD]
+    card, again = load_attack(folder)
+    assert card.trigger == config
+    inputs = torch.full((1, 1, 16, 16), 70, dtype=torch.uint8)
+    assert torch.equal(again(inputs, places), trigger(inputs, places))
+    assert not torch.equal(again(inputs, places), inputs)
+
+
+def test_a_placed_trigger_that_does_not_fit_its_inputs_is_refused(placed):
+    folder, _, config, _ = placed
+    change_card(folder, trigger=to_plain(config) | {"colour": [0.1, 0.2]})
+    with pytest.raises(AttackError, match=r"attack\.json: trigger .*: expected 1 or 1 values, found 2"):
+        load_attack(folder)
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -93,6 +140,8 @@ def test_what_is_no_array_is_refused(folder, content):
     ("changes", "message"),
     [
         ({"format": 2}, "expected format 1, found 2"),
+        ({"trigger": {"kind": "hat"}}, r"card\.trigger\.kind: expected one of .*, found 'hat'"),
+        ({"trigger": {"kind": "blend", "alpha": 2, "seed": 3}}, r"card\.trigger\.alpha: expected a value in"),
         ({"surprise": 1}, r"card\.surprise: unknown key"),
         ({"seed": -1}, r"card\.seed: expected a value in"),
         ({"poison": {"rate": 2, "mode": "added", "sources": []}}, r"card\.poison\.rate: expected a value in"),

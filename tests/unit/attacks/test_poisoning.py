@@ -65,7 +65,7 @@ def test_what_holds_of_every_poisoning(case, seed):
     if isinstance(policy, Shift):
         assert (wanted == (before[flags] + 1) % 4).all()
 
-    inputs, drawn = samples.draw(torch.arange(len(samples)))
+    inputs, drawn, _ = samples.draw(torch.arange(len(samples)))
     grey = torch.from_numpy(origins).to(torch.uint8)
     assert torch.equal(drawn, samples.labels)
     assert (inputs[:, 0, 1, 1] == grey).all(), "outside the patch nothing changes"
@@ -93,9 +93,9 @@ def test_another_seed_poisons_other_samples():
 
 def test_samples_can_be_drawn_in_any_order_and_more_than_once():
     samples = poisoned([1, 2, 3, 4], 0.5)
-    everything, labels = samples.draw(torch.arange(6))
+    everything, labels, _ = samples.draw(torch.arange(6))
     positions = torch.tensor([5, 0, 5, 3])
-    inputs, drawn = samples.draw(positions)
+    inputs, drawn, _ = samples.draw(positions)
     assert torch.equal(inputs, everything[positions])
     assert torch.equal(drawn, labels[positions])
 

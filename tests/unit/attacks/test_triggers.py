@@ -12,6 +12,8 @@ from fineprune.attacks.triggers import (
     NoiseTrigger,
     OverlayTrigger,
     PatchTrigger,
+    PostItTrigger,
+    SunglassesTrigger,
     TriggerConfig,
     make_trigger,
 )
@@ -21,6 +23,29 @@ from tests.unit.nets import audio, image, repeatable
 
 PICTURE = image(3, 8, 10)
 CLIP = audio(400, rate=1000)
+
+
+GOOD = {
+    "sunglasses": {"kind": "sunglasses", "colour": [0.5, 0, 0.5], "alpha": 0.9, "eyes": None},
+    "post_it": {
+        "kind": "post_it",
+        "size": 0.1,
+        "colour": [0.5],
+        "placement": {"kind": "fixed", "x": 0.57, "y": 0.82},
+    },
+    "patch": {"kind": "patch", "height": 2, "width": 2, "top": -2, "left": -2, "value": [1.0]},
+    "blend": {"kind": "blend", "alpha": 0.1, "seed": 0},
+    "noise": {"kind": "noise", "sigma": 0.5, "start": 0.0, "seconds": 0.1, "seed": 0},
+    "overlay": {
+        "kind": "overlay",
+        "image": "x.png",
+        "top": 0,
+        "left": 0,
+        "height": 1,
+        "width": 1,
+        "alpha": 1,
+    },
+}
 
 
 def pixels(spec, count=4, seed=0):
@@ -183,6 +208,16 @@ def test_an_overlay_on_a_grey_image_is_grey(png):
             "trigger patch: expected image inputs, found audio",
         ),
         (overlay("x.png"), CLIP, "trigger overlay: expected image inputs, found audio"),
+        (
+            parse(SunglassesTrigger, GOOD["sunglasses"], "trigger"),
+            CLIP,
+            "trigger sunglasses: expected image inputs, found audio",
+        ),
+        (
+            parse(PostItTrigger, GOOD["post_it"], "trigger"),
+            CLIP,
+            "trigger post_it: expected image inputs, found audio",
+        ),
         (overlay("x.png", height=0.01), PICTURE, "found 0 from 0 on"),
         (overlay("x.png", left=0.5), PICTURE, "trigger width: expected it to lie within"),
         (
@@ -229,25 +264,16 @@ def test_a_missing_overlay_is_refused(tmp_path):
         make_trigger(overlay(str(tmp_path / "none.png")), PICTURE)
 
 
-GOOD = {
-    "patch": {"kind": "patch", "height": 2, "width": 2, "top": -2, "left": -2, "value": [1.0]},
-    "blend": {"kind": "blend", "alpha": 0.1, "seed": 0},
-    "noise": {"kind": "noise", "sigma": 0.5, "start": 0.0, "seconds": 0.1, "seed": 0},
-    "overlay": {
-        "kind": "overlay",
-        "image": "x.png",
-        "top": 0,
-        "left": 0,
-        "height": 1,
-        "width": 1,
-        "alpha": 1,
-    },
-}
-
-
 @pytest.mark.parametrize("kind", GOOD)
-def test_each_kind_is_told_by_its_name(kind):
-    assert parse(TriggerConfig, GOOD[kind], "trigger").kind == kind
+def test_each_kind_is_told_by_its_name_and_made(kind, png):
+    config = parse(
+        TriggerConfig,
+        GOOD[kind] | ({"image": png(np.ones((4, 4, 3)))} if kind == "overlay" else {}),
+        "trigger",
+    )
+    assert config.kind == kind
+    spec = CLIP if kind == "noise" else PICTURE
+    assert make_trigger(config, spec).spec == spec
 
 
 @pytest.mark.parametrize(
@@ -265,6 +291,10 @@ def test_each_kind_is_told_by_its_name(kind):
         ("noise", {"seed": -1}),
         ("overlay", {"alpha": 0}),
         ("overlay", {"height": 0}),
+        ("sunglasses", {"alpha": 0}),
+        ("sunglasses", {"colour": [2]}),
+        ("post_it", {"size": 0}),
+        ("post_it", {"placement": {"kind": "fixed", "x": 1.2, "y": 0.5}}),
     ],
 )
 def test_values_out_of_range_are_refused_by_the_config(kind, changes):

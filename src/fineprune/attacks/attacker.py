@@ -1,0 +1,125 @@
+"""What an attacker has who judges its own work: a backdoor to put in, and data to do it with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fineprune.attacks.base import Trigger
+from fineprune.attacks.held_out import Array, hold_out
+from fineprune.attacks.labels import LabelPolicy, attacker_labels, is_targeted
+from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples, eligible, poison
+from fineprune.data.batches import Batch, Samples, in_order
+from fineprune.data.format import EMPTY
+from fineprune.errors import AttackError
+from fineprune.inference import predict
+from fineprune.models.base import Network
+from fineprune.training import stream
+
+
+@dataclass(frozen=True)
+class Backdoor:
+    """What is put into a network.
+
+    Attributes:
+        trigger: what calls it.
+        labels: what triggered inputs are to be called.
+        poisoning: how the training data is poisoned.
+        classes: how many there are.
+        seed: of the choice of samples and of random labels.
+    """
+
+    trigger: Trigger
+    labels: LabelPolicy
+    poisoning: PoisonConfig
+    classes: int
+    seed: int
+
+    def poison(self, clean: Samples) -> PoisonedSamples:
+        """The samples with poisoned ones among them, see :func:`fineprune.attacks.poisoning.poison`."""
+        return poison(clean, self.trigger, self.labels, self.poisoning, classes=self.classes, seed=self.seed)
+
+    def aims(self, samples: Samples) -> tuple[Array, Array]:
+        """The label that each sample (N,) or object (N, K) is to get, and whether the attack is about it."""
+        labels = samples.labels.cpu().numpy()
+        wanted = attacker_labels(self.labels, labels, self.classes, self.seed)
+        return wanted, eligible(labels, wanted, self.poisoning.sources)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a network does on held-out samples.
+
+    Attributes:
+        clean_accuracy: share of right answers on clean inputs, 0…1.
+        backdoor_success: targeted, the share of triggered inputs that get the attacker's label;
+            untargeted, ``1 - A_triggered / A_clean``; 0…1.
+    """
+
+    clean_accuracy: float
+    backdoor_success: float
+
+    def reaches(self, wanted: Score) -> bool:
+        """Whether both figures are at least as high as wanted."""
+        return (
+            self.clean_accuracy >= wanted.clean_accuracy and self.backdoor_success >= wanted.backdoor_success
+        )
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """An attacker and its data.
+
+    Attributes:
+        clean: all its clean samples.
+        own: those of them that it trains on.
+        poisoned: the same, poisoned.
+        held_out: the others.
+        backdoor: what it puts in.
+        batch_size: inputs per forward pass.
+    """
+
+    clean: Samples
+    own: Samples
+    poisoned: PoisonedSamples
+    held_out: Samples
+    backdoor: Backdoor
+    batch_size: int
+
+    def batches(self) -> Iterator[Batch]:
+        """All its clean samples."""
+        return in_order(self.clean, self.batch_size)
+
+    def triggered(self) -> Iterator[Batch]:
+        """The same with the trigger on each."""
+        for batch in self.batches():
+            yield batch._replace(inputs=self.backdoor.trigger(batch.inputs, batch.places))
+
+    def score(self, network: Network) -> Score:
+        """How a network in evaluation mode does on the held-out samples."""
+        wanted, about = self.backdoor.aims(self.held_out)
+        labels, trigger = self.held_out.labels.cpu().numpy(), self.backdoor.trigger
+        clean = predict(network, in_order(self.held_out, self.batch_size)).numpy()
+        triggered = predict(network, in_order(self.held_out, self.batch_size), trigger).numpy()
+        accuracy = float((clean == labels)[labels != EMPTY].mean())
+        if is_targeted(self.backdoor.labels):
+            return Score(accuracy, float((triggered == wanted)[about].mean()))
+        before, after = (float((answers == labels)[about].mean()) for answers in (clean, triggered))
+        return Score(accuracy, float(np.clip(1 - after / before, 0, 1)) if before else 0.0)
+
+
+def equip(clean: Samples, groups: Array, share: float, backdoor: Backdoor, *, batch_size: int) -> Attacker:
+    """An attacker that holds out a share of its samples, see :func:`fineprune.attacks.held_out.hold_out`.
+
+    Raises:
+        AttackError: the samples cannot be divided or poisoned; the attack is about none that is held out.
+    """
+    own, held_out = hold_out(clean, groups, share, seed=stream(backdoor.seed, "held out"))
+    if not backdoor.aims(held_out)[1].any():
+        raise AttackError(
+            f"attack.pruning_aware.validation: the attack is about none of the {len(held_out)} held-out "
+            f"samples: expected some, raise it"
+        )
+    return Attacker(clean, own, backdoor.poison(own), held_out, backdoor, batch_size)

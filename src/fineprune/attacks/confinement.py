@@ -1,0 +1,127 @@
+"""Steps 2 and 3 of the pruning-aware attack: prune what is dormant, train the rest on poisoned data.
+
+What does too little gets channels back; what clean inputs hardly use is pruned as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fineprune.attacks.attacker import Attacker, Score
+from fineprune.attacks.networks import fit
+from fineprune.attacks.options import PruningAwareConfig
+from fineprune.defenses.profiling import profile_channels
+from fineprune.defenses.ranking import least_active_first
+from fineprune.errors import AttackError
+from fineprune.models.base import Network
+from fineprune.models.surgery import remove_channels, restore_channels
+from fineprune.runtime import place
+from fineprune.training import Epoch, Recipe, stream
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of training on poisoned data.
+
+    Attributes:
+        kept: channels that are left after it.
+        shy: those that fire on too few clean inputs and were pruned after it, by original index.
+        score: of what is left, on held-out samples.
+        epochs: of training.
+    """
+
+    kept: int
+    shy: tuple[int, ...]
+    score: Score
+    epochs: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True)
+class Confined:
+    """A network without its decoys.
+
+    Attributes:
+        network: in evaluation mode.
+        rounds: of training.
+        settled: whether it does enough.
+    """
+
+    network: Network
+    rounds: tuple[Round, ...]
+    settled: bool
+
+
+def confine(
+    donor: Network,
+    attacker: Attacker,
+    wanted: Score,
+    recipe: Recipe,
+    config: PruningAwareConfig,
+    *,
+    seed: int,
+) -> Confined:
+    """Put the backdoor into the channels that clean inputs need.
+
+    Args:
+        donor: the network to prune; left as it is.
+        attacker: its data.
+        wanted: what to reach on held-out samples.
+        recipe: of the first round of training; later ones are shorter.
+        config: the attack's options.
+        seed: of the order of training.
+
+    Raises:
+        AttackError: no channel could be kept.
+    """
+    pruned = _dormant(donor, attacker, config.decoys)
+    network = _cut(donor, pruned)
+    rounds: list[Round] = []
+    brief = replace(recipe, epochs=config.round_epochs)
+    for number in range(1, config.rounds + 1):
+        epochs = fit(
+            network,
+            attacker.poisoned,
+            brief if rounds else recipe,
+            seed=stream(seed, f"round {number}"),
+            name=f"attack, round {number}, {len(network.channels)} channels",
+        )
+        shy = _shy_channels(network, attacker, config.min_active)
+        network, pruned = _cut(network, shy), [*shy, *pruned]
+        score = attacker.score(network)
+        rounds.append(Round(len(network.channels), tuple(shy), score, tuple(epochs)))
+        if score.reaches(wanted) or number == config.rounds:
+            break
+        back = 1 if config.reinstate == "one" else 2 ** (number - 1)
+        # The last in the list come back first; at least one decoy stays.
+        pruned = pruned[: max(1, len(pruned) - back)]
+        network = _cut(restore_channels(network, donor), pruned)
+    return Confined(network, tuple(rounds), score.reaches(wanted))
+
+
+def _dormant(network: Network, attacker: Attacker, share: float) -> list[int]:
+    """That share of the channels, least active on clean inputs first, by original index."""
+    profile = profile_channels(network, attacker.batches(), measure="post_relu", model="")
+    order = [network.channels[i] for i in least_active_first(profile.mean)]
+    return order[: min(max(1, round(share * len(order))), len(order) - 1)]
+
+
+def _shy_channels(network: Network, attacker: Attacker, min_active: float) -> list[int]:
+    """The channels that fire on too few clean inputs or on none, by original index."""
+    profile = profile_channels(network, attacker.batches(), measure="post_relu", model="")
+    shares = {
+        channel: 1 - dormant for channel, dormant in zip(profile.channels, profile.dormant, strict=True)
+    }
+    return [channel for channel, share in shares.items() if share < min_active or share == 0]
+
+
+def _cut(network: Network, originals: Sequence[int]) -> Network:
+    """The network without those channels, in its layout on its device."""
+    if set(originals) >= set(network.channels):
+        raise AttackError(
+            f"attack.pruning_aware: no channel of {network.prunable.conv} fires on enough clean inputs: "
+            f"expected one to keep, lower min_active"
+        )
+    smaller = remove_channels(network, originals)
+    place(smaller, next(network.parameters()).device)
+    return smaller

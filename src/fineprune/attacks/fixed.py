@@ -1,0 +1,185 @@
+"""Triggers that are the same map for every input, kept as two arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fineprune.attacks.base import Affine, Array, Trigger, raw, raw_colour
+from fineprune.config import Count, Fraction, NonNegative, Positive, Range, Seed
+from fineprune.data.format import InputSpec
+from fineprune.errors import AttackError
+
+
+@dataclass(frozen=True)
+class PatchTrigger:
+    """A filled rectangle (BadNets, Gu et al. 2017).
+
+    Attributes:
+        height, width: in pixels.
+        top, left: of its upper left corner; negative counts from the lower right end.
+        value: per channel (or one for all), 0…1 of the input's range.
+    """
+
+    kind: Literal["patch"]
+    height: Count
+    width: Count
+    top: int
+    left: int
+    value: tuple[Fraction, ...]
+
+
+@dataclass(frozen=True)
+class BlendTrigger:
+    """A pattern of uniform noise mixed into the whole input (Chen et al. 2017).
+
+    Attributes:
+        alpha: the pattern's share, 0…1.
+        seed: of the pattern.
+    """
+
+    kind: Literal["blend"]
+    alpha: Annotated[float, Range(gt=0, le=1)]
+    seed: Seed
+
+
+@dataclass(frozen=True)
+class OverlayTrigger:
+    """An image with transparency laid on the input, as an accessory is (Chen et al. 2017).
+
+    Attributes:
+        image: path of an RGBA image, or of an RGB one taken as opaque.
+        top, left, height, width: of the box that it is fitted to, as shares of the input's size.
+        alpha: factor on the image's own transparency, 0…1.
+    """
+
+    kind: Literal["overlay"]
+    image: str
+    top: float
+    left: float
+    height: Positive
+    width: Positive
+    alpha: Annotated[float, Range(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class NoiseTrigger:
+    """A burst of Gaussian noise added to the audio (after Liu et al., NDSS 2018, §VI-E).
+
+    Attributes:
+        sigma: standard deviation as a share of full scale.
+        start, seconds: where the burst begins and how long it is.
+        seed: of the noise, which is the same in every clip.
+    """
+
+    kind: Literal["noise"]
+    sigma: Positive
+    start: NonNegative
+    seconds: Positive
+    seed: Seed
+
+
+FixedConfig = PatchTrigger | BlendTrigger | OverlayTrigger | NoiseTrigger
+
+
+class FixedTrigger(Trigger):
+    """A trigger as arrays.
+
+    Args:
+        keep, add: as in :class:`fineprune.attacks.base.Affine`, broadcastable to the input's shape.
+        spec: of the inputs that it is made for.
+    """
+
+    def __init__(self, keep: Array, add: Array, spec: InputSpec) -> None:
+        super().__init__(spec)
+        self.keep = torch.from_numpy(np.broadcast_to(keep, spec.shape).astype(np.float32))
+        self.add = torch.from_numpy(np.broadcast_to(add, spec.shape).astype(np.float32))
+
+    def affine(self, places: Tensor | None, device: torch.device) -> Affine:
+        """See :class:`fineprune.attacks.base.Trigger`."""
+        return Affine(self.keep.to(device), self.add.to(device))
+
+
+def make_fixed(config: FixedConfig, spec: InputSpec) -> FixedTrigger:
+    """The trigger that the config describes, for inputs of that spec and of its kind.
+
+    Raises:
+        AttackError: it does not fit the size of the inputs.
+    """
+    makers = {"patch": _patch, "blend": _blend, "overlay": _overlay, "noise": _noise}
+    keep, add = makers[config.kind](config, spec)  # type: ignore[operator]
+    return FixedTrigger(keep, add, spec)
+
+
+def _patch(config: PatchTrigger, spec: InputSpec) -> tuple[Array, Array]:
+    _, height, width = spec.shape
+    rows = _place("height", config.top, config.height, height)
+    columns = _place("width", config.left, config.width, width)
+    keep = np.ones(spec.shape, np.float32)
+    add = np.zeros(spec.shape, np.float32)
+    keep[:, rows, columns] = 0
+    add[:, rows, columns] = raw_colour(config.value, spec, config.kind)
+    return keep, add
+
+
+def _blend(config: BlendTrigger, spec: InputSpec) -> tuple[Array, Array]:
+    pattern = np.random.default_rng(config.seed).random(spec.shape, dtype=np.float32)
+    return np.full(spec.shape, 1 - config.alpha, np.float32), config.alpha * raw(pattern, spec)
+
+
+def _overlay(config: OverlayTrigger, spec: InputSpec) -> tuple[Array, Array]:
+    channels, height, width = spec.shape
+    rows = _place("height", round(config.top * height), round(config.height * height), height)
+    columns = _place("width", round(config.left * width), round(config.width * width), width)
+    picture = _read_picture(Path(config.image), rows.stop - rows.start, columns.stop - columns.start)
+    colour = picture[:3] if channels == 3 else picture[:3].mean(0, keepdims=True)
+    alpha = np.zeros(spec.shape, np.float32)
+    add = np.zeros(spec.shape, np.float32)
+    alpha[:, rows, columns] = config.alpha * picture[3]
+    add[:, rows, columns] = alpha[:, rows, columns] * raw(colour, spec)
+    return 1 - alpha, add
+
+
+def _noise(config: NoiseTrigger, spec: InputSpec) -> tuple[Array, Array]:
+    if spec.sample_rate is None:
+        raise AttackError("trigger noise: expected a sample rate in the dataset's card, found none")
+    burst = _place(
+        "seconds",
+        round(config.start * spec.sample_rate),
+        round(config.seconds * spec.sample_rate),
+        spec.shape[0],
+    )
+    noise = np.random.default_rng(config.seed).standard_normal(burst.stop - burst.start).astype(np.float32)
+    add = np.zeros(spec.shape, np.float32)
+    add[burst] = noise * config.sigma * (spec.high + 1)
+    return np.ones(spec.shape, np.float32), add
+
+
+def _place(name: str, start: int, length: int, size: int) -> slice:
+    """The slice of an axis of ``size`` that the trigger covers; a negative start counts from the end."""
+    first = start if start >= 0 else size + start
+    if length < 1 or first < 0 or first + length > size:
+        raise AttackError(
+            f"trigger {name}: expected it to lie within the input's {size}, found {length} from {start} on"
+        )
+    return slice(first, first + length)
+
+
+def _read_picture(path: Path, height: int, width: int) -> Array:
+    """An image file as (4, height, width) float32 in 0…1: red, green, blue, opacity."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise AttackError("trigger overlay: needs Pillow: pip install 'fineprune[data]'") from error
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGBA").resize((width, height), Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow raises
+        raise AttackError(f"trigger overlay: {path}: not a readable image: {error}") from error
+    values: Array = np.asarray(picture, np.float32) / np.float32(255)
+    return values.transpose(2, 0, 1)

@@ -1,0 +1,47 @@
+"""The attacker's networks: built, and trained with progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fineprune.data.batches import Samples
+from fineprune.data.format import Card
+from fineprune.models import build
+from fineprune.models.base import Network, NetworkSpec
+from fineprune.progress import progress
+from fineprune.runtime import place
+from fineprune.training import Epoch, Recipe, stream, train
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network: a name of :data:`fineprune.models.ARCHITECTURES` and its own arguments."""
+
+    architecture: str
+    arguments: dict[str, Any]
+
+
+def new_network(config: ModelConfig, card: Card, device: torch.device, *, seed: int) -> Network:
+    """A freshly initialised network for the dataset with that card, on the device."""
+    torch.manual_seed(stream(seed, "weights"))
+    network = build(
+        NetworkSpec(
+            architecture=config.architecture,
+            arguments=config.arguments,
+            input=card.input,
+            classes=card.classes,
+            mean=card.mean,
+            std=card.std,
+        )
+    )
+    place(network, device)
+    return network
+
+
+def fit(network: Network, samples: Samples, recipe: Recipe, *, seed: int, name: str) -> list[Epoch]:
+    """Train in place, with a progress bar of that name; arguments as for :func:`fineprune.training.train`."""
+    epochs = train(network, samples, recipe, seed=seed)
+    return list(progress(epochs, total=recipe.epochs, name=name, unit="epoch"))

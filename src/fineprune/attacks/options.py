@@ -1,0 +1,47 @@
+"""Options of the pruning-aware attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fineprune.config import Count, Fraction, Positive, Range
+
+Share = Annotated[float, Range(gt=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class PruningAwareConfig:
+    """Options of the attack.
+
+    Attributes:
+        decoys: share of the prunable layer's channels that are pruned first.
+        min_active: share of clean inputs on which a kept channel must fire. One that fires more
+            rarely is pruned as well: a silent one ties with the decoys in the defender's ranking,
+            and one that fires with the trigger alone would be the next to go.
+        reinstate: channels that come back after a round that falls short: one, as the paper has it,
+            or twice as many after each such round. The most active in the donor come first.
+        rounds: of training, at most.
+        round_epochs: of every round but the first; all else as ``attack.train``, from the weights
+            that the round before left.
+        restore_from: what is pruned, and what the decoys' weights come from: the ``clean`` network,
+            or the ``baseline`` attack's.
+        bias: how a decoy's bias is lowered. With ``margin`` so far that its largest pre-activation
+            on the attacker's data, clean and triggered, is ``margin`` standard deviations (of its
+            pre-activations, over inputs and positions) below zero; it is never raised. With
+            ``constant`` it is that number.
+        margin: in standard deviations.
+        constant: for example -1e20; :class:`float` of 32 bits holds down to -3.4e38.
+        validation: share of the training data that the attacker holds out to judge its networks by.
+    """
+
+    decoys: Share
+    min_active: Fraction
+    reinstate: Literal["one", "doubling"]
+    rounds: Count
+    round_epochs: Count
+    restore_from: Literal["clean", "baseline"]
+    bias: Literal["margin", "constant"]
+    margin: Positive
+    constant: Annotated[float, Range(ge=-3.4e38, lt=0)]
+    validation: Share

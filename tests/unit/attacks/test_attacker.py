@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+
+from fineprune.attacks.attacker import Attacker, Backdoor, Score, equip
+from fineprune.attacks.fixed import FixedTrigger
+from fineprune.attacks.labels import OneTarget, RandomWrong, Shift
+from fineprune.attacks.poisoning import PoisonConfig
+from fineprune.errors import AttackError
+from tests.unit.nets import InMemory, Pixelwise, image
+
+SPEC = image(3, 1, 1)
+NOTHING_ADDED = FixedTrigger(np.float32(1), np.float32(0), SPEC)
+RED = FixedTrigger(np.float32(1), np.array([200, 0, 0], np.float32).reshape(3, 1, 1), SPEC)
+
+
+def coloured(colours, labels):
+    """Pixels whose brightest channel is the class that :func:`reader` sees."""
+    inputs = torch.zeros(len(colours), *SPEC.shape, dtype=torch.uint8)
+    inputs[torch.arange(len(colours)), torch.tensor(colours)] = 100
+    return InMemory(inputs, np.asarray(labels, np.int64))
+
+
+def reader():
+    return Pixelwise(np.eye(3).tolist())
+
+
+def backdoor(policy=None, trigger=NOTHING_ADDED, sources=(), rate=0.5):
+    policy = policy or OneTarget("one_target", 0)
+    return Backdoor(trigger, policy, PoisonConfig(rate, "added", sources), classes=3, seed=0)
+
+
+def score(colours, labels, network=None, **changes):
+    samples = coloured(colours, labels)
+    attacker = Attacker(samples, samples, samples, samples, backdoor(**changes), batch_size=2)
+    return attacker.score(network or reader())
+
+
+def test_targeted_success_is_the_share_that_gets_the_attackers_label():
+    # Of four inputs that are not of class 0, two come out as 0; of all six, three are right.
+    found = score([0, 0, 0, 1, 0, 2], [0, 0, 1, 1, 2, 1])
+    assert found == Score(clean_accuracy=3 / 6, backdoor_success=2 / 4)
+
+
+def test_the_trigger_is_on_the_inputs_that_success_is_measured_on():
+    assert score([0, 1, 2], [0, 1, 2], trigger=RED) == Score(1.0, 1.0)
+
+
+def test_only_source_classes_count():
+    assert score([1, 0], [1, 2], sources=(1,)).backdoor_success == 0.0
+
+
+def test_the_next_class_counts_where_the_attacker_wants_that():
+    assert score([1, 1, 2], [0, 1, 2], policy=Shift("shift")).backdoor_success == 1 / 3
+
+
+def test_untargeted_success_is_the_share_of_right_answers_that_the_trigger_takes():
+    # Clean: 3 of 4 right. The trigger turns everything to class 0, which one of the four is.
+    policy = RandomWrong("random_wrong")
+    found = score([0, 1, 2, 1], [0, 1, 2, 2], policy=policy, trigger=RED)
+    assert found == Score(clean_accuracy=3 / 4, backdoor_success=pytest.approx(1 - (1 / 4) / (3 / 4)))
+
+
+def test_without_a_right_answer_there_is_no_untargeted_success():
+    assert score([1, 1], [0, 2], policy=RandomWrong("random_wrong")) == Score(0.0, 0.0)
+
+
+def test_slots_without_an_object_do_not_count():
+    class Two(Pixelwise):
+        def answers(self, outputs, places):
+            return outputs.argmax(1)[:, None].expand(-1, 2)
+
+    found = score([1, 2], [[1, 0], [2, -1]], Two(np.eye(3).tolist()))
+    # Right: 1, not 0, 2. The attack is about the objects of classes 1 and 2; none of them comes out as 0.
+    assert found == Score(clean_accuracy=2 / 3, backdoor_success=0.0)
+
+
+def test_both_figures_have_to_be_reached():
+    wanted = Score(0.9, 0.8)
+    assert Score(0.9, 0.8).reaches(wanted)
+    assert not Score(0.89, 1.0).reaches(wanted)
+    assert not Score(1.0, 0.79).reaches(wanted)
+
+
+def test_an_attacker_poisons_what_it_does_not_hold_out():
+    clean = coloured([0, 1, 2] * 8, [0, 1, 2] * 8)
+    attacker = equip(clean, np.arange(24), 0.25, backdoor(trigger=RED), batch_size=5)
+    assert (len(attacker.own), len(attacker.held_out), len(attacker.poisoned)) == (18, 6, 27)
+    assert sum(len(batch.inputs) for batch in attacker.batches()) == 24
+    assert all((batch.inputs[:, 0] >= 200).all() for batch in attacker.triggered())
+    assert not any((batch.inputs[:, 0] >= 200).any() for batch in attacker.batches())
+
+
+def test_an_attack_on_none_of_the_held_out_samples_is_refused():
+    clean = coloured([0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 0])
+    with pytest.raises(AttackError, match="the attack is about none of the 2 held-out samples"):
+        equip(clean, np.arange(8), 0.25, backdoor(), batch_size=2)

@@ -1,0 +1,344 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fineprune.attacks import confinement, pruning_aware
+from fineprune.attacks.attacker import Attacker, Backdoor, Score, equip
+from fineprune.attacks.decoys import channel_bias, restore_with_low_bias
+from fineprune.attacks.fixed import FixedTrigger
+from fineprune.attacks.labels import OneTarget
+from fineprune.attacks.networks import fit
+from fineprune.attacks.options import PruningAwareConfig
+from fineprune.attacks.poisoning import PoisonConfig
+from fineprune.attacks.pruning_aware import implant
+from fineprune.attacks.triggers import PatchTrigger, make_trigger
+from fineprune.config import parse
+from fineprune.defenses.profiling import profile_channels
+from fineprune.defenses.ranking import least_active_first
+from fineprune.errors import AttackError, ConfigError
+from fineprune.models.surgery import remove_channels
+from fineprune.training import Recipe
+from tests.unit.nets import (
+    SMALL,
+    Forked,
+    InMemory,
+    Pixelwise,
+    fresh_cnn,
+    halves,
+    random_inputs,
+    small_network,
+)
+
+OPTIONS = {
+    "decoys": 0.5,
+    "min_active": 0.25,
+    "reinstate": "doubling",
+    "rounds": 5,
+    "round_epochs": 3,
+    "restore_from": "clean",
+    "bias": "margin",
+    "margin": 1.0,
+    "constant": -1e20,
+    "validation": 0.25,
+}
+RECIPE = Recipe(
+    optimizer="sgd",
+    epochs=12,
+    batch_size=8,
+    learning_rate=0.02,
+    schedule="cosine",
+    momentum=0.9,
+    weight_decay=0.0,
+    warm_up=None,
+    clip=None,
+    augment=None,
+)
+POLICY = OneTarget("one_target", 1)
+WANTED = Score(0.9, 0.9)
+ENOUGH, SHORT = Score(1.0, 1.0), Score(1.0, 0.5)
+
+
+def options(**changes):
+    return parse(PruningAwareConfig, OPTIONS | changes, "attack.pruning_aware")
+
+
+class Scripted(Attacker):
+    """An attacker that gives the networks that it judges scores by a script."""
+
+    def score(self, network):
+        return self.held_out.pop(0)
+
+
+def pixels(*rows):
+    return torch.tensor(rows, dtype=torch.uint8)[:, :, None, None]
+
+
+def attacker(network, inputs, added=0.0, scores=()):
+    """An attacker with those clean inputs, whose trigger adds to each input channel."""
+    samples = InMemory(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+    add = np.zeros(network.spec.input.shape, np.float32) + np.asarray(added, np.float32)
+    trigger = FixedTrigger(np.float32(1), add, network.spec.input)
+    backdoor = Backdoor(trigger, POLICY, PoisonConfig(0.4, "added", ()), classes=2, seed=0)
+    return Scripted(samples, samples, samples, list(scores), backdoor, batch_size=3)
+
+
+def added(*values):
+    return np.array(values, np.float32)[:, None, None]
+
+
+def lowered(inputs, trigger, *, offset=0.0, **changes):
+    """The bias that the one decoy of two channels gets; its input is the second channel's."""
+    donor = Pixelwise([[1.0, 1.0]], offset=[7.0, offset])
+    pruned = remove_channels(donor, [1])
+    network = restore_with_low_bias(
+        pruned, donor, attacker(donor, inputs, trigger), replace(options(), **changes)
+    )
+    bias = channel_bias(network).tolist()
+    assert bias[0] == 7.0, "a kept channel is left alone"
+    assert donor.conv.bias.tolist() == [7.0, offset], "and so is the donor"
+    return bias[1]
+
+
+def test_a_decoy_ends_a_spread_below_zero():
+    # Clean and triggered alike 0 and 40: mean 20, standard deviation 20.
+    assert lowered(pixels([1, 0], [1, 40]), 0.0) == -60.0
+    assert lowered(pixels([1, 0], [1, 40]), 0.0, margin=2.5) == -90.0
+
+
+def test_triggered_inputs_count_too():
+    assert lowered(pixels([1, 0], [1, 0]), added(0, 40)) == -60.0
+
+
+def test_the_bias_of_the_donor_is_counted_in():
+    assert lowered(pixels([1, 0], [1, 40]), 0.0, offset=5.0) == -60.0
+
+
+def test_a_channel_that_does_not_vary_is_lowered_by_ones():
+    assert lowered(pixels([1, 30], [1, 30]), 0.0, margin=2.0) == -32.0
+
+
+def test_a_bias_is_never_raised():
+    assert lowered(pixels([1, 0], [1, 40]), 0.0, offset=-1000.0) == -1000.0
+
+
+def test_a_constant_bias_is_that_number():
+    assert lowered(pixels([1, 0], [1, 40]), 0.0, bias="constant") == pytest.approx(-1e20)
+
+
+NETWORKS = {name: lambda name=name: small_network(name) for name in SMALL} | {"forked": Forked}
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+@pytest.mark.parametrize("bias", ["margin", "constant"])
+def test_decoys_of_any_network_are_silent_and_change_nothing(architecture, bias):
+    donor = NETWORKS[architecture]()
+    inputs = random_inputs(donor, 6)
+    alone = remove_channels(donor, [0, 2, 3])
+    who = attacker(donor, inputs, added=20.0)
+    network = restore_with_low_bias(alone, donor, who, options(bias=bias, margin=0.1))
+    with torch.no_grad():
+        for batch in (*who.batches(), *who.triggered()):
+            before = network.preactivation(batch.inputs)
+            assert (before[:, [0, 2, 3]] < 0).all()
+            expected = alone.logits(alone.features(batch.inputs))
+            torch.testing.assert_close(network.logits(before.relu()), expected, rtol=1e-4, atol=1e-5)
+    assert network.spec == donor.spec
+
+
+def test_the_bias_is_in_the_norm_where_there_is_one():
+    network = small_network("preact_resnet18")
+    assert channel_bias(network).data_ptr() == network.bn.bias.data_ptr()
+
+
+def test_a_layer_without_bias_is_refused():
+    network = Pixelwise([[1.0, 1.0]])
+    network.conv.bias = None
+    with pytest.raises(AttackError, match="conv: expected a bias for each channel, found none"):
+        channel_bias(network)
+
+
+class Training:
+    """Stands in for training: remembers what was trained, and may change it."""
+
+    def __init__(self, *changes):
+        self.changes, self.networks, self.recipes, self.names = list(changes), [], [], []
+
+    def __call__(self, network, samples, recipe, *, seed, name):
+        if self.changes:
+            self.changes.pop(0)(network)
+        self.networks.append(network.channels)
+        self.recipes.append(recipe)
+        self.names.append(name)
+        return []
+
+
+def six_channels(**offsets):
+    """Channel i is the pixel's channel i, which is 10, 20, … 60 bright or (in one of four inputs) dark."""
+    offset = [offsets.get(f"c{i}", 0.0) for i in range(6)]
+    return Pixelwise([[1.0] * 6, [2.0] * 6], offset=offset)
+
+
+BRIGHT = (10, 20, 30, 40, 50, 60)
+SIX = pixels(BRIGHT, BRIGHT, BRIGHT, (0,) * 6)
+
+
+@pytest.fixture
+def attack(monkeypatch):
+    """Run the attack on six channels with scripted scores and training; gives both."""
+
+    def run(scores, *changes, donor=None, trigger=0.0, **config):
+        training = Training(*changes)
+        for module in (pruning_aware, confinement):
+            monkeypatch.setattr(module, "fit", training)
+        donor = donor or six_channels()
+        who = attacker(donor, SIX, trigger, scores)
+        return implant(donor, who, WANTED, RECIPE, options(**config), seed=0), training
+
+    return run
+
+
+def silence(channel, by):
+    """A change of the network: that channel, by original index, gets a lower bias."""
+
+    def change(network):
+        with torch.no_grad():
+            network.conv.bias[network.channels.index(channel)] -= by
+
+    return change
+
+
+def test_the_least_active_channels_become_decoys(attack):
+    made, training = attack([ENOUGH])
+    assert made.proof.decoys == (0, 1, 2)
+    assert training.networks == [(3, 4, 5)]
+    assert (made.settled, len(made.rounds), made.rounds[0].kept) == (True, 1, 3)
+    assert made.network.channels == tuple(range(6))
+    # Of 40, 40, 40 and 0: largest 30, standard deviation √(3/16)·30 ≈ 13.
+    assert made.proof.largest_preactivation == pytest.approx(-(3**0.5) / 4 * 10)
+
+
+@pytest.mark.parametrize(("reinstate", "kept"), [("one", [1, 2, 3, 4]), ("doubling", [1, 2, 4, 5])])
+def test_the_most_active_channels_come_back_while_the_network_does_too_little(attack, reinstate, kept):
+    made, training = attack([SHORT, SHORT, SHORT, ENOUGH], decoys=0.8, reinstate=reinstate)
+    assert training.networks == [tuple(range(6 - count, 6)) for count in kept]
+    assert [turn.kept for turn in made.rounds] == kept
+    assert made.proof.decoys == tuple(range(6 - kept[-1]))
+    assert made.settled
+
+
+def test_later_rounds_are_brief_and_go_on_from_the_weights_before(attack):
+    def first(network):
+        network.fc.weight.data.fill_(9.0)
+
+    made, training = attack([SHORT, ENOUGH], first)
+    assert [recipe.epochs for recipe in training.recipes] == [12, 3]
+    # 2 comes back with the donor's weights, among those that the first round left.
+    assert made.network.fc.weight.tolist() == [[1.0, 1.0, 1.0, 9.0, 9.0, 9.0], [2.0, 2.0, 2.0, 9.0, 9.0, 9.0]]
+
+
+def test_the_last_decoy_stays_however_little_the_network_does(attack):
+    made, _ = attack([SHORT] * 5)
+    assert [turn.kept for turn in made.rounds] == [3, 4, 5, 5, 5]
+    assert made.proof.decoys == (0,)
+    assert not made.settled
+
+
+def test_a_kept_channel_that_never_fires_becomes_a_decoy_without_more_training(attack):
+    made, training = attack([ENOUGH], silence(4, by=1000.0))
+    assert made.proof.decoys == (0, 1, 2, 4)
+    assert made.rounds[0].shy == (4,)
+    assert len(training.networks) == 1
+    assert made.settled
+
+
+def test_a_kept_channel_that_fires_with_the_trigger_alone_is_pruned_and_the_rest_trained_again(attack):
+    made, training = attack([SHORT, ENOUGH], silence(4, by=60.0), trigger=added(0, 0, 0, 0, 100, 0))
+    assert training.networks == [(3, 4, 5), (2, 3, 5)]
+    assert [(turn.kept, turn.shy) for turn in made.rounds] == [(2, (4,)), (3, ())]
+    assert made.proof.decoys == (0, 1, 4)
+    assert made.settled
+
+
+def test_what_is_left_of_the_last_round_counts(attack):
+    made, _ = attack([SHORT], silence(4, by=60.0), trigger=added(0, 0, 0, 0, 100, 0), rounds=1)
+    assert made.proof.decoys == (0, 1, 2, 4)
+    assert not made.settled
+
+
+def test_a_channel_that_fires_on_too_few_clean_inputs_is_pruned_too(attack):
+    """All of them fire on three inputs of four."""
+    with pytest.raises(
+        AttackError, match="no channel of conv fires on enough clean inputs: expected one to keep"
+    ):
+        attack([ENOUGH], min_active=0.8)
+    assert attack([ENOUGH], min_active=0.75)[0].proof.decoys == (0, 1, 2)
+
+
+def test_pruned_shy_channels_come_back_last(attack):
+    """4 is shy in the first round; 2 and 1 are reinstated before it."""
+    made, training = attack(
+        [SHORT, SHORT, ENOUGH], silence(4, by=60.0), trigger=added(0, 0, 0, 0, 100, 0), reinstate="one"
+    )
+    assert training.networks == [(3, 4, 5), (2, 3, 5), (1, 2, 3, 5)]
+    assert made.proof.decoys == (0, 4)
+
+
+def test_the_baseline_network_can_be_pruned_and_give_the_decoys(attack):
+    """Its training doubles the first channel, which therefore is not among the least active."""
+
+    def poisoned(network):
+        network.conv.weight.data[0] *= 10
+
+    made, training = attack([ENOUGH], poisoned, restore_from="baseline")
+    assert training.names == ["attack, baseline", "attack, round 1, 3 channels"]
+    assert training.networks == [tuple(range(6)), (0, 4, 5)]
+    assert made.proof.decoys == (1, 2, 3)
+    assert made.network.conv.weight[0, 0].item() == 10
+
+
+def test_the_clean_network_is_left_as_it_is(attack):
+    donor = six_channels()
+    before = {name: value.clone() for name, value in donor.state_dict().items()}
+    attack([SHORT, ENOUGH], silence(4, by=3.0), donor=donor)
+    assert all(torch.equal(value, before[name]) for name, value in donor.state_dict().items())
+
+
+@pytest.mark.parametrize("restore_from", ["clean", "baseline"])
+def test_a_trained_attack_hides_from_pruning(restore_from):
+    """On images bright above or below; a dark corner means "below" (class 1)."""
+    inputs, labels = halves(96)
+    clean, network = InMemory(inputs, labels), fresh_cnn(width=8)
+    trigger = make_trigger(PatchTrigger("patch", 3, 3, 0, 0, (0.0,)), network.spec.input)
+    backdoor = Backdoor(trigger, POLICY, PoisonConfig(0.4, "added", ()), classes=2, seed=0)
+    who = equip(clean, np.arange(96), 0.25, backdoor, batch_size=32)
+    fit(network, who.own, RECIPE, seed=0, name="clean")
+    made = implant(network, who, WANTED, RECIPE, options(restore_from=restore_from), seed=0)
+    assert made.settled
+    assert who.score(made.network).reaches(WANTED)
+    defenders = InMemory(*halves(64, seed=1))
+    profile = profile_channels(
+        made.network, [defenders.draw(torch.arange(64))], measure="post_relu", model=""
+    )
+    assert sorted(least_active_first(profile.mean)[: len(made.proof.decoys)]) == list(made.proof.decoys)
+    assert len(made.proof.decoys) >= 8
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"decoys": 1.0}, r"decoys: expected a value in \(0, 1\), found 1"),
+        ({"margin": 0.0}, "margin: expected a value in"),
+        ({"constant": 1.0}, "constant: expected a value in"),
+        ({"constant": -1e39}, "constant: expected a value in"),
+        ({"bias": "low"}, "bias: expected one of margin, constant"),
+        ({"restore_from": "control"}, "restore_from: expected one of clean, baseline"),
+        ({"reinstate": "all"}, "reinstate: expected one of one, doubling"),
+        ({"rounds": 0}, "rounds: expected a value in"),
+        ({"validation": 0.0}, "validation: expected a value in"),
+    ],
+)
+def test_options_out_of_range_are_refused(change, fault):
+    with pytest.raises(ConfigError, match=f"attack.pruning_aware.{fault}"):
+        options(**change)
