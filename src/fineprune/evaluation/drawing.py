@@ -21,6 +21,7 @@ try:
     import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 except ImportError as error:
     raise MissingExtraError("figures need matplotlib: pip install 'fineprune[report]'") from error
 
@@ -37,6 +38,7 @@ MEANING = {
     "undefended": VERMILION,
 }
 OTHERS = (BLUE, ORANGE, PURPLE, GREY, INK)
+CLASSES = (BLUE, ORANGE, PURPLE, GREEN, VERMILION)  # of objects in a scene, in turn
 
 STYLE: Any = {
     "font.size": 9.5,
@@ -116,6 +118,78 @@ def with_whiskers(estimates: Sequence[Mapping[str, float]]) -> tuple[Array, Arra
     return values, np.stack([values - low, high - values])
 
 
+def scene(on: Axes, image: Array, boxes: Array) -> None:
+    """An image with outlines that show on bright and on dark.
+
+    Args:
+        on: the axes, which lose their ticks.
+        image: (channels, height, width) in 0…255.
+        boxes: (M, 4) left, top, right, bottom in pixels; 0 is the edge of the first one.
+    """
+    on.set(xticks=[], yticks=[])
+    on.spines[:].set_visible(False)
+    on.imshow(_shown(image), cmap="gray", vmin=0, vmax=1)
+    for box in boxes:
+        on.add_patch(_outline(box, "white", 1.1, "solid"))
+        on.add_patch(_outline(box, INK, 1.1, (0, (2, 2))))
+
+
+def found_box(on: Axes, box: Array, colour: str, note: str) -> None:
+    """An outline with a note on a tag of its colour, above the box or below where there is no room."""
+    height, width = on.images[0].get_size()
+    on.add_patch(_outline(box, colour, 1.6, "solid"))
+    above, right = box[1] > 0.12 * height, box[0] > 0.75 * width
+    on.annotate(
+        note,
+        (box[2 if right else 0] - 0.5, box[1 if above else 3] - 0.5),
+        (0, 3 if above else -3),
+        textcoords="offset points",
+        horizontalalignment="right" if right else "left",
+        verticalalignment="bottom" if above else "top",
+        color="white",
+        fontsize=8,
+        zorder=6,  # above a close-up
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
+    )
+
+
+def close_up(on: Axes, image: Array, box: Array, avoid: Array) -> None:
+    """A magnified box with some margin, in the corner of a scene where it hides the fewest boxes.
+
+    Nothing where the box is as large in the scene already.
+
+    Args:
+        on: axes with the scene.
+        image: (channels, height, width) in 0…255.
+        box: (4,) what to magnify.
+        avoid: (M, 4) boxes better not hidden.
+    """
+    size = np.array(image.shape[:0:-1])  # width and height
+    side, view = 0.4 * size.min(), 1.3 * (box[2:] - box[:2]).max()
+    if view >= side:
+        return
+    corners = [(x, y) for y in (0, size[1] - side) for x in (size[0] - side, 0)]
+    left, top = min(corners, key=lambda corner: _hidden(avoid, corner, side))
+    inset = on.inset_axes((left / size[0], 1 - (top + side) / size[1], *(side / size)))
+    inset.imshow(_shown(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    x, y = np.clip((box[:2] + box[2:] - view) / 2, 0, size - view) - 0.5
+    inset.set(xticks=[], yticks=[], xlim=(x, x + view), ylim=(y + view, y))
+    inset.spines[:].set(visible=True, color="white", linewidth=1.5)
+
+
+def _outline(box: Array, colour: str, width: float, dashes: Any) -> Rectangle:
+    # imshow puts the centre of the first pixel at 0; boxes put it at one half.
+    corner = (box[0] - 0.5, box[1] - 0.5)
+    sides = box[2] - box[0], box[3] - box[1]
+    return Rectangle(corner, *sides, fill=False, edgecolor=colour, linewidth=width, linestyle=dashes)
+
+
+def _hidden(boxes: Array, corner: tuple[float, float], side: float) -> int:
+    """How many boxes (M, 4) a square meets, whose left upper corner is given."""
+    apart = (boxes[:, 2:] <= corner) | (boxes[:, :2] >= np.add(corner, side))
+    return int((~apart.any(1)).sum())
+
+
 def example(on: Axes, one: Array, bounds: tuple[float, float], colour: str) -> None:
     """One input: (samples,) as a line, (rows, columns) as a spectrogram, (channels, …) as an image."""
     on.set(xticks=[], yticks=[])
@@ -126,5 +200,10 @@ def example(on: Axes, one: Array, bounds: tuple[float, float], colour: str) -> N
     elif one.ndim == 2:
         on.imshow(one, cmap="magma", vmin=bounds[0], vmax=bounds[1], aspect="auto", origin="lower")
     else:
-        image = np.clip(np.moveaxis(one, 0, -1) / 255, 0, 1).squeeze()
-        on.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        on.imshow(_shown(one), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _shown(image: Array) -> Array:
+    """(channels, height, width) in 0…255 as (height, width[, 3]) in 0…1."""
+    shown: Array = np.clip(np.moveaxis(image, 0, -1) / 255, 0, 1).squeeze()
+    return shown

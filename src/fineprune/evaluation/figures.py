@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fineprune.evaluation import drawing
+from fineprune.evaluation.average_precision import Detected
 from fineprune.evaluation.drawing import BLUE, INK, LIGHT_VERMILION, PALE, VERMILION, Array
 from fineprune.evaluation.table import Models, number, rows
 
@@ -183,24 +184,79 @@ def examples(path: Path, clean: Array, triggered: Array, captions: Sequence[tupl
             line[0].set_ylabel(name)
 
 
+def scenes(
+    path: Path,
+    clean: Array,
+    triggered: Array,
+    truth: tuple[Array, Array],
+    found: tuple[Detected, Detected],
+    classes: Sequence[str],
+    *,
+    least_score: float = 0.5,
+) -> None:
+    """Some images, clean above and triggered below, with what is in them and what a detector finds.
+
+    True boxes are dashed and named above the image; detections have the colour of their class, its name
+    and the score. The largest true box is shown magnified in a corner, for the trigger to be seen.
+
+    Args:
+        path: the PNG to write.
+        clean: (n, channels, height, width) images in 0…255.
+        triggered: the same with the trigger on.
+        truth: boxes (n, K, 4) in pixels and their classes (n, K), -1 where the slot is empty.
+        found: detections in the clean images and in the triggered ones.
+        classes: names.
+        least_score: detections below it are not drawn.
+    """
+    boxes, labels = truth
+    height = 0.6 + 6.7 * clean.shape[2] / clean.shape[3]
+    with drawing.picture(path, width=max(3.6, 3.6 * len(clean)), height=height) as figure:
+        grid = figure.subplots(2, len(clean), squeeze=False)
+        for i, column in enumerate(grid.T):
+            there = boxes[i, labels[i] >= 0]
+            shown = [Detected(*(part[i, one.scores[i] >= least_score] for part in one)) for one in found]
+            for axes, image, one in zip(column, (clean[i], triggered[i]), shown, strict=True):
+                drawing.scene(axes, image, there)
+                for box, score, kind in zip(*one, strict=True):
+                    colour = drawing.CLASSES[kind % len(drawing.CLASSES)]
+                    drawing.found_box(axes, box, colour, f"{classes[kind]} {number(score)}")
+                if len(there):
+                    largest = there[(there[:, 2:] - there[:, :2]).prod(1).argmax()]
+                    drawing.close_up(
+                        axes, image, largest, np.concatenate([there, *(one.boxes for one in shown)])
+                    )
+            names = ", ".join(classes[kind] for kind in labels[i] if kind >= 0)
+            column[0].set_title(
+                f"true: {names or 'nothing'}", fontsize=8.5, fontweight="normal", loc="center"
+            )
+        for line, name in zip(grid, ("clean", "triggered"), strict=True):
+            line[0].set_ylabel(name)
+
+
 def confusion(path: Path, matrix: Array, classes: Sequence[str]) -> None:
     """The confusion matrix, coloured by the share of each true class; counts where there is room.
 
     Args:
         path: the PNG to write.
-        matrix: (K, K) counts, row = true class, column = predicted class.
+        matrix: (K, K) counts, row = true class, column = predicted class; of a detector (K, K + 1), where
+            the last column counts what it did not find.
         classes: K names.
     """
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    answers = [*classes, "nothing"][: matrix.shape[1]]
     size = min(7.2, 2.2 + 0.4 * len(classes))
-    with drawing.picture(path, width=size, height=size * 0.92) as figure:
+    with drawing.picture(path, width=size * len(answers) / len(classes), height=size * 0.92) as figure:
         axes = drawing.axes(figure, "predicted class", "true class")
         axes.grid(visible=False)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.spines[:].set_visible(False)
+        if len(answers) > len(classes):
+            axes.axvline(len(classes) - 0.5, color=INK, linewidth=0.8)
         if len(classes) <= 20:
-            turned = 45 if max(map(len, classes)) > 2 else 0
-            axes.set_xticks(range(len(classes)), list(classes), rotation=turned)
+            axes.set_xticks(range(len(answers)), answers)
+            if max(map(len, answers)) > 2:
+                for label in axes.get_xticklabels():
+                    label.set(rotation=45, ha="right", rotation_mode="anchor")
             axes.set_yticks(range(len(classes)), list(classes))
         axes.tick_params(length=0)
         for (row, column), count in np.ndenumerate(matrix if len(classes) <= 12 else matrix[:0]):

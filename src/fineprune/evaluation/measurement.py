@@ -9,40 +9,49 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from fineprune.attacks.format import AttackCard
 from fineprune.attacks.labels import NOT_ATTACKED, attacker_labels, is_targeted
 from fineprune.attacks.poisoning import eligible
 from fineprune.attacks.triggers import Trigger
-from fineprune.data.batches import SplitSamples, in_order
-from fineprune.data.format import Dataset
+from fineprune.data.batches import Batch, SplitSamples, in_order
+from fineprune.data.format import EMPTY, Dataset
 from fineprune.defenses.curve import matches_along_curve
 from fineprune.defenses.profiling import profile_channels
 from fineprune.errors import DataError
+from fineprune.evaluation.average_precision import Detected, average_precision
 from fineprune.evaluation.checks import attack_took
 from fineprune.evaluation.metrics import ModelMetrics, Truth, measure
-from fineprune.inference import NOT_FINITE, predict
-from fineprune.models.base import Network
+from fineprune.inference import outputs
+from fineprune.models.base import NOT_FINITE, NOTHING, Detections, Network
 
 Classes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted classes, int64 (N,), of the test split's inputs without and with the trigger."""
+    """What a model says of the test split's inputs without and with the trigger.
+
+    Attributes:
+        clean, triggered: int64 (M,), the class for each of the M labels of the split.
+        found, found_triggered: what a detector found in each of the inputs; None for a classifier.
+    """
 
     clean: Classes
     triggered: Classes
+    found: Detected | None = None
+    found_triggered: Detected | None = None
 
     @property
     def finite(self) -> bool:
-        """Whether every logit was a number."""
+        """Whether every output was a number."""
         return not (np.concatenate([self.clean, self.triggered]) == NOT_FINITE).any()
 
 
 class TestBed:
     """The test split with the trigger at hand.
+
+    What is counted is labels: the inputs of a classification task, the objects of a detection task.
 
     Args:
         dataset: whose ``test`` split is used.
@@ -67,26 +76,29 @@ class TestBed:
         self.card, self.trigger, self.classes = card, trigger, dataset.card.classes
         self.batch_size = batch_size
         self.samples = SplitSamples(dataset, "test", device)
-        labels = dataset.labels[self.samples.rows]
-        wanted = attacker_labels(card.labels, labels, len(dataset.card.classes), card.seed)
-        counts = eligible(labels, wanted, card.poison.sources)
+        self.labels = dataset.labels[self.samples.rows]
+        self._groups = dataset.groups[self.samples.rows]
+        wanted = attacker_labels(card.labels, self.labels, len(dataset.card.classes), card.seed)
+        self._eligible = eligible(self.labels, wanted, card.poison.sources)
+        self._wanted = np.where(self._eligible, wanted, NOT_ATTACKED)
+        self._there = self.labels != EMPTY
         self.truth = Truth(
-            labels=labels,
-            attacker_labels=np.where(counts, wanted, NOT_ATTACKED),
-            eligible=counts,
+            labels=self.labels[self._there],
+            attacker_labels=self._wanted[self._there],
+            eligible=self._eligible[self._there],
             targeted=is_targeted(card.labels),
         )
 
     def predict(self, network: Network) -> Predictions:
         """What the network says of the test split."""
-        clean = predict(network, in_order(self.samples, self.batch_size))
-        triggered = predict(network, in_order(self.samples, self.batch_size), self.trigger)
-        return Predictions(clean.numpy(), triggered.numpy())
+        clean, found = self._ask(network, None)
+        triggered, found_triggered = self._ask(network, self.trigger)
+        return Predictions(clean, triggered, found, found_triggered)
 
-    def measure(self, found: Predictions, *, undefended: Predictions | None) -> ModelMetrics:
+    def measure(self, said: Predictions, *, undefended: Predictions | None) -> ModelMetrics:
         """The metrics of one model; ``undefended`` is what the model before the defence said."""
         before = None if undefended is None else undefended.clean
-        return measure(found.clean, found.triggered, self.truth, undefended_clean=before)
+        return measure(said.clean, said.triggered, self.truth, undefended_clean=before)
 
     def took(self, *, undefended: ModelMetrics, control: ModelMetrics) -> dict[str, Any]:
         """Whether the attack took, by the limits that it was configured with, and a sentence why."""
@@ -100,46 +112,77 @@ class TestBed:
 
     def curve(self, network: Network, order: list[int]) -> dict[str, list[float]]:
         """Clean accuracy, backdoor success and robust accuracy (C + 1,) along a pruning order."""
-        clean = matches_along_curve(network, order, in_order(self.samples, self.batch_size))[0]
-        triggered = matches_along_curve(network, order, self._questions())
-        eligible_count = int(self.truth.eligible.sum())
-        rates = {
-            "clean accuracy": clean.double() / len(self.samples),
-            "robust accuracy": triggered[1].double() / eligible_count,
-        }
+        true = np.where(self._eligible, self.labels, EMPTY)
+        clean = matches_along_curve(network, order, self._questions(self.labels, true, trigger=None)).double()
+        triggered = matches_along_curve(
+            network, order, self._questions(self._wanted, true, trigger=self.trigger)
+        ).double()
+        total, attacked = len(self.truth.labels), int(self.truth.eligible.sum())
         if self.truth.targeted:
-            rates["backdoor success"] = triggered[0].double() / eligible_count
+            success = triggered[0] / attacked
+        else:  # without a right answer on clean inputs the success is undefined, and drawn as none
+            success = (1 - triggered[1] / clean[1].clamp(min=1)).clamp(0, 1) * (clean[1] > 0)
+        rates = {
+            "clean accuracy": clean[0] / total,
+            "robust accuracy": triggered[1] / attacked,
+            "backdoor success": success,
+        }
         return {name: values.tolist() for name, values in rates.items()}
 
-    def activations(self, network: Network) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean activation of each channel of the prunable layer on eligible inputs, clean and triggered."""
-        triggered = ((self.trigger(inputs), labels) for inputs, labels in self._eligible())
-        pair = [
-            profile_channels(network, batches, measure="post_relu", model="")
-            for batches in (self._eligible(), triggered)
-        ]
-        return pair[0].mean, pair[1].mean
+    def activations(self, network: Network) -> dict[str, tuple[float, ...]]:
+        """Mean activation (C,) of the prunable layer's channels on eligible inputs, clean and triggered."""
+        triggered = (
+            batch._replace(inputs=self.trigger(batch.inputs, batch.places)) for batch in self._attacked()
+        )
+        return {
+            name: profile_channels(network, batches, measure="post_relu", model="").mean
+            for name, batches in (("clean", self._attacked()), ("triggered", triggered))
+        }
+
+    def average_precision(self, said: Predictions) -> dict[str, dict[str, Any] | None]:
+        """VOC AP at IoU 0.5 on the clean inputs, for the report; nothing for a classifier."""
+        boxes, found = self.samples.places, said.found
+        if found is None or boxes is None:
+            return {}
+        precision = average_precision(
+            found, boxes.cpu().numpy(), self.labels, classes=len(self.classes), groups=self._groups
+        )
+        return {"average_precision": None if precision.mean is None else precision.mean.to_plain()}
 
     def unchanged(self) -> float:
         """Share of the eligible inputs that the trigger leaves as they are."""
-        same = 0
-        for inputs, _ in self._eligible():
-            same += int((self.trigger(inputs) == inputs).flatten(1).all(1).sum())
-        return same / int(self.truth.eligible.sum())
+        same, total = 0, 0
+        for inputs, _, places in self._attacked():
+            same += int((self.trigger(inputs, places) == inputs).flatten(1).all(1).sum())
+            total += len(inputs)
+        return same / total
+
+    def attacked_rows(self) -> Classes:
+        """The positions in the split of the eligible inputs: those with an eligible label."""
+        return np.flatnonzero(self._eligible.reshape(len(self.labels), -1).any(axis=1))
 
     def name(self, label: int) -> str:
         """The class's name, or ``nothing`` for a prediction that is no class."""
-        return "nothing" if label == NOT_FINITE else self.classes[label]
+        return "nothing" if label in (NOT_FINITE, NOTHING) else self.classes[label]
 
-    def _eligible(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _ask(self, network: Network, trigger: Trigger | None) -> tuple[Classes, Detected | None]:
+        """What the network says of each label, (M,), and what it found where it is a detector."""
+        answers, found = [], []
+        for output, batch in outputs(network, in_order(self.samples, self.batch_size), trigger):
+            answers.append(network.answers(output, batch.places).cpu().numpy())
+            if isinstance(output, Detections):
+                found.append([part.cpu().numpy() for part in output])
+        said = np.concatenate(answers)[self._there]
+        return said, Detected(*map(np.concatenate, zip(*found, strict=True))) if found else None
+
+    def _attacked(self) -> Iterator[Batch]:
         """The eligible inputs, clean, in batches."""
-        for positions in torch.from_numpy(np.flatnonzero(self.truth.eligible)).split(self.batch_size):
+        for positions in torch.from_numpy(self.attacked_rows()).split(self.batch_size):
             yield self.samples.draw(positions)
 
-    def _questions(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Triggered inputs, and two targets for each: the attacker's label, and the true one."""
-        true = np.where(self.truth.eligible, self.truth.labels, NOT_ATTACKED)
-        targets = torch.from_numpy(np.stack([self.truth.attacker_labels, true])).to(self.samples.device)
+    def _questions(self, *labels: Classes, trigger: Trigger | None) -> Iterator[Batch]:
+        """The split's inputs, clean or triggered, with several labels for each."""
+        several = torch.from_numpy(np.stack(labels)).to(self.samples.device)
         for positions in torch.arange(len(self.samples)).split(self.batch_size):
-            inputs, _ = self.samples.draw(positions)
-            yield self.trigger(inputs), targets[:, positions]
+            inputs, _, places = self.samples.draw(positions)
+            yield Batch(inputs if trigger is None else trigger(inputs, places), several[:, positions], places)

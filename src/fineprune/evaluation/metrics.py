@@ -143,24 +143,28 @@ def attacker_share(predictions: Classes, truth: Truth) -> float | None:
     return float(np.mean((predictions == truth.attacker_labels)[truth.eligible]))
 
 
-def confusion(labels: Classes, predictions: Classes, classes: int) -> Classes:
+def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int | None = None) -> Classes:
     """(classes, classes) int64 counts: row = true class, column = predicted class.
 
     Args:
         labels: (N,) int in 0…classes-1.
         predictions: the same.
         classes: how many there are.
+        nothing: the prediction that stands for no answer, counted in a further column; None for none.
 
     Raises:
         DataError: the lengths differ, or a class is out of range.
     """
     _check_length("predictions", predictions, len(labels))
-    for name, values in (("labels", labels), ("predictions", predictions)):
+    missed = np.zeros(len(labels), dtype=bool) if nothing is None else predictions == nothing
+    for name, values in (("labels", labels), ("predictions", predictions[~missed])):
         if values.size and (values.min() < 0 or values.max() >= classes):
             raise DataError(
                 f"{name}: expected classes in 0…{classes - 1}, found {values.min()}…{values.max()}"
             )
-    return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
+    columns = classes if nothing is None else classes + 1
+    cells = labels * columns + np.where(missed, classes, predictions)
+    return np.bincount(cells, minlength=classes * columns).reshape(classes, columns)
 
 
 def _success_and_utility(

@@ -22,6 +22,11 @@ CAPTIONS = {
     ),
     "utility": ("Utility", "Clean accuracy minus backdoor success; whiskers are 95 % intervals."),
     "examples": ("Examples", "Test inputs without the trigger, and the same with it."),
+    "scenes": (
+        "Scenes",
+        "Test images without the trigger, and the same with it: dashed what is there, coloured what the "
+        "undefended model finds, with its score.",
+    ),
     "clean_beside_triggered": (
         "Where the backdoor sits",
         "Mean activation of each channel of the undefended model, on clean inputs above and on triggered "
@@ -50,6 +55,7 @@ CAPTIONS = {
     ),
     "training_curves": ("Training", "Loss and accuracy by epoch."),
 }
+WIDE = frozenset({"scenes"})
 
 
 def render(template: str, **values: Any) -> str:
@@ -73,17 +79,18 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values)
 
 
-def pictures(files: Mapping[str, Path]) -> list[dict[str, str]]:
-    """Title, caption and data URI of PNG files by name; those in :data:`CAPTIONS` first.
+def pictures(files: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Title, caption, data URI and width of PNG files by name; those in :data:`CAPTIONS` first.
 
     Raises:
         DataError: a file cannot be read.
     """
     names = [name for name in CAPTIONS if name in files] + [name for name in files if name not in CAPTIONS]
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names:
         title, caption = CAPTIONS.get(name, (name.replace("_", " ").capitalize(), ""))
-        found.append({"title": title, "caption": caption, "source": _data_uri(files[name])})
+        source = _data_uri(files[name])
+        found.append({"title": title, "caption": caption, "source": source, "wide": name in WIDE})
     return found
 
 

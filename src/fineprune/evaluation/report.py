@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fineprune.evaluation import page
-from fineprune.evaluation.table import COLUMNS, rows
+from fineprune.evaluation.table import columns, rows
 
 COLUMN_HELP = {
     "clean_accuracy": "clean inputs that get their true class",
     "backdoor_success": "how often the trigger gets the attacker what they want",
     "robust_accuracy": "triggered inputs that get their true class",
     "utility": "cl − bd",
+    "average_precision": "detections on clean inputs, boxes that overlap by half",
 }
 
 
@@ -34,7 +35,7 @@ def render(report: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
         "report.html.j2",
         report=report,
         rows=rows(report["models"]),
-        columns=COLUMNS,
+        columns=columns(report["models"]),
         help=COLUMN_HELP,
         figures=page.pictures(figures),
         cost=page.cost(report),

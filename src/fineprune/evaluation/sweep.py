@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fineprune.errors import DataError
-from fineprune.evaluation.table import COLUMNS, Models, number, rows
+from fineprune.evaluation.table import Models, columns, number, rows
 
 PARTS = ("value", "low", "high")
 
@@ -32,7 +32,7 @@ def as_row(report: Mapping[str, Any]) -> str:
     Kubeflow hands all rows of a sweep to one program as one argument, of which Linux takes 128 KiB.
     """
     models = {
-        name: {column: _packed(measured[column]) for column in COLUMNS}
+        name: {column: _packed(measured[column]) for column in columns({name: measured})}
         for name, measured in report["models"].items()
     }
     row = {name: report[name] for name in ("case", "attack", "seed")} | {"models": models}
@@ -48,7 +48,7 @@ def read_run(text: str) -> Run:
     try:
         row = json.loads(text)
         models = {
-            name: {column: _unpacked(measured[column]) for column in COLUMNS}
+            name: {column: _unpacked(measured[column]) for column in columns({name: measured})}
             for name, measured in row.pop("models").items()
         }
         rows(models)
@@ -83,9 +83,10 @@ def table(several: Sequence[Models]) -> list[list[str]]:
     for models in several:
         if rows(models) != names:
             raise DataError(f"models: expected {', '.join(names)} in every run, found {', '.join(models)}")
-    lines = [["model", *COLUMNS.values()]]
+    shown = columns(several[0])
+    lines = [["model", *shown.values()]]
     for name, label in names.items():
-        lines.append([label, *(cell([models[name][column] for models in several]) for column in COLUMNS)])
+        lines.append([label, *(cell([models[name].get(column) for models in several]) for column in shown)])
     return lines
 
 
@@ -109,11 +110,12 @@ def as_csv(runs: Sequence[Run]) -> str:
     """Every figure with its interval, one line per run and model."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    figures = [f"{column}{'' if part == 'value' else f'_{part}'}" for column in COLUMNS for part in PARTS]
+    shown = {column: heading for run in runs for column, heading in columns(run.models).items()}
+    figures = [f"{column}{'' if part == 'value' else f'_{part}'}" for column in shown for part in PARTS]
     writer.writerow(["case", "attack", "seed", "model", *figures])
     for run in runs:
         for model in rows(run.models):
-            writer.writerow([run.case, run.attack, run.seed, model, *_figures(run.models[model])])
+            writer.writerow([run.case, run.attack, run.seed, model, *_figures(run.models[model], shown)])
     return file.getvalue()
 
 
@@ -125,7 +127,7 @@ def _unpacked(values: Sequence[float] | None) -> dict[str, float] | None:
     return None if values is None else dict(zip(PARTS, values, strict=True))
 
 
-def _figures(measured: Mapping[str, Any]) -> Iterator[float | str]:
-    for column in COLUMNS:
-        estimate = measured[column]
+def _figures(measured: Mapping[str, Any], shown: Iterable[str]) -> Iterator[float | str]:
+    for column in shown:
+        estimate = measured.get(column)
         yield from ("",) * len(PARTS) if estimate is None else (estimate[part] for part in PARTS)

@@ -22,6 +22,8 @@ COLUMNS = {
     "robust_accuracy": "RA",
     "utility": "utility",
 }
+DETECTION = {"average_precision": "AP@0.5"}
+"""Columns that only the models of a detection task have."""
 REQUIRED = ("control", "undefended", "pruned", "fine_tuned", "fine_pruned")
 
 Models = Mapping[str, Mapping[str, Any]]
@@ -41,6 +43,12 @@ def rows(models: Models) -> dict[str, str]:
         raise DataError(f"models: expected {', '.join(REQUIRED)}, found no {', '.join(missing)}")
     known = {name: label for name, label in ROWS.items() if name in models}
     return known | {name: name.replace("_", " ") for name in models if name not in ROWS}
+
+
+def columns(models: Models) -> dict[str, str]:
+    """The columns of these models, each with its heading: :data:`COLUMNS`, and others where any has them."""
+    has = {name for measured in models.values() for name in measured}
+    return COLUMNS | {name: heading for name, heading in DETECTION.items() if name in has}
 
 
 def number(value: float) -> str:
@@ -65,9 +73,10 @@ def text_table(models: Models) -> str:
     Raises:
         DataError: a required model is missing.
     """
-    lines = [["model", *COLUMNS.values()]]
+    shown = columns(models)
+    lines = [["model", *shown.values()]]
     for name, label in rows(models).items():
-        lines.append([label, *(interval(models[name][column]) for column in COLUMNS)])
+        lines.append([label, *(interval(models[name].get(column)) for column in shown)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -7,6 +7,7 @@ import pytest
 
 from fineprune.errors import MissingExtraError
 from fineprune.evaluation import drawing, figures
+from fineprune.evaluation.average_precision import Detected
 
 C = 16
 MEAN = np.concatenate([np.zeros(4), np.linspace(0.1, 2, C - 4)])
@@ -24,6 +25,17 @@ RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (3, 3, 8, 8)).astype(np.uint8)
 WAVES = RANDOM.integers(-99, 99, (3, 400)).astype(np.int16)
 WORDS = [("one", "two")] * 3
+
+BOXES = np.array([[[2, 30, 12, 40], [30, 5, 38, 12]], [[0, 0, 0, 0]] * 2], float)
+SCENES = RANDOM.integers(0, 256, (2, 3, 40, 60)).astype(np.uint8)
+KINDS = np.array([[1, 0], [-1, -1]])
+FOUND = Detected(BOXES, np.array([[0.9, 0.4], [0, 0]]), np.array([[1, 0], [0, 0]]))
+
+
+def draw_scenes(path, n=2, found=FOUND):
+    some = Detected(*(part[:n] for part in found))
+    figures.scenes(path, SCENES[:n], SCENES[:n], (BOXES[:n], KINDS[:n]), (some, some), ["stop", "warning"])
+
 
 PICTURES = {
     "activation_profile": lambda path: figures.activation_profile(path, MEAN),
@@ -51,6 +63,11 @@ PICTURES = {
     "examples, wave": lambda path: figures.examples(path, WAVES, WAVES, WORDS),
     "examples, one": lambda path: figures.examples(path, WAVES[:1], WAVES[:1], WORDS[:1]),
     "confusion": lambda path: figures.confusion(path, np.array([[3, 0], [1, 0]]), ["yes", "no"]),
+    "confusion, nothing": lambda path: figures.confusion(
+        path, np.array([[3, 0, 1], [1, 0, 0]]), ["yes", "no"]
+    ),
+    "scenes": draw_scenes,
+    "scenes, one": lambda path: draw_scenes(path, 1),
     "confusion, many": lambda path: figures.confusion(
         path, np.eye(43, dtype=int), [str(k) for k in range(43)]
     ),
@@ -148,6 +165,59 @@ def test_confusion_shows_counts_on_shares_of_the_true_class(drawn):
     figures.confusion("p.png", np.array([[3, 1], [0, 2]]), ["a", "b"])
     assert drawn[0].axes[0].images[0].get_array().tolist() == [[0.75, 0.25], [0, 1]]
     assert texts(drawn[0]) == ["3", "1", "2"]
+
+
+def test_confusion_of_a_detector_has_a_column_for_nothing(drawn):
+    figures.confusion("p.png", np.array([[3, 0, 1], [0, 2, 0]]), ["a", "b"])
+    axes = drawn[0].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "nothing"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert axes.images[0].get_array().tolist() == [[0.75, 0, 0.25], [0, 1, 0]]
+
+
+def outlines(axes, colour):
+    return [
+        [
+            box.get_x() + 0.5,
+            box.get_y() + 0.5,
+            box.get_x() + box.get_width() + 0.5,
+            box.get_y() + box.get_height() + 0.5,
+        ]
+        for box in axes.patches
+        if box.get_edgecolor()[:3] == pytest.approx(_rgb(colour))
+    ]
+
+
+def test_scenes_show_true_boxes_and_confident_detections(drawn):
+    draw_scenes("p.png")
+    scene, empty = drawn[0].axes[:2]
+    assert outlines(scene, drawing.INK) == BOXES[0].tolist()
+    assert outlines(scene, drawing.CLASSES[1]) == [BOXES[0, 0].tolist()]  # the warning of .9
+    assert outlines(scene, drawing.CLASSES[0]) == []  # the stop sign of .4
+    assert [text.get_text() for text in scene.texts] == ["warning .900"]
+    assert (scene.get_title(), empty.get_title()) == ("true: warning, stop", "true: nothing")
+    assert (list(empty.patches), list(empty.texts)) == ([], [])
+
+
+def test_scenes_magnify_the_largest_box_where_it_hides_nothing(drawn):
+    draw_scenes("p.png")
+    scene, empty = drawn[0].axes[:2]
+    (inset,) = scene.child_axes
+    # 1.3 times the box of 10 × 10, as far as the image of 60 × 40 goes; pixel centres are whole numbers.
+    assert (inset.get_xlim(), inset.get_ylim()) == ((0, 13), (39.5, 26.5))
+    place = drawn[0].transFigure.transform(inset.get_axes_locator()(inset, None))
+    assert scene.transAxes.inverted().transform(place).tolist() == [
+        pytest.approx([1 - 16 / 60, 1 - 16 / 40]),
+        pytest.approx([1, 1]),
+    ]
+    assert not empty.child_axes
+
+
+def test_scenes_magnify_no_box_that_is_large_already(drawn):
+    boxes = np.array([[[2.0, 2, 50, 38]]])
+    none = Detected(np.zeros((1, 0, 4)), np.zeros((1, 0)), np.zeros((1, 0), int))
+    figures.scenes("p.png", SCENES[:1], SCENES[:1], (boxes, np.array([[0]])), (none, none), ["stop"])
+    assert [axes.child_axes for axes in drawn[0].axes] == [[], []]
 
 
 def test_the_callers_style_stays_as_it_is(tmp_path):

@@ -124,6 +124,17 @@ def test_confusion_by_hand():
     assert confusion(LABELS, CLEAN, 3).tolist() == [[1, 1, 0], [1, 2, 0], [0, 1, 4]]
 
 
+def test_confusion_counts_what_was_not_found_in_a_column_of_its_own():
+    found = np.array([0, -3, 1, -3, -3, 2, 0, 2, 2, 1])
+    assert confusion(LABELS, found, 3, nothing=-3).tolist() == [[1, 0, 0, 1], [0, 1, 0, 2], [1, 1, 3, 0]]
+
+
+@pytest.mark.parametrize("unknown", [3, -2])
+def test_confusion_with_that_column_refuses_any_other_stranger(unknown):
+    with pytest.raises(DataError, match="predictions: expected classes in 0…2"):
+        confusion(LABELS, np.full(10, unknown), 3, nothing=-3)
+
+
 def test_confusion_refuses_an_unknown_class():
     with pytest.raises(DataError, match=r"expected classes in 0…1, found 0…2"):
         confusion(LABELS, CLEAN, 2)

@@ -109,6 +109,23 @@ class TestPage:
         assert words.count("n = 200") == 5
         assert words.count("n = 180") == 15
 
+    def test_has_a_column_and_a_word_more_for_a_detector(self):
+        plain = " ".join(Page(render(evaluation(), {})).text.split())
+        assert "AP@0.5" not in plain
+        report = evaluation()
+        for measured in report["models"].values():
+            measured["average_precision"] = estimate(0.714, 0.65, 0.77)
+        report["models"]["pruned"]["average_precision"] = None
+        VALIDATOR.validate(report)
+        words = " ".join(Page(render(report, {})).text.split())
+        assert words.count(".714 [.650, .770]") == 4
+        assert "undefined" in words
+        assert "AP@0.5 is Pascal VOC's average precision" in words
+
+    def test_shows_scenes_over_the_whole_width(self, figure):
+        tags = Page(render(evaluation(), {"outcome": figure, "scenes": figure})).tags
+        assert [attributes.get("class") for tag, attributes in tags if tag == "figure"] == [None, "wide"]
+
     def test_needs_nothing_from_outside(self, figure):
         html = render(evaluation(), {"outcome": figure})
         tags = Page(html).tags

@@ -47,6 +47,30 @@ def test_the_csv_has_every_figure_with_its_interval() -> None:
     assert [float(lines[0][f"utility{end}"]) for end in ("", "_low", "_high")] == [0.5, 0.4, 0.6]
 
 
+def detected(seed: int, value: float | None) -> str:
+    told = json.loads(row(seed, 0.5, case="signs"))
+    models = {
+        name: {figure: estimate(0.5) for figure in measured}
+        | {"average_precision": None if value is None else estimate(value)}
+        for name, measured in told["models"].items()
+    }
+    return row(seed, 0.5, case="signs", models=models)
+
+
+def test_a_detectors_average_precision_is_a_column_of_its_table_alone() -> None:
+    lines = table([read_run(text).models for text in (detected(0, 0.5), detected(1, 0.75))])
+    assert lines[0][-1] == "AP@0.5"
+    assert lines[1][-1] == ".625 (.500, .750)"
+    assert table([read_run(detected(0, None)).models])[1][-1] == "undefined"
+
+
+def test_the_csv_of_several_cases_leaves_empty_what_one_has_not() -> None:
+    lines = list(csv.DictReader(as_csv([read_run(row(0, 0.5)), read_run(detected(0, 0.75))]).splitlines()))
+    found = {line["case"]: line["average_precision"] for line in lines}
+    assert found == {"digits": "", "signs": "0.75"}
+    assert "average_precision" not in as_csv([read_run(row(0, 0.5))])
+
+
 def test_an_undefined_figure_is_empty_in_the_csv() -> None:
     told = json.loads(row(0, 0.5))
     told["models"]["control"]["backdoor_success"] = None

@@ -1,7 +1,7 @@
 import pytest
 
 from fineprune.errors import DataError
-from fineprune.evaluation.table import interval, number, rows, text_table
+from fineprune.evaluation.table import COLUMNS, columns, interval, number, rows, text_table
 
 
 def estimate(value, low, high):
@@ -80,6 +80,18 @@ def test_text_table_is_aligned_and_narrow_at_its_widest():
     starts = {line.index("-.123") for line in lines[1:]}
     assert len(starts) == 1
     assert "undefined" in lines[2]
+
+
+def test_a_detector_has_one_column_more():
+    found = models()
+    for measured in found.values():
+        measured["average_precision"] = estimate(0.71, 0.65, 0.77)
+    found["pruned"]["average_precision"] = None
+    assert columns(models()) == COLUMNS
+    lines = text_table(found).splitlines()
+    assert lines[0].split() == ["model", "cl", "bd", "RA", "utility", "AP@0.5"]
+    assert [line.endswith(".710 [.650, .770]") for line in lines[1:4]] == [True, True, False]
+    assert lines[3].endswith("undefined")
 
 
 def test_unknown_models_follow():

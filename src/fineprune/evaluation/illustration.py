@@ -1,0 +1,94 @@
+"""The pictures of an evaluation, from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fineprune.data.format import InputSpec
+from fineprune.evaluation import figures
+from fineprune.evaluation.average_precision import Detected
+from fineprune.evaluation.measurement import Predictions, TestBed
+from fineprune.evaluation.metrics import Classes, confusion
+from fineprune.models.base import NOT_FINITE, NOTHING
+
+CONFUSION_CLASSES = 50  # more would be neither readable nor small
+EXAMPLES = 5
+
+Array = npt.NDArray[Any]
+
+
+def draw(
+    folder: Path,
+    bed: TestBed,
+    said: Mapping[str, Predictions],
+    models: Mapping[str, Mapping[str, Any]],
+    pruning: Mapping[str, Any],
+    activations: Mapping[str, Sequence[float]],
+) -> None:
+    """All figures of the report.
+
+    Args:
+        folder: to make.
+        bed: what was measured on.
+        said: by model.
+        models: the figures of every model, as the report has them.
+        pruning: ``order``, ``stop`` and ``curve`` of the undefended network on the test split.
+        activations: mean activation of its channels, ``clean`` and ``triggered``.
+    """
+    folder.mkdir()
+    order, stop = pruning["order"], pruning["stop"]
+    clean, triggered = activations["clean"], activations["triggered"]
+    figures.outcome_bars(folder / "outcome.png", models)
+    figures.utility_bars(folder / "utility.png", models)
+    figures.pruning_curve(folder / "test_curve.png", pruning["curve"], stop)
+    figures.clean_beside_triggered(folder / "clean_beside_triggered.png", clean, triggered, order, stop=stop)
+    _draw_examples(folder / "examples.png", bed, said["undefended"])
+    for name in ("undefended", "fine_pruned"):
+        figures.confusion(folder / f"confusion_{name}.png", _confusion(bed, said[name]), bed.classes)
+
+
+def shown_confusion(bed: TestBed, said: Predictions) -> dict[str, Any] | None:
+    """The confusion matrix on triggered inputs for the report; None where nobody could read it."""
+    if len(bed.classes) > CONFUSION_CLASSES:
+        return None
+    return {"classes": list(bed.classes), "rows": _confusion(bed, said).tolist()}
+
+
+def _confusion(bed: TestBed, said: Predictions) -> Classes:
+    """How often each true class (rows) gets each class, or nothing, on triggered inputs."""
+    known = said.triggered != NOT_FINITE
+    nothing = None if said.found is None else NOTHING
+    return confusion(bed.truth.labels[known], said.triggered[known], len(bed.classes), nothing)
+
+
+def _draw_examples(path: Path, bed: TestBed, said: Predictions) -> None:
+    """Some attacked test inputs without and with the trigger, and what the model says of them."""
+    rows = bed.attacked_rows()
+    rows = rows[np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(int)]
+    batch = bed.samples.draw(torch.from_numpy(rows))
+    clean = _viewable(batch.inputs, bed.card.input)
+    triggered = _viewable(bed.trigger(batch.inputs, batch.places), bed.card.input)
+    if said.found is None or said.found_triggered is None:
+        captions = [(f"says {bed.name(said.clean[i])}", f"says {bed.name(said.triggered[i])}") for i in rows]
+        figures.examples(path, clean, triggered, captions)
+    else:
+        assert batch.places is not None
+        truth = batch.places.cpu().numpy(), batch.labels.cpu().numpy()
+        found, found_triggered = (
+            Detected(*(part[rows] for part in whole)) for whole in (said.found, said.found_triggered)
+        )
+        figures.scenes(path, clean, triggered, truth, (found, found_triggered), bed.classes)
+
+
+def _viewable(inputs: torch.Tensor, spec: InputSpec) -> Array:
+    """Images with their range stretched to 0…255; audio as it is."""
+    values = inputs.cpu().numpy()
+    return (
+        values if spec.kind == "audio" else (values.astype(float) - spec.low) * 255 / (spec.high - spec.low)
+    )
