@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Without cached bytecode every stage would compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo tables test lint bench lock clean
 .PHONY: docker-engine base-image images stack stack-stop kubeflow-local test-containers
 
 help:
@@ -15,6 +15,9 @@ help:
 demo: .venv/installed ## set up .venv and run the whole pipeline on the embedded digits
 	dvc repro
 	@cat artifacts/evaluate/table.txt artifacts/promote/summary.txt
+
+tables: .venv/installed ## both result tables of the paper; PROFILE=quick|real|full JOBS=N ARGS="--source lfw=PATH …"
+	python -m tables $(or $(PROFILE),quick) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 test: .venv/installed ## run the tests
 	pytest -n 2

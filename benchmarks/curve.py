@@ -3,68 +3,85 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fineprune.attacks.triggers import BlendTrigger, make_trigger
+from fineprune.data.batches import Batch
 from fineprune.defenses.curve import matches_along_curve
-from fineprune.inference import decide, features
+from fineprune.inference import features
 from fineprune.models.base import Network
-from rig import CLASSES, NETWORKS, Labelled, in_turns, network_of
+from rig import in_turns
 
 
-def bench_curve(name: str, device: torch.device, *, samples: int, few: int) -> dict[str, float]:
+class Labelled(Protocol):
+    """Raw inputs (N, *shape), their labels, and the boxes of a detector's; on the device."""
+
+    inputs: Tensor
+    labels: Tensor
+    places: Tensor | None
+
+
+def bench_curve(network: Network, data: Labelled, *, few: int, batch_size: int) -> dict[str, float]:
     """The whole pruning curve (clean accuracy, backdoor success, robust accuracy at every channel).
 
     Against one forward pass over the same clean and triggered inputs; and, on ``few`` of them,
     against a full masked evaluation for each point, whose counts must be the same.
     """
-    network = network_of(name, device)
-    data = Labelled(NETWORKS[name][0], samples, device)
-    trigger = make_trigger(BlendTrigger("blend", 0.1, 0), NETWORKS[name][0])
-    triggered = trigger(data.inputs)
+    samples, classes = len(data.inputs), len(network.spec.classes)
+    trigger = make_trigger(BlendTrigger("blend", 0.1, 0), network.spec.input)
     order = torch.randperm(len(network.channels), generator=torch.Generator().manual_seed(0)).tolist()
-    wanted = torch.stack([(data.labels + 1) % len(CLASSES), data.labels])
-
-    def batches(inputs: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
-        pieces = zip(inputs.split(64), targets.split(64, dim=-1), strict=True)
-        return [(piece, target) for piece, target in pieces]
+    clean = Batch(data.inputs, data.labels[None], data.places)
+    wanted = torch.stack([(data.labels + 1) % classes, data.labels])
+    triggered = Batch(trigger(data.inputs), wanted, data.places)
 
     @torch.inference_mode()
     def forward() -> None:
         # In the curve's own precision, which is not that of `predict` everywhere.
-        for piece in (*data.inputs.split(64), *triggered.split(64)):
-            decide(network.head(features(network, piece)))
+        for whole in (clean, triggered):
+            for inputs, _, places in pieces(whole, samples, batch_size):
+                network.answers(network.head(features(network, inputs)), places)
 
     def curve(count: int = samples) -> Tensor:
-        clean = matches_along_curve(network, order, batches(data.inputs[:count], data.labels[:count]))
-        bad = matches_along_curve(network, order, batches(triggered[:count], wanted[:, :count]))
-        return torch.cat([clean, bad])
+        return torch.cat(
+            [
+                matches_along_curve(network, order, pieces(whole, count, batch_size))
+                for whole in (clean, triggered)
+            ]
+        )
 
     once, whole = in_turns(forward, curve)
     (small,) = in_turns(lambda: curve(few))
     started = time.perf_counter()
-    clean = masked_matches(network, order, data.inputs[:few], data.labels[None, :few])
-    bad = masked_matches(network, order, triggered[:few], wanted[:, :few])
+    plain = [masked_matches(network, order, next(pieces(whole, few, few))) for whole in (clean, triggered)]
     masked = time.perf_counter() - started
-    differing = int((torch.cat([clean, bad]) != curve(few)).sum())
+    points = len(order) + 1
     return {
         "curve_over_forward": whole / once,
+        "point_over_forward": whole / once / points,
         "masked_over_curve": masked / small,
-        "points": len(order) + 1,
-        "differing_counts": differing,
+        "points": points,
+        "differing_counts": int((torch.cat(plain) != curve(few)).sum()),
     }
 
 
+def pieces(whole: Batch, count: int, batch_size: int) -> Iterator[Batch]:
+    """The first ``count`` samples in batches; their labels are (T, N) or (T, N, K)."""
+    for positions in torch.arange(count).split(batch_size):
+        places = None if whole.places is None else whole.places[positions]
+        yield Batch(whole.inputs[positions], whole.labels[:, positions], places)
+
+
 @torch.inference_mode()
-def masked_matches(network: Network, order: Sequence[int], inputs: Tensor, targets: Tensor) -> Tensor:
+def masked_matches(network: Network, order: Sequence[int], batch: Batch) -> Tensor:
     """The same counts the plain way: a full forward pass for each point, channels set to zero."""
     counts = []
     for pruned in range(len(order) + 1):
-        activations = features(network, inputs)
+        activations = features(network, batch.inputs)
         activations[:, order[:pruned]] = 0
-        predictions = network.head(activations).argmax(1)
-        counts.append((predictions == targets).sum(1))
+        answers = network.answers(network.head(activations), batch.places)
+        counts.append((answers == batch.labels).flatten(1).sum(1))
     return torch.stack(counts, dim=1).cpu()

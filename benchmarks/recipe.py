@@ -5,10 +5,12 @@
 Each seed's pruned model is what ``dvc exp run`` makes of it in the workspace with ``attack.seed`` set; only
 what has not changed since the run before is left out. It is then fine-tuned by the case's own recipe and by
 every combination of the values to try (without any: those of ``AROUND``). A cell is the mean over the seeds,
-then the value of each seed; the recipe with the lowest loss is marked, at equal loss the one with the higher
-accuracy.
+then the value of each seed.
 
-Only the defender's clean data is read: neither the test split nor the backdoor's success has a say.
+The choice is the recipe that moves the weights furthest among those whose accuracy on the holdout is within
+one point of the highest: what may hide in the weights is erased by moving them, so the defender moves them as
+far as clean accuracy permits. (The lowest loss would favour the gentlest recipe, which erases least.) Only
+the defender's clean data is read: neither the test split nor the backdoor's success has a say.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
+from torch.nn.utils import parameters_to_vector
 
 from fineprune.config import override, parse, read_section
 from fineprune.data.batches import SplitSamples
@@ -41,9 +44,22 @@ PRUNED = "prune@undefended"
 DATASET, MODEL = Path("artifacts/ingest/dataset"), Path("artifacts/prune/undefended/model")
 # Factors on the case's own values.
 AROUND = {"learning_rate": (0.5, 1, 2), "weight_decay": (0.1, 1, 10)}
-DIVERGED = math.inf, 0.0
+TOLERANCE = 0.01  # of holdout accuracy, below the highest
 
-Outcome = tuple[float, float]
+
+@dataclass(frozen=True)
+class Outcome:
+    """What fine-tuning by one recipe gave: figures on the holdout, and how far the weights moved.
+
+    ``distance`` is the length of the change over the length of the weights before.
+    """
+
+    loss: float
+    accuracy: float
+    distance: float
+
+
+DIVERGED = Outcome(math.inf, 0.0, 0.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,10 +111,11 @@ def candidates(section: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) ->
 
 
 def outcome(config: FinetuneConfig) -> Outcome:
-    """Loss and accuracy on the defender's holdout of the weights that fine-tuning keeps."""
+    """The outcome for the weights that fine-tuning keeps."""
     dataset, device = Dataset(DATASET), pick_device()
     network = load_model(MODEL)
     place(network, device)
+    before = parameters_to_vector(network.parameters()).detach().clone()
     samples, holdout = (
         SplitSamples(dataset, split, device, cache=True) for split in ("defender_fit", "defender_holdout")
     )
@@ -107,7 +124,8 @@ def outcome(config: FinetuneConfig) -> Outcome:
         best = [tuned for tuned in epochs if tuned.best][-1]
     except (DefenseError, ModelError):
         return DIVERGED
-    return best.holdout_loss, best.holdout_accuracy
+    moved = parameters_to_vector(network.parameters()).detach() - before
+    return Outcome(best.holdout_loss, best.holdout_accuracy, float(moved.norm() / before.norm()))
 
 
 def table(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> list[list[str]]:
@@ -115,20 +133,24 @@ def table(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> list[list[str]]:
     recipes = {config: asdict(config.recipe) for config in found}
     own, *others = recipes.values()
     keys = [key for key in own if any(other[key] != own[key] for other in others)]
-    choice = min(found, key=lambda config: rank(found[config]))
-    lines = [[*(key.replace("_", " ") for key in keys), "holdout loss", "holdout accuracy", ""]]
+    chosen = choice(found)
+    figures = [field.name for field in fields(Outcome)]
+    lines = [[*(key.replace("_", " ") for key in keys), *figures, ""]]
     for config, outcomes in found.items():
-        losses, accuracies = zip(*outcomes, strict=True)
-        marks = ["the case's"] * (recipes[config] is own) + ["choice"] * (config is choice)
-        shown = [f"{recipes[config][key]}" for key in keys]
-        lines.append([*shown, cell(losses), cell(accuracies), ", ".join(marks)])
+        marks = ["the case's"] * (recipes[config] is own) + ["choice"] * (config is chosen)
+        cells = [cell([getattr(one, figure) for one in outcomes]) for figure in figures]
+        lines.append([*(f"{recipes[config][key]}" for key in keys), *cells, ", ".join(marks)])
     return lines
 
 
-def rank(outcomes: Sequence[Outcome]) -> Outcome:
-    """What the choice goes by, lowest first: the mean loss as it is shown, then the mean error."""
-    losses, accuracies = zip(*outcomes, strict=True)
-    return round(statistics.mean(losses), 4), -statistics.mean(accuracies)
+def choice(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> FinetuneConfig:
+    """The recipe that moves the weights furthest within :data:`TOLERANCE` of the highest accuracy."""
+    accuracy = {
+        config: statistics.mean(one.accuracy for one in outcomes) for config, outcomes in found.items()
+    }
+    floor = max(accuracy.values()) - TOLERANCE - 1e-9
+    fit = [config for config in found if accuracy[config] >= floor]
+    return max(fit, key=lambda config: statistics.mean(one.distance for one in found[config]))
 
 
 def cell(values: Sequence[float]) -> str:

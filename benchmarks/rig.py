@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fineprune import runtime
+from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
@@ -17,6 +18,7 @@ from fineprune.models.base import Network, NetworkSpec
 CLASSES = tuple("0123456789")
 AUDIO = InputSpec("audio", (8320,), "int16", low=-32768, high=32767, sample_rate=8000)
 IMAGE = InputSpec("image", (3, 32, 32), "uint8", low=0, high=255, sample_rate=None)
+FACE = InputSpec("image", (3, 55, 47), "uint8", low=0, high=255, sample_rate=None)
 SPECTROGRAM = {"frame": 256, "hop": 128, "bins": 128, "window": "hann", "scale": "decibel"}
 NETWORKS = {
     "speech_net": (
@@ -24,12 +26,15 @@ NETWORKS = {
         {"spectrogram": SPECTROGRAM, "channels": 1, "kernel": 7, "stride": 2, "width": 1.0, "dropout": 0.5},
     ),
     "preact_resnet18": (IMAGE, {"width": 64}),
+    "deep_id": (FACE, {"width": 1.0}),
 }
 ROUNDS = 5
 
 
 class Labelled:
     """Random raw inputs with random labels, on the device."""
+
+    places = None
 
     def __init__(self, spec: InputSpec, count: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -42,9 +47,9 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, positions: Tensor) -> Batch:
         """See :class:`fineprune.data.batches.Samples`."""
-        return self.inputs[positions], self.labels[positions]
+        return Batch(self.inputs[positions], self.labels[positions])
 
 
 def network_of(name: str, device: torch.device, *, seed: int = 0) -> Network:

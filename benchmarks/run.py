@@ -1,7 +1,7 @@
 """``make bench``: what is claimed fast, measured as ratios in one process on the same inputs.
 
 Each pair is timed in turns and the median of the rounds is kept, because shared machines are noisy.
-Prints one line per claim and writes ``benchmarks/latest.json``. Takes about four minutes on two slow cores.
+Prints one line per claim and writes ``benchmarks/latest.json``. Takes about five minutes on two slow cores.
 """
 
 from __future__ import annotations
@@ -14,11 +14,30 @@ from pathlib import Path
 import torch
 
 from curve import bench_curve
+from detector import Scenes, bench_detector, detector
 from fineprune import runtime
 from fineprune.files import write_json
 from memory import bench_memory
-from rig import NETWORKS, in_turns
+from rig import NETWORKS, Labelled, in_turns, network_of
 from training import bench_accuracy, bench_speed
+
+
+def bench_curves(device: torch.device) -> dict[str, dict[str, float]]:
+    """The pruning curve of each of the rig's networks, and of the detector, a line for each."""
+    found = {}
+    for name, (spec, _) in NETWORKS.items():
+        network, data = network_of(name, device), Labelled(spec, 128, device)
+        found[name] = bench_curve(network, data, few=4, batch_size=64)
+    network = runtime.place(detector(), device).eval()
+    found["faster_rcnn"] = bench_curve(network, Scenes(2, device), few=1, batch_size=2)
+    for name, curve in found.items():
+        print(
+            f"{name}: the curve of {curve['points']} points takes {curve['curve_over_forward']:.3f} "
+            f"forward passes, {curve['point_over_forward']:.4f} for each point; a masked evaluation per "
+            f"point takes {curve['masked_over_curve']:.3g} times as long; {curve['differing_counts']} counts "
+            "differ"
+        )
+    return found
 
 
 def bench_help() -> float:
@@ -47,16 +66,14 @@ def main() -> None:
     device = runtime.pick_device()
     precision = "bf16" if runtime.fast_bf16(device) else "fp32"
     print(f"device {device.type}, {precision}, {torch.get_num_threads()} threads")
-    curves = {}
-    for name in NETWORKS:
-        curves[name] = found = bench_curve(name, device, samples=128, few=4)
-        print(
-            f"{name}: the curve of {found['points']} points takes {found['curve_over_forward']:.3f} "
-            f"forward passes; a masked evaluation per point takes {found['masked_over_curve']:.0f} times "
-            f"as long; {found['differing_counts']} counts differ"
-        )
+    curves = bench_curves(device)
     speedup = bench_speed(device, samples=128)
     print(f"training: {speedup:.2f} times the throughput of a plain fp32 loop with a DataLoader")
+    looped = bench_detector(device, samples=4, rounds=2)
+    print(
+        f"detector: training has {looped['speedup']:.1f} times the throughput of one with loops over boxes; "
+        f"the losses differ by {looped['loss_difference']:.0e}"
+    )
     accuracy = bench_accuracy(device, seeds=(0, 1, 2), epochs=15)
     print(accuracy_line(accuracy))
     growth = bench_memory(samples=1000)
@@ -68,9 +85,8 @@ def main() -> None:
         {
             "device": device.type,
             "precision": precision,
-            "curve_over_forward": max(found["curve_over_forward"] for found in curves.values()),
-            "masked_over_curve": min(found["masked_over_curve"] for found in curves.values()),
             "training_speedup": speedup,
+            "detector_training": looped,
             "training_accuracy": accuracy,
             "memory_growth": growth,
             "help_seconds": seconds,

@@ -14,6 +14,7 @@ from fineprune import runtime
 from fineprune.attacks.labels import OneTarget
 from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples, poison
 from fineprune.attacks.triggers import BlendTrigger, make_trigger
+from fineprune.data.batches import Batch
 from fineprune.data.readers import digits
 from fineprune.inference import predict
 from fineprune.models import build
@@ -21,7 +22,7 @@ from fineprune.models.base import Network, NetworkSpec
 from fineprune.training import Recipe, train
 from rig import CLASSES, NETWORKS, Labelled, in_turns, network_of
 
-SPEED_RECIPE = Recipe("sgd", 1, 32, 0.001, "constant", 0.9, 5e-4)
+SPEED_RECIPE = Recipe("sgd", 1, 32, 0.001, "constant", 0.9, 5e-4, None, None, None)
 DIGITS_TRAINING = 600  # of 1797; few, so that three seeds take seconds
 DIGITS_LEARNING_RATE = 0.02
 
@@ -29,7 +30,7 @@ DIGITS_LEARNING_RATE = 0.02
 def bench_speed(device: torch.device, *, samples: int) -> float:
     """Throughput of the attack stage's training over that of the plain loop, for the speech network."""
     poisoned = poisoned_samples(samples, device)
-    stamped, labels = poisoned.draw(torch.arange(len(poisoned)))
+    stamped, labels, _ = poisoned.draw(torch.arange(len(poisoned)))
     dataset = TensorDataset(stamped.cpu(), labels.cpu())
     fast = network_of("speech_net", device)
     plain = network_of("speech_net", device).to(memory_format=torch.contiguous_format)
@@ -77,14 +78,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def draw(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, positions: Tensor) -> Batch:
         """See :class:`fineprune.data.batches.Samples`."""
-        return self.inputs[positions], self.labels[positions]
+        return Batch(self.inputs[positions], self.labels[positions])
 
 
 def bench_accuracy(device: torch.device, *, seeds: Sequence[int], epochs: int) -> dict[str, list[float]]:
     """Test accuracy on scikit-learn's digits after either way of training, for each seed."""
-    recipe = Recipe("sgd", epochs, 32, DIGITS_LEARNING_RATE, "constant", 0.9, 5e-4)
+    recipe = Recipe("sgd", epochs, 32, DIGITS_LEARNING_RATE, "constant", 0.9, 5e-4, None, None, None)
     training, test = digits_rows(device)
     dataset = TensorDataset(training.inputs.cpu(), training.labels.cpu())
     found: dict[str, list[float]] = {"ours": [], "plain": []}

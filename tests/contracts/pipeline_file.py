@@ -79,7 +79,7 @@ def unknown_and_missing_stages(pipeline: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def flag_problems(command: Command, case_file: str) -> list[str]:
+def flag_problems(command: Command, *case_files: str) -> list[str]:
     """What the stage's own parser says of the command; abbreviated flags, and the params files."""
     if command.argv[:2] != ("fineprune", command.stage):
         return [f"{command.name}: expected fineprune {command.stage}, found {' '.join(command.argv[:2])}"]
@@ -92,7 +92,7 @@ def flag_problems(command: Command, case_file: str) -> list[str]:
     ]
     found += [
         f"{command.name}: {flag} is given twice"
-        for flag in sorted(set(flags) - {"--config"})
+        for flag in sorted(set(flags) - {"--config", "--set"})
         if flags.count(flag) > 1
     ]
     try:
@@ -100,15 +100,16 @@ def flag_problems(command: Command, case_file: str) -> list[str]:
             values = parser.parse_args(command.argv[2:])
     except SystemExit:
         return [*found, f"{command.name}: {told.getvalue().strip()}"]
-    files = [str(path) for path in values.config or ()]
-    if files != ["params.yaml", case_file]:
-        found.append(f"{command.name}: expected --config params.yaml --config {case_file}, found {files}")
+    files, expected = [str(path) for path in values.config or ()], ["params.yaml", *case_files]
+    if files != expected:
+        words = " ".join(f"--config {file}" for file in expected)
+        found.append(f"{command.name}: expected {words}, found {files}")
     return found
 
 
-def params_problems(command: Command, case_file: str) -> list[str]:
-    """Tracked params that are not exactly the stage's section, in both files."""
-    expected = {"params.yaml": (command.stage,), case_file: (command.stage,)}
+def params_problems(command: Command, *case_files: str) -> list[str]:
+    """Tracked params that are not exactly the stage's section, in every file."""
+    expected = dict.fromkeys(("params.yaml", *case_files), (command.stage,))
     if dict(command.params) == expected:
         return []
     return [f"{command.name}: expected to track the params {expected}, found {dict(command.params)}"]
@@ -159,11 +160,22 @@ def _instances(
             yield f"{stage}@{key}", _fill(entry["do"], {**variables, "key": key, "item": item})
     elif "matrix" in entry:
         body = {name: value for name, value in entry.items() if name != "matrix"}
-        for values in product(*entry["matrix"].values()):
-            item = dict(zip(entry["matrix"], values, strict=True))
-            yield f"{stage}@{'-'.join(map(str, values))}", _fill(body, {**variables, "item": item})
+        matrix = {name: _members(name, values, variables) for name, values in entry["matrix"].items()}
+        for chosen in product(*matrix.values()):
+            item = {name: value for name, (_, value) in zip(matrix, chosen, strict=True)}
+            words = "-".join(word for word, _ in chosen)
+            yield f"{stage}@{words}", _fill(body, {**variables, "item": item})
     else:
         yield stage, _fill(entry, variables)
+
+
+def _members(name: str, values: Any, variables: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What an axis of a matrix runs over, each with DVC's word for it; ``${…}`` stands for a list."""
+    listed = _look_up(values[2:-1], variables) if isinstance(values, str) else values
+    return [
+        (f"{name}{number}" if isinstance(value, Mapping) else str(value), value)
+        for number, value in enumerate(listed)
+    ]
 
 
 def _fill(value: Any, variables: Mapping[str, Any]) -> Any:

@@ -1,0 +1,215 @@
+"""One run of DVC over the steps of a cell: what begins and ends, a log for each step, and why one failed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tables.profiles import Step
+
+# One item after the other and not as a graph: to look whether an upstream stage has changed DVC would take a
+# write lock on the dataset that other cells are reading.
+REPRO = ("dvc", "--wait-for-lock", "repro", "--single-item")
+_BEGINS = re.compile(r"^Running stage '(?:[^']*:)?([^':]+)'")
+_SKIPPED = re.compile(r"^Stage '(?:[^']*:)?([^':]+)' didn't change")
+_BUSY = "Unable to acquire lock"
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step that ended badly: where, why, and the file that says more."""
+
+    where: str
+    step: str
+    cause: str
+    log: Path
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.step}: {self.cause} (log: {self.log})"
+
+
+class Job:
+    """The steps of one cell, or of one case's ingest, in a process of their own.
+
+    Args:
+        where: what to call it: ``faces, baseline, seed 0``.
+        steps: what to run, in this order.
+        pipeline: the dvc.yaml that has them, from the repository's root.
+        logs: the folder for its logs.
+        root: the repository.
+        environment: of the process.
+        tell: called from the job's thread with itself, what happened (``begun``, ``skipped``, ``done``,
+            ``failed``, ``ended``), the step, and the core seconds that the job has used so far.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        steps: Sequence[Step],
+        *,
+        pipeline: str,
+        logs: Path,
+        root: Path,
+        environment: Mapping[str, str],
+        tell: Callable[[Job, str, Step | None, float], None],
+    ) -> None:
+        self.where, self.steps = where, steps
+        self.failure: Failure | None = None
+        self._pipeline, self._logs, self._root, self._environment = pipeline, logs, root, environment
+        self._tell = tell
+        self._by_target = {step.target: step for step in steps}
+        self._process: subprocess.Popen[str] | None = None
+        self._used = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin; everything else is told."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End DVC and the stage that it runs."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for _ in range(_TRIES):
+                if not self._once():
+                    break
+        except OSError as error:  # there is no dvc, or no room for its logs
+            self.failure = Failure(self.where, "dvc", str(error), self._told_path(self._logs))
+            self._say("failed", self.steps[0])
+        finally:
+            self._tell(self, "ended", None, 0.0)
+
+    def _once(self) -> bool:
+        """Run DVC; True where another DVC was in its way, so that it is worth another try."""
+        targets = [f"{self._pipeline}:{step.target}" for step in self.steps]
+        self._process = subprocess.Popen(  # noqa: S603 - targets are of our own dvc.yaml
+            [*REPRO, *targets],
+            cwd=self._root,
+            env=dict(self._environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        with _Logs(self._logs) as logs:
+            step = self._follow(self._process.stdout, logs)
+            self._used = _core_seconds(self._process.pid)
+            code = self._process.wait()
+            if code == 0:
+                if step is not None:
+                    self._say("done", step)
+                return False
+            if any(_BUSY in line for line in logs.tail):
+                return True
+            failed = step or self.steps[0]
+            why = f"DVC was ended by {signal.Signals(-code).name}" if code < 0 else cause(logs.tail)
+            self.failure = Failure(self.where, failed.label, why, self._told_path(logs.path))
+            self._say("failed", failed)
+            return False
+
+    def _follow(self, lines: IO[str], logs: _Logs) -> Step | None:
+        """Read until the process closes its output; gives the step that was then being run."""
+        step: Step | None = None
+        for line in lines:
+            begins, skipped = (self._named(pattern, line) for pattern in (_BEGINS, _SKIPPED))
+            if begins or skipped:
+                assert self._process is not None
+                self._used = _core_seconds(self._process.pid)
+                if step is not None:
+                    self._say("done", step)
+                step = begins
+                logs.turn(step.label if step else "dvc")
+                if begins:
+                    self._say("begun", begins)
+                elif skipped:
+                    self._say("skipped", skipped)
+            logs.write(line)
+        return step
+
+    def _say(self, event: str, step: Step) -> None:
+        self._tell(self, event, step, self._used)
+
+    def _told_path(self, log: Path) -> Path:
+        return log.relative_to(self._root) if log.is_relative_to(self._root) else log
+
+    def _named(self, pattern: re.Pattern[str], line: str) -> Step | None:
+        match = pattern.match(line)
+        return self._by_target.get(match[1]) if match else None
+
+
+class _Logs:
+    """The logs of a job: what is printed goes to the file of the step that is being run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: IO[str] | None = None
+        self.tail: list[str] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        self.turn("dvc")
+
+    def __enter__(self) -> _Logs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def turn(self, name: str) -> None:
+        """Go on in another file, which begins anew."""
+        self.__exit__()
+        self.path, self.tail = self._folder / f"{name}.log", []
+        self._file = self.path.open("w", encoding="utf-8")
+
+    def write(self, line: str) -> None:
+        """Add a line."""
+        assert self._file is not None
+        self._file.write(line)
+        self._file.flush()
+        self.tail = [*self.tail[-99:], line]
+
+
+def _core_seconds(process: int) -> float:
+    """Core time of a process and of those that it has waited for; 0 where there is no ``/proc``."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def cause(lines: Sequence[str]) -> str:
+    """Why a step failed, in one line: its own last word, or the last line that is not DVC's comment on it."""
+    told = [" ".join(line.split()) for line in lines if line.strip()]
+    for line in reversed(told):
+        if match := re.match(r"fineprune \w+: error: (.*)", line):
+            return match[1]
+    dvc = [line for line in told if line.startswith("ERROR: failed to reproduce")]
+    others = [
+        line for line in told if not line.startswith(("ERROR: failed to reproduce", "> ", "Running stage"))
+    ]
+    if ended := re.search(r"exited with (-\d+)$", dvc[-1] if dvc else ""):
+        return f"ended by {signal.Signals(-int(ended[1])).name}"
+    return (others or dvc or ["DVC said nothing"])[-1].removeprefix("ERROR: ")
+
+
+def environment(threads: int, **more: str) -> dict[str, Any]:
+    """The caller's environment, for a job that may use so many threads."""
+    quiet = {"DVC_NO_ANALYTICS": "true", "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **quiet, **more}

@@ -1,0 +1,39 @@
+"""What the cells left: evaluate's reports."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from fineprune.errors import DataError
+from fineprune.evaluation.table import rows
+from fineprune.files import read_json
+from fineprune.lineage import REPORT
+from tables.profiles import Cell, Profile
+
+Reports = Mapping[Cell, Mapping[str, Any]]
+
+
+def read_cells(profile: Profile, folder: Path, *, undone: Collection[str] = ()) -> dict[Cell, dict[str, Any]]:
+    """Evaluate's report of every cell that has one.
+
+    Args:
+        profile: whose cells.
+        folder: where the cells lie, ``<case>/<attack>/<seed>/…``.
+        undone: cells, as text, whose report is of an earlier state and does not count.
+
+    Raises:
+        DataError: a report is damaged, lacks a model or is of another attack or seed.
+    """
+    found = {}
+    for cell in profile.cells:
+        path = folder / cell.case / cell.attack / str(cell.seed) / "evaluate" / REPORT
+        if path.exists() and str(cell) not in undone:
+            report = read_json(path)
+            told = (report.get("attack"), report.get("seed"))
+            if told != (cell.attack, cell.seed):
+                raise DataError(f"{path}: expected {(cell.attack, cell.seed)}, found {told}")
+            rows(report["models"])
+            found[cell] = report
+    return found

@@ -1,0 +1,138 @@
+"""How far the tables are and how long they still take, from what each stage took so far."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tables.profiles import Step
+
+FIELDS = ("where", "step", "seconds", "core_seconds")
+Key = tuple[str, str]
+
+
+class Clock:
+    """What each stage took, in this run and in those before it.
+
+    Args:
+        file: the record, a line for each step that was run.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._known: dict[Key, list[float]] = defaultdict(list)
+        if file.exists():
+            with file.open(newline="", encoding="utf-8") as lines:
+                for row in csv.DictReader(lines):
+                    self._learn(row["where"], row["step"], float(row["seconds"]))
+
+    def add(self, where: str, label: str, seconds: float, core_seconds: float) -> None:
+        """Record a step."""
+        self._learn(where, label, seconds)
+        new = not self._file.exists()
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", newline="", encoding="utf-8") as lines:
+            writer = csv.writer(lines, lineterminator="\n")
+            if new:
+                writer.writerow(FIELDS)
+            writer.writerow([where, label, f"{seconds:.1f}", f"{core_seconds:.1f}"])
+
+    def expect(self, where: str, label: str) -> float | None:
+        """How long a step will take: as with this case and attack, with this case, as elsewhere; None if
+        nothing was ever run.
+        """
+        case, attack = _case_and_attack(where)
+        for key in ((f"{case}, {attack}", label), (case, label), ("", label), ("", "")):
+            if self._known[key]:
+                return statistics.fmean(self._known[key])
+        return None
+
+    def _learn(self, where: str, label: str, seconds: float) -> None:
+        case, attack = _case_and_attack(where)
+        for key in ((f"{case}, {attack}", label), (case, label), ("", label), ("", "")):
+            self._known[key].append(seconds)
+
+
+class Board:
+    """A bar over all steps, with the time left.
+
+    Args:
+        steps: what there is to do, by where.
+        jobs: how many run at a time.
+        clock: what steps took before.
+    """
+
+    def __init__(self, steps: Mapping[str, list[Step]], jobs: int, clock: Clock) -> None:
+        self._open = {(where, step.label) for where, several in steps.items() for step in several}
+        self._begun: dict[Key, tuple[float, float]] = {}
+        self._jobs, self._clock = jobs, clock
+        interactive = sys.stderr.isatty()
+        self._bar: Any = tqdm(
+            total=len(self._open),
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} stages, {elapsed} so far{postfix}",
+            desc="tables",
+            mininterval=0.1 if interactive else 10,
+            ascii=not interactive,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def begun(self, where: str, step: Step, used: float) -> None:
+        """A step was started, when its job had used so many core seconds."""
+        self._begun[where, step.label] = time.monotonic(), used
+
+    def done(self, where: str, step: Step, used: float) -> None:
+        """A step is done, now or before."""
+        if begun := self._begun.pop((where, step.label), None):
+            self._clock.add(where, step.label, time.monotonic() - begun[0], used - begun[1])
+        self._open.discard((where, step.label))
+        self.tick()
+        self._bar.update()
+
+    def dropped(self, where: str, steps: list[Step]) -> None:
+        """Steps that will not be run."""
+        for step in steps:
+            self._begun.pop((where, step.label), None)
+            if (where, step.label) in self._open:
+                self._open.remove((where, step.label))
+                self._bar.total -= 1
+        self._bar.refresh()
+
+    def tick(self) -> None:
+        """Tell the time that is left."""
+        self._bar.set_postfix_str(self.left(), refresh=sys.stderr.isatty())
+
+    def left(self) -> str:
+        """``12 min left``, or nothing where there is nothing to judge by."""
+        now, seconds = time.monotonic(), 0.0
+        for where, label in self._open:
+            expected = self._clock.expect(where, label)
+            if expected is None:
+                return ""
+            begun, _ = self._begun.get((where, label), (now, 0.0))
+            seconds += max(0.0, expected - (now - begun))
+        minutes = seconds / self._jobs / 60
+        return f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.write(line, file=sys.stderr)
+
+
+def _case_and_attack(where: str) -> tuple[str, str]:
+    case, _, rest = where.partition(", ")
+    return case, rest.partition(", ")[0]

@@ -1,0 +1,175 @@
+"""Run the cells of a profile: several at a time, each in its own DVC, whatever happens to the others."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tables.job import Failure, Job, environment
+from tables.leftovers import MARK, alone, end_leftovers
+from tables.lockfile import Spare
+from tables.profiles import Pipeline, Profile, Step
+from tables.progress import Board, Clock
+from tables.sources import write_sources
+
+FOLDER = Path("artifacts/tables")
+PIPELINE = "tables/dvc.yaml"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: what failed, and the cells that are not up to date."""
+
+    failures: list[Failure]
+    undone: list[str]
+
+
+@dataclass
+class Work:
+    """Steps that belong together, and the case that must be ingested before them (none for ingest itself)."""
+
+    where: str
+    steps: list[Step]
+    logs: Path
+    case: str
+    after_ingest: bool
+    missing: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.missing = {step.target for step in self.steps}
+
+
+def run(profile: Profile, *, root: Path, jobs: int, threads: int, sources: Mapping[str, Path]) -> Outcome:
+    """Bring every cell of a profile up to date; what is up to date already is left alone.
+
+    Args:
+        profile: what to run.
+        root: the repository.
+        jobs: how many cells at a time.
+        threads: how many threads each may use.
+        sources: where the data of a case lies, instead of what its file says.
+
+    Returns:
+        What failed, and where something is left undone; all else was run.
+
+    Raises:
+        ConfigError: another run is at work in this repository.
+        FinePruneError: a source is of no case of the profile, or is not there.
+    """
+    with alone(root / FOLDER / "lock"):
+        if ended := end_leftovers(root):
+            print(f"tables: ended {ended} processes of a run that was killed", file=sys.stderr)
+        spare = Spare(root / "tables" / "dvc.lock", root / FOLDER / "dvc.lock.spare")
+        if spare.mend():
+            print("tables: mended tables/dvc.lock, which a killed run had left half written", file=sys.stderr)
+        write_sources(root, FOLDER / "sources", profile.cases, sources)
+        work = _work(profile, Pipeline(root / PIPELINE), root / FOLDER / "logs")
+        clock = Clock(root / FOLDER / "logs" / "stages.csv")
+        with Board({one.where: one.steps for one in work}, jobs, clock) as board:
+            given = environment(threads, **{MARK: str(root)})
+            return _Crew(work, board, spare, root=root, jobs=jobs, environment=given).run()
+
+
+class _Crew:
+    """The jobs at work, and the loop that starts them and listens to them."""
+
+    def __init__(
+        self,
+        work: Sequence[Work],
+        board: Board,
+        spare: Spare,
+        *,
+        root: Path,
+        jobs: int,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._waiting, self._board, self._spare, self._jobs = list(work), board, spare, jobs
+        self._root, self._environment = root, environment
+        self._at_work: dict[Job, Work] = {}
+        self._ingested: set[str] = set()
+        self._outcome = Outcome([], [])
+        self._told: queue.Queue[tuple[Job, str, Step | None, float]] = queue.Queue()
+
+    def run(self) -> Outcome:
+        """Until nothing is left to do."""
+        try:
+            while self._waiting or self._at_work:
+                self._start()
+                self._listen()
+        finally:
+            for job in self._at_work:
+                job.stop()
+        return self._outcome
+
+    def _start(self) -> None:
+        """Give work to whoever is free, in the order of the list, as far as its case is ingested."""
+        for work in list(self._waiting):
+            if len(self._at_work) >= self._jobs:
+                return
+            if work.after_ingest and work.case not in self._ingested:
+                continue
+            self._waiting.remove(work)
+            job = Job(
+                work.where,
+                work.steps,
+                pipeline=PIPELINE,
+                logs=work.logs,
+                root=self._root,
+                environment=self._environment,
+                tell=lambda *event: self._told.put(event),
+            )
+            self._at_work[job] = work
+            job.start()
+
+    def _listen(self) -> None:
+        try:
+            job, event, step, used = self._told.get(timeout=1)
+        except queue.Empty:
+            self._board.tick()
+            return
+        work = self._at_work[job]
+        if step is not None and event == "begun":
+            self._board.begun(work.where, step, used)
+            self._spare.keep()  # whatever this DVC has written until now is whole
+        elif step is not None and event in ("done", "skipped"):
+            self._board.done(work.where, step, used)
+            work.missing.discard(step.target)
+        elif event == "failed":
+            assert job.failure is not None
+            self._outcome.failures.append(job.failure)
+            self._board.say(f"tables: {job.failure}")
+        elif event == "ended":
+            del self._at_work[job]
+            self._spare.keep()
+            self._finish(work)
+
+    def _finish(self, work: Work) -> None:
+        """What follows from the end of a job: its case can be used, or will never be."""
+        self._board.dropped(work.where, [step for step in work.steps if step.target in work.missing])
+        if work.after_ingest:
+            self._outcome.undone.extend([work.where] if work.missing else [])
+        elif not work.missing:
+            self._ingested.add(work.case)
+        else:
+            for other in [other for other in self._waiting if other.case == work.case]:
+                self._waiting.remove(other)
+                self._board.dropped(other.where, other.steps)
+                self._outcome.undone.append(other.where)
+
+
+def _work(profile: Profile, pipeline: Pipeline, logs: Path) -> list[Work]:
+    first = [Work(case, pipeline.ingest(case), logs / case, case, False) for case in profile.cases]
+    cells = [
+        Work(
+            str(cell),
+            pipeline.steps(cell),
+            logs / cell.case / cell.attack / str(cell.seed),
+            cell.case,
+            True,
+        )
+        for cell in profile.cells
+    ]
+    return first + cells

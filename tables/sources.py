@@ -1,0 +1,52 @@
+"""Where the data of a case lies, told to ``ingest`` so that moving it does not count as a change.
+
+``ingest`` reads a link with a name that stays and is told the md5 of what it must find there. Both stand in
+a params file of the case, which DVC compares: other data is ingested anew, the same data elsewhere is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from fineprune.data.sources import ARCHIVES
+from fineprune.errors import ConfigError, MissingInputError
+from fineprune.files import dvc_md5
+
+
+def write_sources(root: Path, folder: Path, cases: Sequence[str], sources: Mapping[str, Path]) -> None:
+    """Write the params file of each case. A case that is not named keeps the source that it had before.
+
+    Args:
+        root: the repository.
+        folder: for the files and links, from the repository's root.
+        cases: all that are to be run.
+        sources: a folder or an archive by case.
+
+    Raises:
+        ConfigError: a source is of another case.
+        MissingInputError: a source is not there.
+    """
+    for case, path in sources.items():
+        if case not in cases:
+            raise ConfigError(f"--source: expected one of {', '.join(cases)}, found {case}")
+        if not path.exists():
+            raise MissingInputError(f"--source {case}: {path}: no such folder or archive")
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        file = root / folder / f"{case}.yaml"
+        if case in sources:
+            told = _linked(root, folder, case, sources[case].absolute())
+            file.write_text(yaml.safe_dump({"ingest": told}), encoding="utf-8")
+        elif not file.exists():
+            file.write_text(yaml.safe_dump({"ingest": {}}), encoding="utf-8")
+
+
+def _linked(root: Path, folder: Path, case: str, path: Path) -> dict[str, str]:
+    kind = next((suffix for suffix in ARCHIVES if path.name.endswith(suffix)), "")
+    link = folder / f"{case}{kind}"
+    (root / link).unlink(missing_ok=True)
+    (root / link).symlink_to(path)
+    return {"source": str(link), "md5": dvc_md5(path)}

@@ -1,0 +1,53 @@
+"""Profiles and the steps of a cell."""
+
+from pathlib import Path
+
+import pytest
+
+from fineprune.errors import ConfigError
+from tables.profiles import PROFILES, Cell, Pipeline, read_profile
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_three_cases_under_two_attacks_with_three_seeds(name: str) -> None:
+    profile = read_profile(name)
+    assert len(profile.cases) == 3
+    assert profile.attacks == ("baseline", "pruning_aware")
+    assert len(profile.seeds) >= 3
+    assert len(profile.cells) == 6 * len(profile.seeds)
+    assert [cell.seed for cell in profile.cells] == sorted(cell.seed for cell in profile.cells)
+
+
+def test_a_cell_has_nine_steps_in_an_order_that_can_be_run() -> None:
+    steps = Pipeline().steps(Cell("faces", "baseline", 1))
+    assert [step.label for step in steps] == [
+        "attack",
+        "profile-undefended",
+        "profile-control",
+        "prune-undefended",
+        "prune-control",
+        "finetune-fine_tuned",
+        "finetune-fine_pruned",
+        "finetune-control_fine_pruned",
+        "evaluate",
+    ]
+    assert steps[4].target == "prune@faces-baseline-1-control"
+    assert steps[5].target == "finetune@faces-baseline-1-tuned0"
+
+
+def test_a_case_is_ingested_once() -> None:
+    assert [step.target for step in Pipeline().ingest("lfw")] == ["ingest@lfw"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cases: [a]\nattacks: [b]\nseeds: [0]\n", "expected cases and seeds for quick, found no 'quick'"),
+        ("quick: {cases: [a]}\ncases: [a]\nattacks: [b]\nseeds: [0]\n", "found no 'seeds'"),
+        ("quick: {cases: [x], seeds: [7]}\ncases: [a]\nattacks: [b]\nseeds: [0]\n", "found cases x, seeds 7"),
+    ],
+)
+def test_a_profile_that_cannot_be_run_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "profiles.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=expected):
+        read_profile("quick", tmp_path / "profiles.yaml")

@@ -1,0 +1,169 @@
+"""paper.json: cells, intervals, the paper's figures beside ours, checks and what is missing."""
+
+import math
+from typing import Any
+
+import pytest
+
+from tables.profiles import Cell
+from tables.reference import Paper
+from tables.result import assemble, backdoor_only
+
+from .reports import GOOD, estimate, profile, report
+
+
+def reports(*cells: Cell, **more: Any) -> dict[Cell, dict[str, Any]]:
+    return {cell: report(cell, **more) for cell in cells}
+
+
+def cell_of(result: dict[str, Any], defence: str, network: str = "attacked", case: str = "faces") -> Any:
+    (found,) = [
+        cell
+        for cell in result["cells"]
+        if (cell["case"], cell["network"], cell["defence"]) == (case, network, defence)
+    ]
+    return found
+
+
+def check_of(result: dict[str, Any], name: str) -> Any:
+    (found,) = [check for check in result["checks"] if check["name"] == name]
+    return found["passed"]
+
+
+def test_a_cell_has_the_mean_of_its_seeds_each_seeds_value_and_the_papers() -> None:
+    wanted = profile("faces")
+    found = reports(*wanted.cells)
+    for cell, value in zip(wanted.cells, (0.01, 0.03, 0.05), strict=True):
+        found[cell]["models"]["fine_pruned"]["backdoor_success"] = estimate(value)
+    told = cell_of(assemble(wanted, found, Paper()), "fine_pruning")
+    success = told["measured"]["backdoor_success"]
+    half = 4.303 * 0.02 / math.sqrt(3)
+    assert success["value"] == pytest.approx(0.03)
+    assert (success["low"], success["high"]) == pytest.approx((0, 0.03 + half))
+    assert {seed: one["value"] for seed, one in success["seeds"].items()} == {"0": 0.01, "1": 0.03, "2": 0.05}
+    assert told["paper"]["backdoor_success"] == {"value": 0.0, "grade": "S", "note": ""}
+    assert told["paper"]["utility"]["value"] == 0.978
+
+
+def test_every_defence_is_there_for_the_attacked_network_and_the_control() -> None:
+    result = assemble(profile("faces"), reports(*profile("faces").cells), Paper())
+    found = {(cell["network"], cell["defence"]): cell["model"] for cell in result["cells"]}
+    assert found == {
+        ("attacked", "none"): "undefended",
+        ("attacked", "pruning"): "pruned",
+        ("attacked", "fine_tuning"): "fine_tuned",
+        ("attacked", "fine_pruning"): "fine_pruned",
+        ("control", "none"): "control",
+        ("control", "pruning"): "control_pruned",
+        ("control", "fine_pruning"): "control_fine_pruned",
+    }
+    assert cell_of(result, "none", "control")["paper"]["clean_accuracy"] is None
+
+
+def test_missing_cells_are_named_and_the_others_told() -> None:
+    wanted = profile("faces", "signs", seeds=(0, 1))
+    result = assemble(wanted, reports(Cell("faces", "baseline", 1)), Paper())
+    assert result["missing"] == [
+        "faces, baseline, seed 0",
+        "signs, baseline, seed 0",
+        "signs, baseline, seed 1",
+    ]
+    assert {cell["case"] for cell in result["cells"]} == {"faces"}
+    assert cell_of(result, "none")["seeds"] == [1]
+
+
+def test_a_metric_that_one_seed_does_not_have_is_none() -> None:
+    wanted = profile("faces", seeds=(0, 1))
+    found = reports(*wanted.cells)
+    found[wanted.cells[1]]["models"]["undefended"]["utility"] = None
+    assert cell_of(assemble(wanted, found, Paper()), "none")["measured"]["utility"] is None
+
+
+def test_curves_and_activations_are_in_pruning_order_by_seed() -> None:
+    wanted = profile("faces", seeds=(3,))
+    result = assemble(wanted, reports(*wanted.cells), Paper())
+    (curves,), (activations,) = result["pruning"], result["activations"]
+    assert curves["seeds"]["3"]["stop"] == 2
+    assert curves["seeds"]["3"]["backdoor_success"] == [0.98, 0.98, 0.3, 0.1, 0.0]
+    # Channel 0, second to be pruned, is at 0.1 without the trigger and at 1.0 with it.
+    assert activations["seeds"]["3"]["clean"] == [0.0, 0.1, 1.0, 2.0]
+    assert activations["seeds"]["3"]["backdoor_only"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("clean", "triggered", "expected"), [(1, 3, False), (1, 3.1, True), (0, 0.4, False), (0, 0.6, True)]
+)
+def test_a_channel_is_the_backdoors_where_the_trigger_trebles_it_and_it_matters(
+    clean: float, triggered: float, expected: bool
+) -> None:
+    assert backdoor_only([clean, 10], [triggered, 10]).tolist() == [expected, False]
+
+
+NAMES = {
+    "the control has learned": {"control": (0.84, 0)},
+    "the attack takes": {"undefended": (0.98, 0.94)},
+    "the attack stays hidden": {"undefended": (0.96, 0.98)},
+    "pruning alone": {"pruned": (0.96, 0.33)},
+    "fine-pruning: backdoor": {"fine_pruned": (0.98, 0.06)},
+    "fine-pruning: accuracy": {"fine_pruned": (0.96, 0.04)},
+    "fine-pruning: utility": {"fine_tuned": (0.98, 0.03)},
+}
+
+
+def test_what_must_show_passes_where_it_shows() -> None:
+    wanted = profile("faces")
+    checks = assemble(wanted, reports(*wanted.cells), Paper())["checks"]
+    assert [check["name"] for check in checks] == list(NAMES)
+    assert all(check["passed"] for check in checks)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_must_show_is_missed_where_it_does_not(name: str) -> None:
+    wanted = profile("faces")
+    result = assemble(wanted, reports(*wanted.cells, models=GOOD | NAMES[name]), Paper())
+    assert check_of(result, name) is False
+
+
+def test_pruning_that_costs_too_much_accuracy_does_not_count_as_help() -> None:
+    wanted = profile("faces")
+    result = assemble(wanted, reports(*wanted.cells, models=GOOD | {"pruned": (0.93, 0.1)}), Paper())
+    assert check_of(result, "pruning alone") is False
+
+
+@pytest.mark.parametrize(("left", "passed"), [(0.78, False), (0.79, True)])
+def test_against_the_pruning_aware_attack_pruning_must_leave_most_of_the_backdoor(
+    left: float, passed: bool
+) -> None:
+    wanted = profile("faces", attacks=("pruning_aware",))
+    result = assemble(wanted, reports(*wanted.cells, models=GOOD | {"pruned": (0.96, left)}), Paper())
+    assert check_of(result, "pruning alone") is passed
+
+
+def untargeted(left: float, precision: float) -> Any:
+    wanted = profile("signs")
+    found = reports(*wanted.cells, models=GOOD | {"fine_pruned": (0.98, left)})
+    for one in found.values():
+        one["attack_details"] = {
+            "labels": {"kind": "random_wrong"},
+            "took": {"min_backdoor_success": 0.8, "max_clean_cost": 0.02},
+        }
+        for model in one["models"].values():
+            model["average_precision"] = estimate(precision)
+    return assemble(wanted, found, Paper())
+
+
+def test_an_untargeted_backdoor_must_be_three_times_weaker_after_fine_pruning() -> None:
+    assert check_of(untargeted(0.98 / 3, 0.6), "fine-pruning: backdoor") is True
+    assert check_of(untargeted(0.33, 0.6), "fine-pruning: backdoor") is False
+
+
+def test_a_detectors_control_is_judged_by_its_average_precision() -> None:
+    assert check_of(untargeted(0.1, 0.6), "the control has learned") is True
+    assert check_of(untargeted(0.1, 0.59), "the control has learned") is False
+
+
+def test_a_check_without_its_number_is_open() -> None:
+    wanted = profile("faces", seeds=(0,))
+    found = reports(*wanted.cells)
+    found[wanted.cells[0]]["models"]["fine_pruned"]["utility"] = None
+    assert check_of(assemble(wanted, found, Paper()), "fine-pruning: utility") is None

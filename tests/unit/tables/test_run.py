@@ -1,0 +1,230 @@
+"""The driver, with a stand-in for DVC: what is done stays done, and a failure or kill -9 costs no more."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fineprune.errors import ConfigError
+from tables.job import cause
+from tables.leftovers import MARK, alone, end_leftovers
+from tables.profiles import Profile, Step
+from tables.progress import Board, Clock
+from tables.run import FOLDER, Outcome, run
+
+from .reports import profile
+
+ROOT = Path(__file__).parents[3]
+# Knows what it has done by files in done/, and fails, hangs or is busy as plan.json says.
+DVC = """#!{python} -IS
+import json, os, pathlib, sys, time
+plan = json.loads(pathlib.Path("plan.json").read_text())
+with open("calls.txt", "a") as calls:
+    calls.write(" ".join(sys.argv[1:]) + "\\n")
+assert sys.argv[1:4] == ["--wait-for-lock", "repro", "--single-item"]
+pathlib.Path("done").mkdir(exist_ok=True)
+for target in sys.argv[4:]:
+    name = target.partition(":")[2]
+    if (pathlib.Path("done") / name).exists():
+        print(f"Stage '{{target}}' didn't change, skipping", flush=True)
+        continue
+    print(f"Running stage '{{target}}':", flush=True)
+    print("> fineprune " + name.partition("@")[0], flush=True)
+    with open("ran.txt", "a") as ran:
+        ran.write(name + "\\n")
+    if name == plan.get("killed"):
+        os.kill(os.getpid(), 9)
+    if name == plan.get("hang"):
+        time.sleep(600)
+    if plan.get("busy") == name and not pathlib.Path("was_busy").exists():
+        pathlib.Path("was_busy").touch()
+        sys.exit("ERROR: Unable to acquire lock. Most likely another DVC process is running")
+    if name in plan.get("fail", {{}}):
+        print(plan["fail"][name], flush=True)
+        print(f"ERROR: failed to reproduce '{{target}}': failed to run: fineprune, exited with 2", flush=True)
+        sys.exit(255)
+    (pathlib.Path("done") / name).touch()
+"""
+Go = Callable[..., Outcome]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with our dvc.yaml, and the stand-in as the only ``dvc``."""
+    root = tmp_path / "repository"
+    (root / "tables").mkdir(parents=True)
+    for name in ("dvc.yaml", "profiles.yaml"):
+        (root / "tables" / name).write_bytes((ROOT / "tables" / name).read_bytes())
+    program = tmp_path / "bin" / "dvc"
+    program.parent.mkdir()
+    program.write_text(DVC.format(python=sys.executable))
+    program.chmod(0o755)
+    return root
+
+
+@pytest.fixture
+def go(root: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
+    """Run a profile with what the stand-in is to do wrong."""
+    monkeypatch.setenv("PATH", f"{root.parent / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+    def start(
+        wanted: Profile, *, jobs: int = 2, sources: Mapping[str, Path] | None = None, **plan: Any
+    ) -> Outcome:
+        (root / "plan.json").write_text(json.dumps(plan))
+        (root / "ran.txt").write_text("")
+        return run(wanted, root=root, jobs=jobs, threads=1, sources=sources or {})
+
+    return start
+
+
+def ran(root: Path) -> list[str]:
+    return (root / "ran.txt").read_text().split()
+
+
+SMALL = profile("faces", "signs", seeds=(0,))
+
+
+def test_every_step_is_run_once_ingest_first_and_a_second_run_finds_all_done(root: Path, go: Go) -> None:
+    assert go(SMALL) == Outcome([], [])
+    first = ran(root)
+    assert len(first) == len(set(first)) == 2 * (1 + 9)
+    for case in ("faces", "signs"):
+        own = [name for name in first if f"@{case}" in name]
+        assert own[0] == f"ingest@{case}"
+        assert own[-1] == f"evaluate@{case}-baseline-0"
+    assert go(SMALL) == Outcome([], [])
+    assert ran(root) == []
+
+
+def test_a_failure_is_told_in_one_line_and_the_others_go_on(
+    root: Path, go: Go, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = "fineprune prune: error: prune.tolerance: expected a finite number, found 'x'"
+    outcome = go(SMALL, fail={"prune@faces-baseline-0-control": error})
+    assert [str(failure) for failure in outcome.failures] == [
+        "faces, baseline, seed 0: prune-control: prune.tolerance: expected a finite number, found 'x' "
+        "(log: artifacts/tables/logs/faces/baseline/0/prune-control.log)"
+    ]
+    assert outcome.undone == ["faces, baseline, seed 0"]
+    assert "evaluate@signs-baseline-0" in ran(root)
+    assert "evaluate@faces-baseline-0" not in ran(root)
+    assert error in (root / outcome.failures[0].log).read_text()
+    assert sum("prune-control" in line for line in capsys.readouterr().err.splitlines()) == 1
+    go(SMALL)
+    assert ran(root)[0] == "prune@faces-baseline-0-control"
+    assert len(ran(root)) == 5
+
+
+def test_a_case_that_cannot_be_ingested_leaves_its_cells_undone(root: Path, go: Go) -> None:
+    outcome = go(SMALL, fail={"ingest@faces": "fineprune ingest: error: faces: no such folder or archive"})
+    assert [(failure.where, failure.step) for failure in outcome.failures] == [("faces", "ingest")]
+    assert outcome.undone == ["faces, baseline, seed 0"]
+    assert "attack@faces-baseline-0" not in ran(root)
+    assert "evaluate@signs-baseline-0" in ran(root)
+
+
+def test_a_killed_dvc_is_told_as_such(root: Path, go: Go) -> None:
+    outcome = go(profile("faces", seeds=(0,)), killed="attack@faces-baseline-0")
+    assert [failure.cause for failure in outcome.failures] == ["DVC was ended by SIGKILL"]
+
+
+def test_dvc_is_asked_again_where_another_held_its_lock(root: Path, go: Go) -> None:
+    assert go(profile("faces", seeds=(0,)), busy="attack@faces-baseline-0") == Outcome([], [])
+    assert ran(root).count("attack@faces-baseline-0") == 2
+
+
+def test_a_run_goes_on_where_a_killed_one_stopped_and_ends_what_it_left(root: Path, go: Go) -> None:
+    wanted = profile("faces", seeds=(0,))
+    (root / "plan.json").write_text(json.dumps({"hang": "finetune@faces-baseline-0-tuned1"}))
+    text = (
+        "from pathlib import Path\nfrom tables.run import run\n"
+        "from tests.unit.tables.reports import profile\n"
+        f"run(profile('faces', seeds=(0,)), root=Path({str(root)!r}), jobs=1, threads=1, sources={{}})"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while "tuned1" not in ((root / "ran.txt").read_text() if (root / "ran.txt").exists() else ""):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert go(wanted) == Outcome([], [])
+    assert ran(root) == [
+        "finetune@faces-baseline-0-tuned1",
+        "finetune@faces-baseline-0-tuned2",
+        "evaluate@faces-baseline-0",
+    ]
+    assert end_leftovers(root) == 0
+
+
+def test_without_dvc_every_job_says_so(root: Path, go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(root))
+    outcome = go(profile("faces", seeds=(0,)))
+    assert ["No such file or directory" in failure.cause for failure in outcome.failures] == [True]
+    assert outcome.undone == ["faces, baseline, seed 0"]
+
+
+def test_only_processes_of_this_repository_are_ended(root: Path) -> None:
+    sleeping = [
+        subprocess.Popen(["sleep", "60"], env={MARK: str(place)}, start_new_session=True)
+        for place in (root, root / "another")
+    ]
+    try:
+        assert end_leftovers(root) == 1
+        assert sleeping[0].wait(10) == -signal.SIGKILL
+        assert sleeping[1].poll() is None
+    finally:
+        for process in sleeping:
+            process.kill()
+            process.wait()
+
+
+def test_two_runs_in_one_repository_are_one_too_many(root: Path, go: Go) -> None:
+    with alone(root / FOLDER / "lock"), pytest.raises(ConfigError, match="another `python -m tables`"):
+        go(SMALL)
+
+
+def test_what_each_step_took_is_written_down_and_tells_the_time_left(root: Path, go: Go) -> None:
+    go(profile("faces", seeds=(0,)))
+    file = root / FOLDER / "logs" / "stages.csv"
+    assert len(file.read_text().splitlines()) == 1 + 10
+    file.write_text(
+        'where,step,seconds,core_seconds\n"faces, baseline, seed 0",attack,600,1\nsigns,ingest,120,1\n'
+    )
+    clock = Clock(file)
+    assert clock.expect("faces, baseline, seed 1", "attack") == 600
+    assert clock.expect("signs, baseline, seed 1", "attack") == 600
+    assert clock.expect("signs, baseline, seed 1", "evaluate") == 360
+    steps = {"faces, baseline, seed 1": [Step("attack@faces-baseline-1", "attack", "attack")]}
+    with Board(steps, 2, clock) as board:
+        assert board.left() == "5 min left"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["epoch 3\n", "fineprune attack: error: loss is  NaN\n", "ERROR: failed to reproduce 'a'\n"],
+            "loss is NaN",
+        ),
+        (
+            ["Traceback\n", "RuntimeError: CUDA out of memory\n", "ERROR: failed to reproduce 'a'\n"],
+            "RuntimeError: CUDA out of memory",
+        ),
+        (
+            ["epoch 3\n", "ERROR: failed to reproduce 'a': failed to run: x, exited with -9\n"],
+            "ended by SIGKILL",
+        ),
+        (["ERROR: 'tables/dvc.yaml' does not exist\n"], "'tables/dvc.yaml' does not exist"),
+        ([], "DVC said nothing"),
+    ],
+)
+def test_a_cause_is_the_stages_own_word_or_the_last_that_was_said(lines: list[str], expected: str) -> None:
+    assert cause(lines) == expected

@@ -1,0 +1,115 @@
+"""What a run leaves: the page, the Markdown, the CSV, and which cells are missing in them."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fineprune.errors import DataError
+from tables.profiles import Cell, Profile
+from tables.reference import Paper
+from tables.write import tables
+
+from .reports import profile, report
+
+CASES = ("faces", "speech", "signs")
+
+
+def leave(root: Path, cell: Cell, **more: Any) -> None:
+    folder = root / "artifacts/tables/cells" / cell.case / cell.attack / str(cell.seed) / "evaluate"
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(report(cell) | more))
+
+
+@pytest.fixture(scope="module")
+def wanted() -> Profile:
+    return profile(*CASES, attacks=("baseline", "pruning_aware"), seeds=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def written(wanted: Profile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of a profile of which one cell was never run and one is not up to date."""
+    root = tmp_path_factory.mktemp("tables")
+    for cell in wanted.cells:
+        if cell != Cell("signs", "pruning_aware", 1):
+            leave(root, cell)
+    missing = tables(wanted, root=root, folder=root / "out", undone=["signs, baseline, seed 0"])
+    assert missing == ["signs, baseline, seed 0", "signs, pruning_aware, seed 1"]
+    return root / "out"
+
+
+def test_the_page_names_every_contradiction_and_points_to_each_from_a_number(written: Path) -> None:
+    page = (written / "tables.html").read_text()
+    for number, told in enumerate(Paper().contradictions, 1):
+        assert f'<li id="c{number}"><b>{told["title"]}</b>' in page
+        assert f'<a href="#c{number}">{number}</a>' in page
+
+
+def test_the_page_needs_nothing_but_itself(written: Path) -> None:
+    page = (written / "tables.html").read_text()
+    assert len(re.findall(r'<img src="data:image/png;base64,', page)) == 2 * len(CASES)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_the_page_says_whether_data_is_synthetic(tmp_path: Path) -> None:
+    leave(tmp_path, Cell("faces", "baseline", 0))
+    leave(tmp_path, Cell("lfw", "baseline", 0), dataset={"origin": {"source": "lfw.tar.gz"}})
+    tables(profile("faces", "lfw"), root=tmp_path, folder=tmp_path, undone=[])
+    page = (tmp_path / "tables.html").read_text()
+    assert "faces · synthetic data" in page
+    assert "lfw · real data" in page
+
+
+@pytest.mark.parametrize("name", ["tables.html", "tables.md"])
+def test_missing_cells_are_named(written: Path, name: str) -> None:
+    text = (written / name).read_text()
+    assert "signs, baseline, seed 0" in text
+    assert "signs, pruning_aware, seed 1" in text
+    assert "signs, baseline, seed 1" not in text
+
+
+def test_markdown_has_ours_the_papers_and_the_controls_figures_side_by_side(written: Path) -> None:
+    lines = [line.strip("| ").split(" | ") for line in (written / "tables.md").read_text().splitlines()]
+    faces = {line[0]: line[1:] for line in reversed(lines) if len(line) == 9}
+    assert faces["bd"][0] == "**.980** [.980, .980]"
+    assert faces["bd, paper"][:4] == ["1.000 S", "", ".000 S¹", ".000 S"]
+    assert faces["bd, control"][0] == ".020 [.020, .020]"
+
+
+def test_csv_has_a_line_for_each_metric_with_every_seed_and_the_papers_figure(written: Path) -> None:
+    with (written / "tables.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    (row,) = [
+        row
+        for row in rows
+        if (row["case"], row["attack"], row["network"], row["defence"], row["metric"])
+        == ("speech", "baseline", "attacked", "fine_pruning", "backdoor_success")
+    ]
+    assert (row["mean"], row["seed_0"], row["seed_1"], row["paper"], row["grade"]) == (
+        *("0.04",) * 3,
+        "0.02",
+        "S",
+    )
+    places = ("case", "attack", "network", "defence", "metric")
+    (row,) = [
+        row
+        for row in rows
+        if [row[name] for name in places] == ["signs", "baseline", "control", "none", "clean_accuracy"]
+    ]
+    assert (row["seed_0"], row["seed_1"]) == ("", "0.99")
+
+
+def test_tables_of_nothing_say_so(tmp_path: Path) -> None:
+    missing = tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+    assert len(missing) == 3
+    assert "not there yet" in (tmp_path / "tables.html").read_text()
+
+
+@pytest.mark.parametrize("change", [{"seed": 7}, {"attack": "other"}])
+def test_a_report_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    leave(tmp_path, Cell("faces", "baseline", 0), **change)
+    with pytest.raises(DataError, match="expected \\('baseline', 0\\), found"):
+        tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
