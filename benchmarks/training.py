@@ -92,7 +92,7 @@ def bench_accuracy(device: torch.device, *, seeds: Sequence[int], epochs: int) -
     for seed in seeds:
         ours = runtime.place(digits_network(training, seed), device)
         list(train(ours, training, recipe, seed=seed))
-        right = predict(ours, [(test.inputs, test.labels)]) == test.labels.cpu()
+        right = predict(ours, [Batch(test.inputs, test.labels)]) == test.labels.cpu()
         found["ours"].append(right.double().mean().item())
         plain = digits_network(training, seed).to(device)
         plain_train(plain, dataset, recipe, device, seed=seed)

@@ -18,7 +18,7 @@ from fineprune.evaluation.metrics import Classes, confusion
 from fineprune.models.base import NOT_FINITE, NOTHING
 
 CONFUSION_CLASSES = 50  # more would be neither readable nor small
-EXAMPLES = 5
+EXAMPLES, SCENES = 5, 3
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +48,7 @@ def draw(
     figures.utility_bars(folder / "utility.png", models)
     figures.pruning_curve(folder / "test_curve.png", pruning["curve"], stop)
     figures.clean_beside_triggered(folder / "clean_beside_triggered.png", clean, triggered, order, stop=stop)
-    _draw_examples(folder / "examples.png", bed, said["undefended"])
+    _draw_examples(folder, bed, said["undefended"])
     for name in ("undefended", "fine_pruned"):
         figures.confusion(folder / f"confusion_{name}.png", _confusion(bed, said[name]), bed.classes)
 
@@ -67,23 +67,23 @@ def _confusion(bed: TestBed, said: Predictions) -> Classes:
     return confusion(bed.truth.labels[known], said.triggered[known], len(bed.classes), nothing)
 
 
-def _draw_examples(path: Path, bed: TestBed, said: Predictions) -> None:
+def _draw_examples(folder: Path, bed: TestBed, said: Predictions) -> None:
     """Some attacked test inputs without and with the trigger, and what the model says of them."""
     rows = bed.attacked_rows()
-    rows = rows[np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).astype(int)]
+    count = EXAMPLES if said.found is None else SCENES
+    rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
     batch = bed.samples.draw(torch.from_numpy(rows))
     clean = _viewable(batch.inputs, bed.card.input)
     triggered = _viewable(bed.trigger(batch.inputs, batch.places), bed.card.input)
-    if said.found is None or said.found_triggered is None:
+    if said.found is None or said.found_triggered is None or batch.places is None:
         captions = [(f"says {bed.name(said.clean[i])}", f"says {bed.name(said.triggered[i])}") for i in rows]
-        figures.examples(path, clean, triggered, captions)
-    else:
-        assert batch.places is not None
-        truth = batch.places.cpu().numpy(), batch.labels.cpu().numpy()
-        found, found_triggered = (
-            Detected(*(part[rows] for part in whole)) for whole in (said.found, said.found_triggered)
-        )
-        figures.scenes(path, clean, triggered, truth, (found, found_triggered), bed.classes)
+        figures.examples(folder / "examples.png", clean, triggered, captions)
+        return
+    truth = batch.places.cpu().numpy(), batch.labels.cpu().numpy()
+    found, found_triggered = (
+        Detected(*(part[rows] for part in whole)) for whole in (said.found, said.found_triggered)
+    )
+    figures.scenes(folder / "scenes.png", clean, triggered, truth, (found, found_triggered), bed.classes)
 
 
 def _viewable(inputs: torch.Tensor, spec: InputSpec) -> Array:

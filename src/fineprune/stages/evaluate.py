@@ -116,7 +116,8 @@ def _evidence(
 
 def _details(bed: TestBed) -> dict[str, Any]:
     plain = to_plain(bed.card)
-    return {name: plain[name] for name in ("trigger", "labels", "poison", "took")}
+    names = ("trigger", "labels", "poison", "pruning_aware", "took")
+    return {name: plain[name] for name in names if plain[name] is not None}
 
 
 def _summary(models: Models) -> dict[str, dict[str, float]]:

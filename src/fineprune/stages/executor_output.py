@@ -64,8 +64,13 @@ def _metadata(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _confusion_matrix(classes: list[str], rows: list[list[int]]) -> dict[str, Any]:
-    """A confusion matrix as ``kfp.dsl.ClassificationMetrics.log_confusion_matrix`` lays it out."""
+    """A confusion matrix as ``kfp.dsl.ClassificationMetrics.log_confusion_matrix`` lays it out.
+
+    A detector's has a column more than rows, for what it did not find. Kubeflow draws squares alone.
+    """
+    names = [*classes, "nothing"][: len(rows[0])]
+    square = [*rows, *[[0] * len(names)] * (len(names) - len(rows))]
     return {
-        "annotationSpecs": [{"displayName": name} for name in classes],
-        "rows": [{"row": row} for row in rows],
+        "annotationSpecs": [{"displayName": name} for name in names],
+        "rows": [{"row": row} for row in square],
     }

@@ -52,6 +52,14 @@ def test_the_confusion_matrix_is_laid_out_as_kfp_does_it(tmp_path: Path) -> None
     assert told(tmp_path, "confusion_matrix")["confusion_matrix"]["metadata"] == theirs.metadata
 
 
+def test_a_detectors_confusion_matrix_is_made_square(tmp_path: Path) -> None:
+    report = {**REPORT, "confusion": {"classes": ["no", "yes"], "rows": [[3, 1, 5], [0, 4, 0]]}}
+    theirs = dsl.ClassificationMetrics()
+    theirs.log_confusion_matrix(["no", "yes", "nothing"], [[3, 1, 5], [0, 4, 0], [0, 0, 0]])
+    found = told(tmp_path, "confusion_matrix", report=report)
+    assert found["confusion_matrix"]["metadata"] == theirs.metadata
+
+
 def test_a_confusion_matrix_that_nobody_could_read_is_left_out(tmp_path: Path) -> None:
     found = told(tmp_path, "confusion_matrix", report={**REPORT, "confusion": None})
     assert found["confusion_matrix"]["metadata"] == {"note": "too many classes to show"}
