@@ -75,4 +75,4 @@ lock: ## resolve requirements.lock anew
 clean: ## remove everything that a run leaves behind, except .venv and images
 	[ ! -d .stack ] || python docker/stack.py stop
 	rm -rf .stack docker/wheelhouse/*.whl
-	rm -rf artifacts mlflow.db mlruns dvc.lock .dvc/cache .dvc/tmp benchmarks/latest.json
+	rm -rf artifacts mlflow.db mlruns dvc.lock tables/dvc.lock .dvc/cache .dvc/tmp benchmarks/latest.json
