@@ -26,8 +26,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from torch.nn.utils import parameters_to_vector
+from torch import Tensor
 
 from fineprune.config import override, parse, read_section
 from fineprune.data.batches import SplitSamples
@@ -35,6 +36,7 @@ from fineprune.data.format import Dataset
 from fineprune.defenses.finetuning import fine_tune
 from fineprune.errors import DefenseError, ModelError
 from fineprune.evaluation.sweep import as_markdown
+from fineprune.models.base import Network
 from fineprune.models.format import load_model
 from fineprune.progress import progress
 from fineprune.runtime import pick_device, place
@@ -115,7 +117,7 @@ def outcome(config: FinetuneConfig) -> Outcome:
     dataset, device = Dataset(DATASET), pick_device()
     network = load_model(MODEL)
     place(network, device)
-    before = parameters_to_vector(network.parameters()).detach().clone()
+    before = weights(network)
     samples, holdout = (
         SplitSamples(dataset, split, device, cache=True) for split in ("defender_fit", "defender_holdout")
     )
@@ -124,8 +126,13 @@ def outcome(config: FinetuneConfig) -> Outcome:
         best = [tuned for tuned in epochs if tuned.best][-1]
     except (DefenseError, ModelError):
         return DIVERGED
-    moved = parameters_to_vector(network.parameters()).detach() - before
-    return Outcome(best.holdout_loss, best.holdout_accuracy, float(moved.norm() / before.norm()))
+    moved = (weights(network) - before).norm() / before.norm()
+    return Outcome(best.holdout_loss, best.holdout_accuracy, float(moved))
+
+
+def weights(network: Network) -> Tensor:
+    """A copy of all weights as one vector."""
+    return torch.cat([part.detach().flatten() for part in network.parameters()])
 
 
 def table(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> list[list[str]]:
