@@ -327,9 +327,10 @@ class LockEntries:
 
     def make(self, name: str, owner: str) -> bool:
         """Make an entry in one step; False if there is one of that name."""
-        return (
-            _unless(_EXISTS, lambda: self._client.create_registered_model(name, {"owner": owner})) is not None
-        )
+        # MLflow looks for the entry that stands in the way, and says that there is none if it has just gone.
+        refused = (*_EXISTS, *_MISSING)
+        made = _unless(refused, lambda: self._client.create_registered_model(name, {"owner": owner}))
+        return made is not None
 
     def holder(self, name: str) -> Holder | None:
         """Who made the entry, by MLflow's clock; None if there is none."""

@@ -61,7 +61,7 @@ def test_a_profile_is_what_one_big_batch_says(architecture, measure):
     with torch.no_grad():
         before, active = network.preactivation(inputs), network.features(inputs)
         if measure == "post_pool":
-            active = network.linear_head().pool(active)
+            active = network.pooling()(active)
     expected = active.flatten(2).mean(2).double().mean(0)
     peaks = before.flatten(2).amax(2)
     profile = profile_channels(network, batches(inputs, 7), measure=measure, model=DIGEST)

@@ -196,7 +196,10 @@ def test_which_channels_a_shortcut_keeps_is_read_from_the_card_only(tmp_path):
 
 def dataset_card(**changes):
     spec = SMALL["digits_cnn"]
-    card = Card(1, "tiny", spec.input, spec.classes, "sample", spec.mean, spec.std, {}, {}, "none", {})
+    moments = spec.mean, spec.std
+    card = Card(
+        1, "tiny", "classification", spec.input, spec.classes, None, "sample", *moments, {}, {}, "none", {}
+    )
     return replace(card, **changes)
 
 

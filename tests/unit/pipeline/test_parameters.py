@@ -38,7 +38,7 @@ def test_the_default_case_is_that_of_the_params_file() -> None:
 
 
 def test_an_unknown_case_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ConfigError, match="no case 'cifar'; there are digits, fsdd"):
+    with pytest.raises(ConfigError, match="no case 'cifar'; there are digits, faces"):
         parameters.defaults("cifar")
 
 

@@ -215,7 +215,7 @@ def test_a_case(kfp: KfpStandIn) -> None:
         (["--set", "mint.rate=0"], "--set mint.rate=0: expected STAGE.KEY=VALUE with a stage of ingest, "),
         (["--set", "attack=0"], "--set attack=0: expected STAGE.KEY=VALUE"),
         (["plain"], "expected key=value, found 'plain'"),
-        (["--case", "mnist"], "no case 'mnist'; there are digits, fsdd"),
+        (["--case", "mnist"], "no case 'mnist'; there are digits, faces"),
         (["--package", "nowhere.yaml"], "nowhere.yaml: cannot read the package: No such file or directory"),
         (["--package", str(ROOT / "params.yaml")], "expected a compiled pipeline, found something else"),
         (
