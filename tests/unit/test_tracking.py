@@ -314,6 +314,16 @@ def test_of_racing_processes_the_better_ends_as_champion(tracker: Tracker, clien
     assert aliases(client)[CHAMPION] == "1"
 
 
+def test_a_lock_that_was_given_back_while_mlflow_looked_for_it_is_tried_for_again() -> None:
+    class Hasty:
+        def create_registered_model(self, name: str, tags: dict[str, str]) -> None:
+            raise mlflow.exceptions.RestException(
+                {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"{name} not found"}
+            )
+
+    assert not LockEntries(Hasty()).make("net.promotion-lock", "me")
+
+
 def test_a_lock_is_a_registered_model_with_its_owner(client: Any) -> None:
     entries = LockEntries(client)
     with PromotionLock(entries, "net") as lock:
