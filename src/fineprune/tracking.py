@@ -27,6 +27,7 @@ from fineprune.errors import TrackingError, without_credentials
 from fineprune.lineage import StageRecord, cut
 from fineprune.lock import Holder, PromotionLock
 from fineprune.mlflow_environment import environment, patience, quieten, silence
+from fineprune.models.base import Detections
 
 # isort: split
 
@@ -373,17 +374,18 @@ def _artifact_location(uri: str) -> str | None:
 
 def _log_model(network: nn.Module, example: npt.NDArray[Any], model_id: str, run_id: str) -> str:
     """Export the network and upload it; gives ``models:/<id>``."""
+    served = _Served(network).eval()
     with torch.no_grad():
-        logits = network(torch.from_numpy(example)).numpy()
+        outputs = served(torch.from_numpy(example))
     # mlflow.pytorch.log_model would start and end the run, which is not ours where MLFLOW_RUN_ID names it.
     info = Model.log(
         artifact_path=None,
         flavor=mlflow.pytorch,
         model_id=model_id,
         run_id=run_id,
-        pytorch_model=network,
+        pytorch_model=served,
         serialization_format="pt2",
-        signature=ModelSignature(inputs=_schema(example), outputs=_schema(logits)),
+        signature=ModelSignature(inputs=_schema(example), outputs=_schema(outputs)),
         input_example=example,
         # Given, because finding them out takes MLflow ten seconds.
         pip_requirements=[
@@ -393,20 +395,48 @@ def _log_model(network: nn.Module, example: npt.NDArray[Any], model_id: str, run
     return str(info.model_uri)
 
 
-def _schema(array: npt.NDArray[Any]) -> Schema:
-    return Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))])
+def _alike(found: Any, expected: Any) -> bool:
+    """Whether two outputs are the same but for rounding."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_alike(found[key], expected[key]) for key in expected)
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+class _Served(nn.Module):
+    """A network as it is registered: a detector's outputs by name, for who knows nothing of our classes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        """Logits, or ``boxes``, ``scores`` and ``classes``."""
+        outputs = self.network(inputs)
+        return outputs._asdict() if isinstance(outputs, Detections) else outputs
+
+
+def _schema(values: Any) -> Schema:
+    """Of an array or tensor (B, …), or of several by name; any batch size."""
+    if isinstance(values, dict):
+        return Schema([_tensor_spec(value, name) for name, value in values.items()])
+    return Schema([_tensor_spec(values, None)])
+
+
+def _tensor_spec(values: Any, name: str | None) -> TensorSpec:
+    array = np.asarray(values)
+    return TensorSpec(array.dtype, (-1, *array.shape[1:]), name)
 
 
 def _check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> None:
-    """Load the registered model with pickle forbidden and compare its logits with the network's own."""
+    """Load the registered model with pickle forbidden and compare its outputs with the network's own."""
     inputs = torch.from_numpy(np.concatenate([example, example[:1]]))  # another batch size than exported
     with environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"), torch.no_grad():
         try:
             found = mlflow.pytorch.load_model(uri)(inputs)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise TrackingError(f"{uri}: the exported model does not run: {_brief(error)}") from error
-        expected = network(inputs)
-    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
+        expected = _Served(network)(inputs)
+    if not _alike(found, expected):
         raise TrackingError(
             f"{uri}: the exported model predicts something else than the network; no alias was moved"
         )

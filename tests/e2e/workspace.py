@@ -15,30 +15,29 @@ from fineprune.config import read_section
 from tests.contracts.pipeline_file import Command, commands, ports
 
 ROOT = Path(__file__).parents[2]
-CASE = "cases/digits.yaml"
 
 
 class Workspace:
-    """The pipeline of dvc.yaml in ``path``.
+    """The pipeline of dvc.yaml in ``path``, for one of the cases.
 
     Attributes:
         commands: by name: ``prune@control``.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, case: str = "digits") -> None:
+        self.path, self.case = path, f"cases/{case}.yaml"
         if not path.exists():
             path.mkdir(parents=True)
             for name in ("dvc.yaml", "params.yaml"):
                 shutil.copy(ROOT / name, path / name)
             shutil.copytree(ROOT / "cases", path / "cases")
-        variables = {**yaml.safe_load((path / "params.yaml").read_text()), "case": "digits"}
+        variables = {**yaml.safe_load((path / "params.yaml").read_text()), "case": case}
         told = commands(yaml.safe_load((path / "dvc.yaml").read_text()), variables)
         self.commands: dict[str, Command] = {command.name: command for command in told}
 
     def set(self, **sections: Mapping[str, Any]) -> None:
         """Change sections of the case file."""
-        path = self.path / CASE
+        path = self.path / self.case
         case = yaml.safe_load(path.read_text())
         # Anchors share a mapping between keys: a change to one would show in the other.
         case = json.loads(json.dumps(case))
@@ -55,7 +54,7 @@ class Workspace:
 
     def section(self, stage: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A stage's section, with changes laid over it."""
-        told = read_section([self.path / "params.yaml", self.path / CASE], stage)
+        told = read_section([self.path / "params.yaml", self.path / self.case], stage)
         return merged(told, changes or {})
 
     def argv(
