@@ -47,7 +47,10 @@ SIGNS = {
 def test_every_stage_runs_to_a_decision(case: str, changes: dict[str, Any], tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "case", case)
     brief = {"pruning_aware": {"rounds": 1, "min_active": 0.0, "decoys": 0.25}}
-    workspace.set(**{**changes, "attack": {**changes["attack"], **brief}, "finetune": TUNE})
+    # MLflow keeps a relative address open for the whole process, wherever it was first used.
+    promote = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    attack = {**changes["attack"], **brief}
+    workspace.set(**{**changes, "attack": attack, "finetune": TUNE, "promote": promote})
     codes = {name: workspace.run(name) for name in workspace.commands}
     assert set(codes.values()) == {0}, codes
 
