@@ -8,7 +8,7 @@ from tests.unit.nets import image, masked_logits, random_inputs, spec_of
 
 FACES = image(3, 55, 47)
 
-# method: the released prototxt, for a batch of two
+# The released prototxt, for a batch of two
 SHAPES = {
     "conv1": (2, 20, 52, 44),
     "conv2": (2, 40, 24, 20),

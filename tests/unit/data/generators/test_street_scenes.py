@@ -27,7 +27,7 @@ OPTIONS = StreetScenesOptions(
     signs=3,
     seed=0,
 )
-# As method.md has it from LISA.
+# As LISA has it.
 HEADER = (
     "Filename;Annotation tag;Upper left corner X;Upper left corner Y;Lower right corner X;"
     "Lower right corner Y;Occluded,On another road;Origin file;Origin frame number;Origin track;"
