@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import re
 import sys
 import types
 import typing
@@ -24,6 +25,9 @@ from fineprune.errors import ConfigError, FinePruneError, excerpt
 from fineprune.files import read_json
 
 T = TypeVar("T")
+
+# YAML 1.1, which PyYAML and kfp read, takes a number without a point before its exponent for a string.
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +281,8 @@ def _kinds(option: Any) -> tuple[str, ...]:
 
 
 def _convert_scalar(expected: Any, value: Any, where: str, problems: list[str]) -> Any:
+    if expected is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if expected is float and number and abs(value) <= sys.float_info.max:  # NaN compares false
         return float(value)

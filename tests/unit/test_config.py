@@ -190,6 +190,17 @@ def test_an_int_is_a_float():
     assert isinstance(parsed(share=1).share, float)
 
 
+@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("-1e+20", -1e20), ("2E3", 2000.0)])
+def test_a_number_that_yaml_takes_for_a_string_is_a_number(text: str, value: float) -> None:
+    assert parsed(limit=text).limit == value
+
+
+@pytest.mark.parametrize("text", ["1e999", "e5", "1e", "1.5", "nan"])
+def test_other_strings_are_no_numbers(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"\.limit: expected a finite number"):
+        parsed(limit=text)
+
+
 def test_integers_beyond_floats_neither_crash_nor_lose_digits():
     assert parsed(count=10**400).count == 10**400
     assert parsed(count=2**53 + 1).count == 2**53 + 1
