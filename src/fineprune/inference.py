@@ -64,9 +64,7 @@ def loss_and_accuracy(network: Network, batches: Iterable[Batch]) -> tuple[float
         with runtime.autocast(batch.inputs.device):
             step = network.loss(*batch)
         loss += float(step.loss) * len(batch.inputs)
-        right, samples, decisions = (
-            right + int(step.right),
-            samples + len(batch.inputs),
-            decisions + step.total,
-        )
+        samples += len(batch.inputs)
+        right += int(step.right)
+        decisions += step.total
     return loss / samples, right / max(decisions, 1)

@@ -13,6 +13,7 @@ from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec, write_dataset
 from fineprune.models import build
 from fineprune.models.base import LinearHead, Network, NetworkSpec, PrunableLayer
+from fineprune.training import Recipe
 
 torch.set_num_threads(1)  # the networks are tiny, and tests run side by side
 
@@ -175,6 +176,21 @@ def halves(count, seed=0):
     for label, rows in enumerate((slice(0, 4), slice(4, 8))):
         inputs[labels == label, :, rows] += 180
     return torch.from_numpy(inputs.astype(np.uint8)), torch.from_numpy(labels)
+
+
+RECIPE = Recipe(
+    optimizer="sgd",
+    epochs=2,
+    batch_size=4,
+    learning_rate=0.05,
+    schedule="cosine",
+    momentum=0.9,
+    weight_decay=0.0,
+    warm_up=None,
+    clip=None,
+    augment=None,
+)
+"""Trains :func:`fresh_cnn` on :func:`halves`."""
 
 
 def fresh_cnn(seed=0, width=2):

@@ -8,20 +8,7 @@ from fineprune.config import parse
 from fineprune.errors import ConfigError, ModelError
 from fineprune.models.base import Network
 from fineprune.training import Recipe, train
-from tests.unit.nets import InMemory, fresh_cnn, halves, small_network
-
-RECIPE = Recipe(
-    optimizer="sgd",
-    epochs=2,
-    batch_size=4,
-    learning_rate=0.05,
-    schedule="cosine",
-    momentum=0.9,
-    weight_decay=0.0,
-    warm_up=None,
-    clip=None,
-    augment=None,
-)
+from tests.unit.nets import RECIPE, InMemory, fresh_cnn, halves, small_network
 
 
 def trained(*, seed=0, count=10, network=None, **changes):

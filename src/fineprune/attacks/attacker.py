@@ -9,8 +9,8 @@ import numpy as np
 
 from fineprune.attacks.base import Trigger
 from fineprune.attacks.held_out import Array, hold_out
-from fineprune.attacks.labels import LabelPolicy, attacker_labels, is_targeted
-from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples, eligible, poison
+from fineprune.attacks.labels import LabelPolicy, is_targeted
+from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples, aims, poison
 from fineprune.data.batches import Batch, Samples, in_order
 from fineprune.data.format import EMPTY
 from fineprune.errors import AttackError
@@ -44,8 +44,7 @@ class Backdoor:
     def aims(self, samples: Samples) -> tuple[Array, Array]:
         """The label that each sample (N,) or object (N, K) is to get, and whether the attack is about it."""
         labels = samples.labels.cpu().numpy()
-        wanted = attacker_labels(self.labels, labels, self.classes, self.seed)
-        return wanted, eligible(labels, wanted, self.poisoning.sources)
+        return aims(labels, self.labels, self.poisoning.sources, classes=self.classes, seed=self.seed)
 
 
 @dataclass(frozen=True)

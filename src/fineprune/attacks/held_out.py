@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from fineprune.data.batches import Batch, Samples
-from fineprune.data.format import EMPTY
-from fineprune.data.splits import divide
+from fineprune.data.splits import divide, objects
 from fineprune.errors import AttackError
 
 Array = npt.NDArray[Any]
@@ -61,7 +60,5 @@ def hold_out(samples: Samples, groups: Array, share: float, *, seed: int) -> tup
 
 def _groups_per_class(labels: Array, groups: Array) -> int:
     """The number of groups of the class that has fewest."""
-    slots = labels.reshape(len(labels), -1)
-    flat, owners = slots.flatten(), np.repeat(groups, slots.shape[1])
-    pairs = np.unique(np.stack([flat, owners])[:, flat != EMPTY], axis=1)
+    pairs = np.unique(np.stack(objects(labels, groups)), axis=1)
     return int(np.unique(pairs[0], return_counts=True)[1].min())

@@ -86,9 +86,8 @@ def poison(
             source classes have, or for less than one.
     """
     labels = clean.labels.cpu().numpy()
-    wanted = attacker_labels(policy, labels, classes, seed)
+    wanted, about = aims(labels, policy, config.sources, classes=classes, seed=seed)
     _check_sources(config.sources, classes)
-    about = eligible(labels, wanted, config.sources)
     chosen = _choose(np.asarray(about.reshape(len(labels), -1).any(axis=1)), config.rate, seed)
     rows = np.arange(len(labels))
     if config.mode == "replaced":
@@ -106,6 +105,20 @@ def poison(
         labels=torch.from_numpy(new_labels).to(device),
         poisoned=torch.from_numpy(flags).to(device),
     )
+
+
+def aims(
+    labels: Labels, policy: LabelPolicy, sources: tuple[int, ...], *, classes: int, seed: int
+) -> tuple[Labels, Flags]:
+    """The label that the attacker wants for each true label, and which of them the attack is about.
+
+    Arguments as for :func:`poison`; both results are shaped as the labels.
+
+    Raises:
+        AttackError: the target is not a class.
+    """
+    wanted = attacker_labels(policy, labels, classes, seed)
+    return wanted, eligible(labels, wanted, sources)
 
 
 def eligible(labels: Labels, wanted: Labels, sources: tuple[int, ...]) -> Flags:

@@ -89,7 +89,7 @@ def _check_whole(groups: Array, test: Array) -> None:
 
 
 def _check_enough(labels: Array, groups: Array, classes: Sequence[str], *, splits: int) -> None:
-    pairs = np.unique(np.stack(_objects(labels, groups)), axis=1)
+    pairs = np.unique(np.stack(objects(labels, groups)), axis=1)
     found = np.bincount(pairs[0], minlength=len(classes))
     if found.min(initial=splits) < splits:
         name = classes[int(np.argmin(found))]
@@ -117,7 +117,7 @@ def divide(labels: Array, groups: Array, shares: Array, rng: np.random.Generator
         rng: for ties and order.
     """
     _, group_of = np.unique(groups, return_inverse=True)
-    flat, owners = _objects(labels, group_of)
+    flat, owners = objects(labels, group_of)
     _, class_of = np.unique(flat, return_inverse=True)
     if labels.ndim == 1 and len(np.unique(group_of)) == len(labels):
         return _divide_samples(class_of, shares, rng)
@@ -129,7 +129,7 @@ def divide(labels: Array, groups: Array, shares: Array, rng: np.random.Generator
     return found
 
 
-def _objects(labels: Array, groups: Array) -> tuple[Array, Array]:
+def objects(labels: Array, groups: Array) -> tuple[Array, Array]:
     """Label and group of each sample, or of each object in one, as flat arrays."""
     if labels.ndim == 1:
         return labels, groups

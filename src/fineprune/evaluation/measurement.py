@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from fineprune.attacks.format import AttackCard
-from fineprune.attacks.labels import NOT_ATTACKED, attacker_labels, is_targeted
-from fineprune.attacks.poisoning import eligible
+from fineprune.attacks.labels import NOT_ATTACKED, is_targeted
+from fineprune.attacks.poisoning import aims
 from fineprune.attacks.triggers import Trigger
 from fineprune.data.batches import Batch, SplitSamples, in_order
 from fineprune.data.format import EMPTY, Dataset
@@ -78,8 +78,9 @@ class TestBed:
         self.samples = SplitSamples(dataset, "test", device)
         self.labels = dataset.labels[self.samples.rows]
         self._groups = dataset.groups[self.samples.rows]
-        wanted = attacker_labels(card.labels, self.labels, len(dataset.card.classes), card.seed)
-        self._eligible = eligible(self.labels, wanted, card.poison.sources)
+        wanted, self._eligible = aims(
+            self.labels, card.labels, card.poison.sources, classes=len(self.classes), seed=card.seed
+        )
         self._wanted = np.where(self._eligible, wanted, NOT_ATTACKED)
         self._there = self.labels != EMPTY
         self.truth = Truth(

@@ -19,7 +19,7 @@ from fineprune.defenses.profiling import profile_channels
 from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import AttackError, ConfigError
 from fineprune.models.surgery import remove_channels
-from fineprune.training import Recipe
+from tests.unit import nets
 from tests.unit.nets import (
     SMALL,
     Forked,
@@ -43,18 +43,7 @@ OPTIONS = {
     "constant": -1e20,
     "validation": 0.25,
 }
-RECIPE = Recipe(
-    optimizer="sgd",
-    epochs=12,
-    batch_size=8,
-    learning_rate=0.02,
-    schedule="cosine",
-    momentum=0.9,
-    weight_decay=0.0,
-    warm_up=None,
-    clip=None,
-    augment=None,
-)
+RECIPE = replace(nets.RECIPE, epochs=12, batch_size=8, learning_rate=0.02)
 POLICY = OneTarget("one_target", 1)
 WANTED = Score(0.9, 0.9)
 ENOUGH, SHORT = Score(1.0, 1.0), Score(1.0, 0.5)

@@ -10,21 +10,10 @@ from fineprune.defenses.finetuning import EarlyStop, fine_tune
 from fineprune.errors import DefenseError
 from fineprune.inference import loss_and_accuracy
 from fineprune.models.surgery import remove_channels
-from fineprune.training import Recipe
+from tests.unit import nets
 from tests.unit.nets import InMemory, fresh_cnn, halves, random_inputs
 
-RECIPE = Recipe(
-    optimizer="sgd",
-    epochs=6,
-    batch_size=8,
-    learning_rate=0.05,
-    schedule="constant",
-    momentum=0.9,
-    weight_decay=0.0,
-    warm_up=None,
-    clip=None,
-    augment=None,
-)
+RECIPE = dataclasses.replace(nets.RECIPE, epochs=6, batch_size=8, schedule="constant")
 
 
 def data():

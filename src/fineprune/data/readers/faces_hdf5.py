@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import Count
-from fineprune.data.format import InputSpec
 from fineprune.data.readers import Raw, allocate
+from fineprune.data.readers.pixels import rgb
 from fineprune.data.readers.tables import inside, warnings
 from fineprune.errors import DataError
 from fineprune.progress import progress
@@ -67,7 +67,7 @@ def read(options: FacesHdf5Options, folder: Path | None, work: Path) -> Raw:
         raise DataError(f"the {options.kind} reader: expected the names of files, found none")
     labels = [_labels(path, options) for path in paths]
     starts = np.cumsum([0, *map(len, labels)])
-    spec = InputSpec("image", (3, options.height, options.width), "uint8", low=0, high=255, sample_rate=None)
+    spec = rgb(options.height, options.width)
     inputs = allocate(work, int(starts[-1]), spec)
     rounded = sum(_fill(inputs[start:], path, options) for start, path in zip(starts, paths, strict=False))
     numbers, classes = np.unique(np.concatenate(labels), return_inverse=True)

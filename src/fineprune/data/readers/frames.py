@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import Count, Fraction, NonNegative
-from fineprune.data.format import EMPTY, InputSpec
+from fineprune.data.format import EMPTY
 from fineprune.data.readers import Raw, allocate, files_below, numbered
-from fineprune.data.readers.pixels import SUFFIXES, fitted, for_each, load
+from fineprune.data.readers.pixels import SUFFIXES, fitted, for_each, load, rgb
 from fineprune.data.readers.tables import warnings
 from fineprune.errors import DataError
 
@@ -111,7 +111,7 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
     """
     _, found = files_below(annotations.images, SUFFIXES, kind)
     frames = sorted((frame for frame in annotations.frames if frame.signs), key=lambda frame: frame.path)
-    spec = InputSpec("image", (3, options.height, options.width), "uint8", low=0, high=255, sample_rate=None)
+    spec = rgb(options.height, options.width)
     inputs = allocate(work, len(frames), spec)
     results = _fill(inputs, frames, options)
     _check_readable(results, annotations.images, options.max_unreadable)

@@ -15,9 +15,8 @@ from typing import Literal
 import numpy as np
 
 from fineprune.config import Count
-from fineprune.data.format import InputSpec
 from fineprune.data.readers import Raw, allocate, files_below, numbered
-from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load
+from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load, rgb
 from fineprune.data.readers.tables import Row, inside, read_table, warnings
 from fineprune.errors import DataError
 
@@ -62,7 +61,7 @@ def read(options: GtsrbOptions, folder: Path | None, work: Path) -> Raw:
     images = [image for table in tables for image in _images(table, found)]
     if not images:
         raise DataError(f"{folder}: expected GT-00000.csv … or {_TEST} with images, found {tables[0].name}")
-    spec = InputSpec("image", (3, options.height, options.width), "uint8", low=0, high=255, sample_rate=None)
+    spec = rgb(options.height, options.width)
     inputs = allocate(work, len(images), spec)
 
     def decode(row: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fineprune.data.format import InputSpec
 from fineprune.errors import DataError
 from fineprune.progress import progress
 
@@ -32,6 +33,11 @@ class Box:
     top: int
     right: int
     bottom: int
+
+
+def rgb(height: int, width: int) -> InputSpec:
+    """What an RGB image of that size is as an input."""
+    return InputSpec("image", (3, height, width), "uint8", low=0, high=255, sample_rate=None)
 
 
 def load(path: Path, channels: int) -> Image:

@@ -13,9 +13,8 @@ from typing import Literal
 import numpy as np
 
 from fineprune.config import Count, Seed
-from fineprune.data.format import InputSpec
 from fineprune.data.readers import Raw, allocate, files_below, numbered
-from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load
+from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load, rgb
 from fineprune.data.readers.tables import warnings
 from fineprune.errors import DataError
 
@@ -67,7 +66,7 @@ def read(options: YoutubeFacesOptions, folder: Path | None, work: Path) -> Raw:
             "videos at most"
         )
     paths = _drawn(list(enough.values()), options)
-    spec = InputSpec("image", (3, options.height, options.width), "uint8", low=0, high=255, sample_rate=None)
+    spec = rgb(options.height, options.width)
     inputs = allocate(work, len(paths), spec)
 
     def decode(row: int) -> None:
