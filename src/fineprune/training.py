@@ -106,9 +106,10 @@ def _optimizer(
     parameters, rate, decay = network.parameters(), recipe.learning_rate, recipe.weight_decay
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":
-        optimizer = torch.optim.Adam(parameters, rate, (recipe.momentum, 0.999), weight_decay=decay)
+        betas = (recipe.momentum, 0.999)
+        optimizer = torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=True)
     else:
-        optimizer = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay)
+        optimizer = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, fused=True)
     steps = recipe.epochs * steps_per_epoch
     rising = round((recipe.warm_up or 0.0) * steps)
 

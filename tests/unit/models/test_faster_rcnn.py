@@ -222,7 +222,7 @@ def test_it_learns_four_scenes_by_heart():
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for _ in range(100):
+        for _ in range(200):
             step = network.loss(inputs, labels, places)
             optimizer.zero_grad()
             step.loss.backward()
