@@ -31,16 +31,18 @@ import yaml
 from torch import Tensor
 
 from fineprune.config import override, parse, read_section
-from fineprune.data.batches import SplitSamples
-from fineprune.data.format import Dataset
+from fineprune.data.batches import Samples, SplitSamples, in_order
+from fineprune.data.format import EMPTY, Dataset
 from fineprune.defenses.finetuning import fine_tune
 from fineprune.errors import DefenseError, ModelError
 from fineprune.evaluation.sweep import as_markdown
+from fineprune.inference import predict
 from fineprune.models.base import Network
 from fineprune.models.format import load_model
 from fineprune.progress import progress
 from fineprune.runtime import pick_device, place
 from fineprune.stages.finetune import FinetuneConfig
+from fineprune.training import Recipe
 
 PRUNED = "prune@undefended"
 DATASET, MODEL = Path("artifacts/ingest/dataset"), Path("artifacts/prune/undefended/model")
@@ -127,7 +129,16 @@ def outcome(config: FinetuneConfig) -> Outcome:
     except (DefenseError, ModelError):
         return DIVERGED
     moved = (weights(network) - before).norm() / before.norm()
-    return Outcome(best.holdout_loss, best.holdout_accuracy, float(moved))
+    return Outcome(best.holdout_loss, clean_accuracy(network, holdout, config.recipe), float(moved))
+
+
+def clean_accuracy(network: Network, samples: Samples, recipe: Recipe) -> float:
+    """The share of labels that the network gives, as evaluate counts them: of a detector's signs, those found
+    and named right.
+    """
+    labels = samples.labels.cpu()
+    said = predict(network, in_order(samples, recipe.batch_size))
+    return float((said == labels)[labels != EMPTY].float().mean())
 
 
 def weights(network: Network) -> Tensor:
