@@ -1,10 +1,18 @@
-"""What several unit tests start from: tiny files, and a real S3 endpoint on loopback."""
+"""What several unit tests start from: one arithmetic, tiny files, and a real S3 endpoint on loopback."""
 
 import wave
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def full_precision():
+    """The same arithmetic on every machine; a test of mixed precision says so itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fineprune.runtime.fast_bf16", lambda device: False)
+        yield
 
 
 @pytest.fixture

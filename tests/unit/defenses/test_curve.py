@@ -6,7 +6,7 @@ from fineprune.data.batches import Batch
 from fineprune.defenses import curve
 from fineprune.defenses.curve import StopPoint, matches_along_curve, stop_point
 from fineprune.errors import DefenseError
-from fineprune.inference import predict
+from fineprune.inference import features, predict
 from fineprune.models.surgery import remove_channels
 from tests.unit.nets import SMALL, Forked, Pixelwise, masked_logits, random_inputs, small_network
 
@@ -57,6 +57,17 @@ def test_every_point_is_a_plain_masked_evaluation(network, monkeypatch, block):
     assert found[0, 0] == INPUTS
     assert not found[2].any(), "a target of -1 matches nothing"
     assert len(found[0].unique()) > 3, "a flat curve would prove nothing"
+
+
+def test_in_mixed_precision_every_point_is_a_masked_evaluation_of_the_same_activations(network, monkeypatch):
+    monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
+    inputs = random_inputs(network, INPUTS)
+    order, targets = random_order(network), questions(network, inputs)
+    mixed = features(network, inputs)
+    monkeypatch.setattr(network, "features", lambda _: mixed)
+    expected = one_by_one(network, order, inputs, targets)
+    found = matches_along_curve(network, order, batches(inputs, targets, INPUTS))
+    assert torch.equal(found, expected)
 
 
 def test_the_curve_does_not_depend_on_the_batch_size(network):
