@@ -30,7 +30,9 @@ Blocks = Iterator[tuple[slice, Tensor]]
 
 
 @torch.inference_mode()
-def matches_along_curve(network: Network, order: Sequence[int], batches: Iterable[Batch]) -> Tensor:
+def matches_along_curve(
+    network: Network, order: Sequence[int], batches: Iterable[Batch], *, exact: bool = False
+) -> Tensor:
     """How many answers match given labels with 0, 1, …, C channels of the prunable layer off.
 
     Args:
@@ -38,6 +40,7 @@ def matches_along_curve(network: Network, order: Sequence[int], batches: Iterabl
         order: positions of all C channels, first pruned first.
         batches: raw inputs (B, *shape), their places, and labels with one more dimension than usual:
             int64 (T, B) or (T, B, K) for T questions of the same inputs; a label of -1 matches nothing.
+        exact: all of it in fp32, as what is measured; else in mixed precision, where that is faster.
 
     Returns:
         int64 (T, C + 1) on the CPU: entry j is with the first j channels of ``order`` off.
@@ -45,11 +48,12 @@ def matches_along_curve(network: Network, order: Sequence[int], batches: Iterabl
     if sorted(order) != list(range(len(network.channels))):
         raise DefenseError(f"pruning order: expected each of the {len(network.channels)} channels once")
     answer = _answerer(network, torch.tensor(order, device=next(network.parameters()).device))
+    look = network.features if exact else partial(features, network)
     counts: Tensor | None = None
     for inputs, labels, places in batches:
         if counts is None:
             counts = torch.zeros(len(labels), len(order) + 1, dtype=torch.int64, device=labels.device)
-        for points, answers in answer(features(network, inputs), places):
+        for points, answers in answer(look(inputs), places):
             counts[:, points] += (answers.unsqueeze(0) == labels.unsqueeze(1)).flatten(2).sum(2)
     if counts is None:
         raise DefenseError("pruning curve: expected inputs, found none")

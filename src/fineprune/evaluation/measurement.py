@@ -114,10 +114,13 @@ class TestBed:
     def curve(self, network: Network, order: list[int]) -> dict[str, list[float]]:
         """Clean accuracy, backdoor success and robust accuracy (C + 1,) along a pruning order."""
         true = np.where(self._eligible, self.labels, EMPTY)
-        clean = matches_along_curve(network, order, self._questions(self.labels, true, trigger=None)).double()
-        triggered = matches_along_curve(
-            network, order, self._questions(self._wanted, true, trigger=self.trigger)
-        ).double()
+        clean, triggered = (
+            matches_along_curve(network, order, questions, exact=True).double()
+            for questions in (
+                self._questions(self.labels, true, trigger=None),
+                self._questions(self._wanted, true, trigger=self.trigger),
+            )
+        )
         total, attacked = len(self.truth.labels), int(self.truth.eligible.sum())
         if self.truth.targeted:
             success = triggered[0] / attacked

@@ -70,6 +70,15 @@ def test_in_mixed_precision_every_point_is_a_masked_evaluation_of_the_same_activ
     assert torch.equal(found, expected)
 
 
+def test_an_exact_curve_is_in_full_precision_on_every_machine(network, monkeypatch):
+    inputs = random_inputs(network, INPUTS)
+    order, targets = random_order(network), questions(network, inputs)
+    expected = one_by_one(network, order, inputs, targets)
+    monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
+    found = matches_along_curve(network, order, batches(inputs, targets, 8), exact=True)
+    assert torch.equal(found, expected)
+
+
 def test_the_curve_does_not_depend_on_the_batch_size(network):
     inputs = random_inputs(network, INPUTS)
     order, targets = random_order(network), questions(network, inputs)
