@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def full_precision():
     """The same arithmetic on every machine; a test of mixed precision says so itself."""
     with pytest.MonkeyPatch.context() as patch:
