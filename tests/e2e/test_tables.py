@@ -1,7 +1,6 @@
 """The tables' cells under the real DVC, with a stand-in for the stages' programs."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -79,7 +78,7 @@ def test_only_what_changed_is_run_again(root: Path, go: Callable[[], list[str]])
     assert go() == []
 
     case = root / "cases" / "digits.yaml"
-    case.write_text(re.sub(r"min_epochs: \d+", "min_epochs: 5", case.read_text()))
+    case.write_text(case.read_text().replace("min_epochs: 20", "min_epochs: 5"))
     assert go() == ["finetune"] * 3 + ["evaluate"]
 
     (root / "dvc.yaml").write_text("stages: {own: {cmd: 'echo own >> ran.txt'}}")
