@@ -6,10 +6,13 @@ itself; the other limits are the same for all.
 
 from __future__ import annotations
 
+import itertools
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fineprune.evaluation.table import interval, number
+from fineprune.evaluation.table import number
+from tables.mean import half_width
 
 MAX_PRUNING_LOSS = 0.04  # of clean accuracy
 MAX_BASELINE_SHARE = 1 / 3  # of the backdoor that pruning alone may leave, under the baseline attack
@@ -19,17 +22,31 @@ MIN_REDUCTION = 3.0  # untargeted, by fine-pruning, under the baseline attack
 MAX_LOSS = 0.01  # of clean accuracy, by fine-pruning
 MIN_PRECISION = 0.6  # of a detector that was never poisoned
 
+MIN_SEEDS = 3  # for any of it to count
+MAX_UTILITY_WIDTH = 0.1  # half of an interval that still says something
+
 Cells = Sequence[Mapping[str, Any]]
+Curves = Sequence[Mapping[str, Any]]
 
 
-def checks(cells: Cells) -> list[dict[str, Any]]:
+def checks(cells: Cells, curves: Curves) -> list[dict[str, Any]]:
     """``{"case", "attack", "name", "required", "found", "passed"}`` for each line; ``passed`` is None where a
-    number is missing.
+    number is missing, where there are fewer than three seeds, and where the seeds differ too much to tell.
+
+    Args:
+        cells: as in paper.json.
+        curves: its pruning curves.
     """
     found = []
     for case, attack in dict.fromkeys((cell["case"], cell["attack"]) for cell in cells):
         own = [cell for cell in cells if (cell["case"], cell["attack"]) == (case, attack)]
-        for name, required, told, passed in _lines(_Values(own), attack):
+        (pruning,) = (
+            curve["seeds"] for curve in curves if (curve["case"], curve["attack"]) == (case, attack)
+        )
+        seeds = len(own[0]["seeds"])
+        for name, required, told, passed in _lines(_Values(own), pruning, attack):
+            if seeds < MIN_SEEDS:
+                told, passed = f"{told}; {seeds} of {MIN_SEEDS} seeds", None
             line = {"name": name, "required": required, "found": told, "passed": passed}
             found.append({"case": case, "attack": attack, **line})
     return found
@@ -39,7 +56,7 @@ Line = tuple[str, str, str, bool | None]
 
 
 class _Values:
-    """The means of one case and attack."""
+    """The means of one case and attack, and what they are means of."""
 
     def __init__(self, cells: Cells) -> None:
         self._cells = {(cell["network"], cell["defence"]): cell for cell in cells}
@@ -55,11 +72,16 @@ class _Values:
         found = self.get(metric, defence, network)
         return float("nan") if found is None else float(found["value"])
 
+    def seeds(self, metric: str, defence: str = "none", network: str = "attacked") -> dict[str, float]:
+        """The value of each seed; empty where one has none."""
+        found = self.get(metric, defence, network)
+        return {} if found is None else {seed: float(one["value"]) for seed, one in found["seeds"].items()}
 
-def _lines(values: _Values, attack: str) -> Iterator[Line]:
+
+def _lines(values: _Values, pruning: Mapping[str, Any], attack: str) -> Iterator[Line]:
     yield _control(values)
     yield from _attack(values)
-    yield _pruning(values, attack)
+    yield _pruning(pruning, attack)
     yield from _fine_pruning(values, attack)
     yield _utility(values)
 
@@ -77,30 +99,55 @@ def _control(values: _Values) -> Line:
 
 
 def _attack(values: _Values) -> Iterator[Line]:
-    success, least = values.value("backdoor_success"), values.limits["min_backdoor_success"]
-    yield _line("the attack takes", f"bd ≥ {number(least)}", number(success), success, least)
+    success, least = values.seeds("backdoor_success"), values.limits["min_backdoor_success"]
+    mean = values.value("backdoor_success")
+    told = number(mean) + _short([seed for seed, one in success.items() if not _at_least(one, least)])
+    yield _line("the attack takes", f"bd ≥ {number(least)}", told, mean, least)
     before, after = values.value("clean_accuracy", network="control"), values.value("clean_accuracy")
-    most = values.limits["max_clean_cost"]
+    controls, most = values.seeds("clean_accuracy", network="control"), values.limits["max_clean_cost"]
+    short = [
+        seed
+        for seed, one in values.seeds("clean_accuracy").items()
+        if not _at_least(one, controls[seed] - most)
+    ]
     yield _line(
         "the attack stays hidden",
         f"cl at most {100 * most:g} points below the control's",
-        f"{number(after)}, control {number(before)}",
+        f"{number(after)}, control {number(before)}{_short(short)}",
         after,
         before - most,
     )
 
 
-def _pruning(values: _Values, attack: str) -> Line:
-    before, after = values.value("backdoor_success"), values.value("backdoor_success", "pruning")
-    loss = values.value("clean_accuracy") - values.value("clean_accuracy", "pruning")
+def _pruning(seeds: Mapping[str, Any], attack: str) -> Line:
+    """Where the defender stops or, in a seed where that cost too much on the test inputs, at the last point
+    before that.
+    """
+    points = {seed: _affordable(told) for seed, told in seeds.items()}
+    success, accuracy = (
+        [(told[name][0], told[name][points[seed]]) for seed, told in seeds.items()]
+        for name in ("backdoor_success", "clean_accuracy")
+    )
+    before, after = (statistics.fmean(values) for values in zip(*success, strict=True))
+    loss = statistics.fmean(start - end for start, end in accuracy)
     share = after / before if before else float("nan")
-    told = f"bd {number(before)} → {number(after)} ({share:.0%}), cl {_points(-loss)}"
+    told = f"bd {number(before)} → {number(after)} ({share:.1%}), cl {_points(-loss)}"
+    if early := [seed for seed, point in points.items() if point < seeds[seed]["stop"]]:
+        told += f"; {_named(early)} before the stop, which cost more"
+    at = f"at most {100 * MAX_PRUNING_LOSS:g} points of cl lost"
     if attack == "baseline":
-        required = f"bd at most a third of its start, cl at most {100 * MAX_PRUNING_LOSS:g} points lost"
-        passed = _all(_at_least(-share, -MAX_BASELINE_SHARE), _at_least(-loss, -MAX_PRUNING_LOSS))
-        return "pruning alone", required, told, passed
-    required = f"bd still at least {MIN_AWARE_SHARE:.0%} of its start"
-    return "pruning alone", required, told, _at_least(share, MIN_AWARE_SHARE)
+        required, passed = "at most a third", _at_least(-share, -MAX_BASELINE_SHARE)
+    else:
+        required, passed = f"at least {MIN_AWARE_SHARE:.0%}", _at_least(share, MIN_AWARE_SHARE)
+    return "pruning alone", f"bd {required} of its start, {at}", told, passed
+
+
+def _affordable(told: Mapping[str, Any]) -> int:
+    """How many channels the defender prunes, or how many before clean accuracy has lost too much."""
+    accuracy = told["clean_accuracy"]
+    within = (_at_least(value, accuracy[0] - MAX_PRUNING_LOSS) for value in accuracy)
+    affordable = sum(1 for _ in itertools.takewhile(bool, within)) - 1
+    return min(int(told["stop"]), affordable)
 
 
 def _fine_pruning(values: _Values, attack: str) -> Iterator[Line]:
@@ -133,15 +180,17 @@ def _fine_pruning(values: _Values, attack: str) -> Iterator[Line]:
 
 
 def _utility(values: _Values) -> Line:
-    name, required = (
-        "fine-pruning: utility",
-        "at least fine-tuning's, within the interval",
-    )
-    ours, theirs = values.get("utility", "fine_pruning"), values.get("utility", "fine_tuning")
-    if ours is None or theirs is None:
+    """Seed by seed, since both start from one network and are measured on the same inputs."""
+    name, required = "fine-pruning: utility", "at least fine-tuning's, within the interval of the difference"
+    ours, theirs = (values.seeds("utility", defence) for defence in ("fine_pruning", "fine_tuning"))
+    if not ours or not theirs:
         return name, required, "undefined", None
-    told = f"{interval(ours)}, fine-tuning {number(theirs['value'])}"
-    return name, required, told, _at_least(ours["high"], theirs["value"])
+    differences = [ours[seed] - theirs[seed] for seed in ours]
+    mean, half = statistics.fmean(differences), half_width(differences)
+    if half is None:
+        return name, required, _signed(mean), None
+    passed = _at_least(mean + half, 0.0) if half <= MAX_UTILITY_WIDTH else None
+    return name, required, f"{_signed(mean)} ± {number(half)}", passed
 
 
 def _line(name: str, required: str, told: str, found: float, least: float) -> Line:
@@ -153,8 +202,17 @@ def _at_least(found: float, least: float) -> bool | None:
     return None if found != found or least != least else found >= least - 1e-9
 
 
-def _all(*passed: bool | None) -> bool | None:
-    return None if None in passed else all(passed)
+def _short(seeds: Sequence[str]) -> str:
+    """Which seeds fall short, to be put behind a mean."""
+    return f"; not in {_named(seeds)}" if seeds else ""
+
+
+def _named(seeds: Sequence[str]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+
+
+def _signed(difference: float) -> str:
+    return f"{'+' if difference >= 0 else ''}{number(difference)}"
 
 
 def _points(difference: float) -> str:

@@ -67,7 +67,7 @@ def activations(path: Path, attacks: Sequence[Mapping[str, Any]]) -> None:
             axes.set_title(ATTACKS[told["attack"]])
             drawing.bars(axes, places, clean, BLUE, "clean inputs")
             drawing.bars(axes, places[~only], -triggered[~only], LIGHT_VERMILION, "triggered inputs")
-            drawing.bars(axes, places[only], -triggered[only], VERMILION, "triggered only")
+            drawing.bars(axes, places[only], -triggered[only], VERMILION, "triggered, over 3 × clean")
             axes.axhline(0, color=INK, linewidth=0.8)
             axes.axvline(
                 one["stop"] - 0.5, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="pruning stops"

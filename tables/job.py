@@ -87,6 +87,10 @@ class Job:
             for _ in range(_TRIES):
                 if not self._once():
                     break
+            else:
+                why = f"another DVC held its lock, {_TRIES} times over"
+                self.failure = Failure(self.where, "dvc", why, self._told_path(self._logs))
+                self._say("failed", self.steps[0])
         except OSError as error:  # there is no dvc, or no room for its logs
             self.failure = Failure(self.where, "dvc", str(error), self._told_path(self._logs))
             self._say("failed", self.steps[0])

@@ -29,10 +29,14 @@ SECOND = ("utility",)
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell: a value, its interval if it is ours, its grade if it is the paper's, and notes on it."""
+    """A cell: a value, its interval if it is ours, its grade if it is the paper's, and notes on it.
+
+    ``seeds`` says ``1 seed`` where there are fewer than the profile has.
+    """
 
     value: float
     interval: tuple[float, float] | None = None
+    seeds: str = ""
     grade: str = ""
     note: str = ""
     marks: tuple[int, ...] = ()
@@ -76,19 +80,23 @@ def groups(result: Mapping[str, Any], paper: Paper, metrics: Sequence[str]) -> l
 
 def _group(result: Mapping[str, Any], paper: Paper, case: str, metrics: Sequence[str]) -> Group:
     name = paper.study(case)
-    study = paper.studies[name] if name else {"title": case, "network": "", "trigger": ""}
+    study = paper.studies[name] if name else {"title": case}
     own = {(c["network"], c["attack"], c["defence"]): c for c in result["cells"] if c["case"] == case}
     rows = []
     for metric in metrics:
         ours, control = (
-            [_measured(own.get((network, *column)), metric) for column in columns(result)]
+            [
+                _measured(own.get((network, *column)), metric, len(result["seeds"]))
+                for column in columns(result)
+            ]
             for network in ("attacked", "control")
         )
         stated = [_stated(paper, name, column, metric) for column in columns(result)]
         for source, cells in (("ours", ours), ("paper", stated), ("control", control)):
             if any(cells):
                 rows.append(Row(metric, source, tuple(cells)))
-    about = "; ".join(text for text in (_data(result, case), study["network"], study["trigger"]) if text)
+    theirs = f"in the paper {study['network']}; {study['trigger']}" if name else ""
+    about = "; ".join(text for text in (_data(result, case), theirs) if text)
     marks = paper.marks(study=name, **({"table": 2} if metrics == SECOND else {}))
     return Group(case, study["title"], about, tuple(marks), tuple(rows))
 
@@ -100,9 +108,13 @@ def _data(result: Mapping[str, Any], case: str) -> str:
     return "synthetic data" if result["data"][case]["source"] == GENERATED else "real data"
 
 
-def _measured(cell: Mapping[str, Any] | None, metric: str) -> Entry | None:
+def _measured(cell: Mapping[str, Any] | None, metric: str, wanted: int) -> Entry | None:
     found = cell["measured"][metric] if cell else None
-    return None if found is None else Entry(found["value"], (found["low"], found["high"]))
+    if found is None:
+        return None
+    there = len(found["seeds"])
+    few = f"{there} seed{'s' * (there > 1)}" if there < wanted else ""
+    return Entry(found["value"], (found["low"], found["high"]), few)
 
 
 def _stated(paper: Paper, study: str | None, column: tuple[str, str], metric: str) -> Entry | None:
@@ -112,7 +124,7 @@ def _stated(paper: Paper, study: str | None, column: tuple[str, str], metric: st
         return None
     at = {"study": study, "attack": attack, "defence": defence}
     marks = paper.marks(**at, **({"table": 2} if metric in SECOND else {"metric": metric}))
-    return Entry(found["value"], None, found["grade"], found["note"], tuple(marks))
+    return Entry(found["value"], grade=found["grade"], note=found["note"], marks=tuple(marks))
 
 
 def as_markdown(result: Mapping[str, Any], paper: Paper, metrics: Sequence[str]) -> str:
@@ -144,5 +156,5 @@ def _text(entry: Entry | None, *, bold: bool) -> str:
         return ""
     value = f"**{number(entry.value)}**" if bold else number(entry.value)
     if entry.interval:
-        return f"{value} [{number(entry.interval[0])}, {number(entry.interval[1])}]"
+        return f"{value} [{number(entry.interval[0])}, {number(entry.interval[1])}] {entry.seeds}".rstrip()
     return f"{value} {entry.grade}{raised(entry.marks)}"

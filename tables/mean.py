@@ -4,7 +4,8 @@ Another seed would train other networks: that spread shows in the seeds' values,
 their mean says how far it carries. Other test inputs would move every seed's value the same way: the seeds
 share the test split, so that their own intervals do not shrink by averaging. The two are independent, and
 their half-widths are added in quadrature, each side for itself, as MOVER does (Zou and Donner 2008). So the
-interval stays open where all seeds agree, as they do at a success of zero, and where there is one seed only.
+interval stays open where all seeds agree, as they do at a success of zero. With one seed nothing is known of
+the first kind: that interval shows the second alone, and whoever prints it has to say so.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class Paper:
         stated = self.studies[study][attack][defence]
         if metric == "utility":
             value = round(stated["clean_accuracy"] - stated["backdoor_success"], 3)
-            return {"value": value, "grade": self.studies[study]["utility"], "note": ""}
+            grade = "S" if defence in self.studies[study].get("printed_utility", []) else "I"
+            return {"value": value, "grade": grade, "note": ""}
         if metric not in stated:
             return None
         at = {"study": study, "attack": attack, "defence": defence, "metric": metric}

@@ -33,7 +33,8 @@ BOUNDS = {
 }
 INTERVAL = (
     "95 % for the mean. Student's interval over the seeds shows what training again would change; the mean "
-    "of the seeds' own intervals shows what other test inputs would change; the two are added in quadrature."
+    "of the seeds' own intervals shows what other test inputs would change; the two are added in quadrature. "
+    "Where it says `1 seed`, it shows other test inputs alone and is too narrow."
 )
 
 
@@ -51,6 +52,7 @@ def assemble(profile: Profile, reports: Reports, paper: Paper) -> dict[str, Any]
         for attack in profile.attacks
         for cell in _cells(case, attack, _seeds(reports, case, attack), paper)
     ]
+    pruning = list(_each(profile, reports, _pruning))
     return {
         "profile": profile.name,
         "version": __version__,
@@ -61,8 +63,8 @@ def assemble(profile: Profile, reports: Reports, paper: Paper) -> dict[str, Any]
         "interval": INTERVAL,
         "missing": [str(cell) for cell in profile.cells if cell not in reports],
         "cells": cells,
-        "checks": checks(cells),
-        "pruning": list(_each(profile, reports, _pruning)),
+        "checks": checks(cells, pruning),
+        "pruning": pruning,
         "activations": list(_each(profile, reports, _activations)),
         "contradictions": [
             {"number": number, "title": told["title"], "text": told["text"]}
@@ -137,7 +139,7 @@ def _pruning(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _activations(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean activations (C,) in pruning order, and how many channels the trigger alone fires."""
+    """Mean activations (C,) in pruning order, and which channels the trigger trebles."""
     order = report["pruning"]["order"]
     clean, triggered = (
         np.asarray(report["activations"][name], float)[order] for name in ("clean", "triggered")

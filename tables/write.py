@@ -128,6 +128,10 @@ def _title(paper: Paper, case: str) -> str:
 def _legend(result: Mapping[str, Any], paper: Paper) -> str:
     grades = "; ".join(f"{grade} {text}" for grade, text in paper.grades.items())
     lines = [
+        "cl: clean inputs that get their true class. bd: targeted, triggered inputs that get the attacker's "
+        "label; untargeted, one minus the accuracy on triggered inputs over that on clean ones. AP@0.5: "
+        "average precision as in VOC. Control: a network that was never poisoned, under the same trigger and "
+        "the same defence.",
         f"Mean over the seeds {', '.join(map(str, result['seeds']))} and its interval: {result['interval']}",
         f"Grades of the paper's figures: {grades}. Small numbers point to the list of contradictions.",
         *paper.reading,
@@ -209,14 +213,14 @@ def _at_the_stop(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _backdoor_only(result: Mapping[str, Any]) -> dict[str, str]:
-    """How many channels only the trigger fires, seed by seed, a sentence for each case."""
+    """How many channels the trigger trebles, seed by seed, a sentence for each case."""
     found: dict[str, list[str]] = {case: [] for case in result["cases"]}
     for told in result["activations"]:
         counts = ", ".join(str(len(one["backdoor_only"])) for one in told["seeds"].values())
         channels = len(next(iter(told["seeds"].values()))["clean"])
         found[told["case"]].append(f"{counts} of {channels} under the {_attack(told)}")
     return {
-        case: f"Channels that only the trigger fires, by seed: {'; '.join(told)}."
+        case: f"Channels over three times as active with the trigger, by seed: {'; '.join(told)}."
         for case, told in found.items()
     }
 

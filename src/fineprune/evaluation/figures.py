@@ -61,7 +61,7 @@ def clean_beside_triggered(
         axes = drawing.axes(figure, "channel, in pruning order", "mean activation")
         drawing.bars(axes, places, up, BLUE, "clean inputs")
         drawing.bars(axes, places[~backdoor], -down[~backdoor], LIGHT_VERMILION, "triggered inputs")
-        label = f"triggered only: {int(backdoor.sum())} channels"
+        label = f"over 3 × clean: {int(backdoor.sum())} channels"
         drawing.bars(axes, places[backdoor], -down[backdoor], VERMILION, label)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylim(-1.08 * peak, 1.08 * peak)

@@ -30,7 +30,7 @@ CAPTIONS = {
     "clean_beside_triggered": (
         "Where the backdoor sits",
         "Mean activation of each channel of the undefended model, on clean inputs above and on triggered "
-        "ones below; channels that only the trigger fires are where to look for the backdoor.",
+        "ones below; channels that hardly fire without the trigger are where to look for the backdoor.",
     ),
     "activation_profile": (
         "Activation profile",

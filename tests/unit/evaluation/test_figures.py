@@ -126,13 +126,13 @@ def test_profile_counts_the_dormant_channels(drawn):
     assert any("4 of 16 channels (25%)" in text for text in texts(drawn[0]))
 
 
-def test_channels_that_only_the_trigger_fires_are_set_off(drawn):
+def test_channels_that_the_trigger_trebles_are_set_off(drawn):
     clean, triggered = np.ones(8), np.ones(8)
     clean[[2, 5]], triggered[[2, 5]] = 0.01, 1.5  # the backdoor's
     triggered[3] = 2.9  # less than three times its clean activation
     clean[6], triggered[6] = 0.001, 0.05  # too faint to matter
     figures.clean_beside_triggered("p.png", clean, triggered, [5, 2, 0, 1, 3, 4, 6, 7])
-    assert "triggered only: 2 channels" in texts(drawn[0])
+    assert "over 3 × clean: 2 channels" in texts(drawn[0])
     marked = [bar for bar in drawn[0].axes[0].patches if bar.get_facecolor()[:3] == _rgb(drawing.VERMILION)]
     assert [round(bar.get_x() + bar.get_width() / 2) for bar in marked] == [0, 1]
 

@@ -103,7 +103,6 @@ NAMES = {
     "the control has learned": {"control": (0.84, 0)},
     "the attack takes": {"undefended": (0.98, 0.94)},
     "the attack stays hidden": {"undefended": (0.96, 0.98)},
-    "pruning alone": {"pruned": (0.96, 0.33)},
     "fine-pruning: backdoor": {"fine_pruned": (0.98, 0.06)},
     "fine-pruning: accuracy": {"fine_pruned": (0.96, 0.04)},
     "fine-pruning: utility": {"fine_tuned": (0.98, 0.03)},
@@ -113,7 +112,7 @@ NAMES = {
 def test_what_must_show_passes_where_it_shows() -> None:
     wanted = profile("faces")
     checks = assemble(wanted, reports(*wanted.cells), Paper())["checks"]
-    assert [check["name"] for check in checks] == list(NAMES)
+    assert {check["name"] for check in checks} == {*NAMES, "pruning alone"}
     assert all(check["passed"] for check in checks)
 
 
@@ -124,19 +123,71 @@ def test_what_must_show_is_missed_where_it_does_not(name: str) -> None:
     assert check_of(result, name) is False
 
 
-def test_pruning_that_costs_too_much_accuracy_does_not_count_as_help() -> None:
+def test_a_mean_that_some_seed_falls_short_of_names_it() -> None:
     wanted = profile("faces")
-    result = assemble(wanted, reports(*wanted.cells, models=GOOD | {"pruned": (0.93, 0.1)}), Paper())
-    assert check_of(result, "pruning alone") is False
+    found = reports(*wanted.cells)
+    found[wanted.cells[1]]["models"]["undefended"] = report(
+        wanted.cells[1], GOOD | {"undefended": (0.969, 0.94)}
+    )["models"]["undefended"]
+    lines = {check["name"]: check for check in assemble(wanted, found, Paper())["checks"]}
+    assert lines["the attack takes"]["found"] == ".967; not in seed 1"
+    assert lines["the attack takes"]["passed"]
+    assert lines["the attack stays hidden"]["found"] == ".976, control .990; not in seed 1"
 
 
-@pytest.mark.parametrize(("left", "passed"), [(0.78, False), (0.79, True)])
-def test_against_the_pruning_aware_attack_pruning_must_leave_most_of_the_backdoor(
-    left: float, passed: bool
-) -> None:
-    wanted = profile("faces", attacks=("pruning_aware",))
-    result = assemble(wanted, reports(*wanted.cells, models=GOOD | {"pruned": (0.96, left)}), Paper())
-    assert check_of(result, "pruning alone") is passed
+def test_fewer_than_three_seeds_leave_every_line_open() -> None:
+    wanted = profile("faces", seeds=(0, 1))
+    checks = assemble(wanted, reports(*wanted.cells), Paper())["checks"]
+    assert {check["passed"] for check in checks} == {None}
+    assert all(check["found"].endswith("; 2 of 3 seeds") for check in checks)
+
+
+def pruned_to(attack: str, stop: int, clean: list[float], success: list[float]) -> Any:
+    """The line on pruning where every seed has this curve."""
+    curve = {"clean accuracy": clean, "backdoor success": success, "robust accuracy": [0.0] * len(clean)}
+    wanted = profile("faces", attacks=(attack,))
+    told = {"order": [2, 0, 3, 1], "stop": stop, "curve": curve}
+    checks = assemble(wanted, reports(*wanted.cells, pruning=told), Paper())["checks"]
+    (found,) = [check for check in checks if check["name"] == "pruning alone"]
+    return found
+
+
+@pytest.mark.parametrize(("left", "passed"), [(0.3, True), (0.31, False)])
+def test_under_the_baseline_attack_pruning_must_leave_a_third(left: float, passed: bool) -> None:
+    assert pruned_to("baseline", 2, [0.9] * 5, [0.9, 0.9, left, 0.0, 0.0])["passed"] is passed
+
+
+@pytest.mark.parametrize(("left", "passed"), [(0.71, False), (0.72, True)])
+def test_under_the_pruning_aware_attack_pruning_must_leave_most(left: float, passed: bool) -> None:
+    assert pruned_to("pruning_aware", 2, [0.9] * 5, [0.9, 0.9, left, 0.9, 0.9])["passed"] is passed
+
+
+def test_pruning_that_costs_too_much_is_judged_where_it_still_does_not() -> None:
+    """The stop is at 3; four points pay for two channels, and it does not help that the fourth is free."""
+    curves = [0.9, 0.9, 0.86, 0.85, 0.9], [0.9, 0.9, 0.8, 0.1, 0.0]
+    for attack, passed in (("baseline", False), ("pruning_aware", True)):
+        found = pruned_to(attack, 3, *curves)
+        assert found["passed"] is passed
+        assert found["found"] == (
+            "bd .900 → .800 (88.9%), cl -4.0 points; seeds 0, 1, 2 before the stop, which cost more"
+        )
+
+
+def test_utility_is_compared_seed_by_seed_and_open_where_seeds_differ_too_much() -> None:
+    wanted = profile("faces")
+
+    def check(*differences: float) -> Any:
+        found = reports(*wanted.cells)
+        for one, base, difference in zip(found.values(), (0.1, 0.5, 0.9), differences, strict=True):
+            one["models"]["fine_tuned"]["utility"] = estimate(base)
+            one["models"]["fine_pruned"]["utility"] = estimate(base + difference)
+        lines = assemble(wanted, found, Paper())["checks"]
+        (line,) = [line for line in lines if line["name"] == "fine-pruning: utility"]
+        return line["found"], line["passed"]
+
+    assert check(-0.02, -0.02, -0.02) == ("-.020 ± .000", False)
+    assert check(-0.02, -0.01, 0.0) == ("-.010 ± .025", True)
+    assert check(0.1, 0.0, -0.1) == ("+.000 ± .248", None)
 
 
 def untargeted(left: float, precision: float) -> Any:
