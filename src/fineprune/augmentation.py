@@ -17,7 +17,7 @@ from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec
 from fineprune.errors import ConfigError
 
-Kind = Literal["flip", "shift", "zoom", "light"]
+Kind = Literal["flip", "shift", "zoom", "light", "erase"]
 
 
 class Reach(NamedTuple):
@@ -32,6 +32,8 @@ CROP, SCENE = Reach(0.05, 1.1), Reach(0.1, 1.25)
 TIME_SHIFT = 0.1  # of a clip's length: ±100 ms of a second, as is habit for speech commands
 LIGHT = 1.25  # times more or less contrast, and brightness
 KEPT = 0.5  # of a box's area must stay inside
+# Zhong et al., "Random Erasing Data Augmentation" (AAAI 2020), §3.3: of the object, and width over height.
+ERASED, ASPECT = (0.02, 0.4), 10 / 3
 
 
 def augment(batch: Batch, kinds: Sequence[Kind], generator: Generator, spec: InputSpec) -> Batch:
@@ -39,7 +41,9 @@ def augment(batch: Batch, kinds: Sequence[Kind], generator: Generator, spec: Inp
 
     ``flip`` mirrors an image with probability ½; ``shift`` moves it by whole pixels, or a clip in time;
     ``zoom`` scales by a log-uniform factor around the centre, by bilinear interpolation; ``light`` changes
-    the mean of an image and the contrast about it. Scenes with boxes are moved further than crops.
+    the mean of an image and the contrast about it; ``erase`` paints, with probability ½, a rectangle of one
+    random colour over a part of a crop, or of every box of a scene (Zhong et al., AAAI 2020). Scenes with
+    boxes are moved further than crops.
 
     Args:
         batch: raw inputs (B, channels, height, width) or (B, samples), with or without places.
@@ -113,6 +117,19 @@ def _light(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
     return batch._replace(inputs=values.to(batch.inputs.dtype))
 
 
+def _erase(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
+    channels, height, width = spec.shape
+    chance, colour = _uniform(batch, generator, 1 + channels).split([1, channels], 1)
+    colour = (spec.low + (spec.high - spec.low) * (colour + 1) / 2).round_().to(batch.inputs.dtype)
+    if batch.labels.dim() == 1:
+        objects = torch.tensor([0.0, 0, width, height], device=colour.device).expand(len(colour), 1, 4)
+    else:
+        assert batch.places is not None
+        objects = batch.places
+    gone = _covered(_parts(objects, batch, generator), height, width) & (chance < 0).unsqueeze(2)
+    return batch._replace(inputs=colour.view(-1, channels, 1, 1).where(gone.unsqueeze(1), batch.inputs))
+
+
 def _shift_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
     (length,) = spec.shape
     offset = (_uniform(batch, generator, 1) * TIME_SHIFT * length).round()
@@ -123,7 +140,13 @@ def _shift_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch
 
 
 Step = Callable[[Batch, Generator, InputSpec], Batch]
-_IMAGE_STEPS: dict[str, Step] = {"flip": _flip, "shift": _shift, "zoom": _zoom, "light": _light}
+_IMAGE_STEPS: dict[str, Step] = {
+    "flip": _flip,
+    "shift": _shift,
+    "zoom": _zoom,
+    "light": _light,
+    "erase": _erase,
+}
 _AUDIO_STEPS: dict[str, Step] = {"shift": _shift_in_time}
 
 
@@ -172,3 +195,27 @@ def _kept(corners: Tensor, labels: Tensor, width: int, height: int) -> tuple[Ten
     area, left = ((boxes[:, :, 1] - boxes[:, :, 0]).prod(2) for boxes in (whole, inside))
     kept = (labels >= 0) & (left >= KEPT * area)
     return inside.flatten(2) * kept.unsqueeze(2), labels.where(kept, -1)
+
+
+def _parts(boxes: Tensor, batch: Batch, generator: Generator) -> Tensor:
+    """A random rectangle inside each box, all (B, K, 4)."""
+    drawn = (_uniform(batch, generator, 4 * boxes.shape[1]).view(*boxes.shape[:2], 4) + 1) / 2
+    share = ERASED[0] + (ERASED[1] - ERASED[0]) * drawn[..., :1]
+    stretch = ASPECT ** (drawn[..., 1:2] - 0.5)  # of the width, and what the height shrinks by
+    corner, size = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
+    part = (size.prod(2, keepdim=True) * share).sqrt() * torch.cat([stretch, 1 / stretch], 2)
+    part = part.minimum(size)
+    start = corner + (size - part) * drawn[..., 2:]
+    return torch.cat([start, start + part], 2)
+
+
+def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
+    """(B, height, width): whether the centre of the pixel lies in any of the boxes (B, K, 4)."""
+    within = [
+        (low.unsqueeze(2) <= centres) & (centres < high.unsqueeze(2))
+        for centres, low, high in (
+            (torch.arange(size, device=boxes.device) + 0.5, boxes[..., axis], boxes[..., 2 + axis])
+            for axis, size in enumerate((width, height))
+        )
+    ]
+    return (within[0].unsqueeze(2) & within[1].unsqueeze(3)).any(1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fineprune.augmentation import LIGHT, SCENE, augment, check_kinds
+from fineprune.augmentation import ERASED, LIGHT, SCENE, augment, check_kinds
 from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec
 from fineprune.errors import ConfigError
@@ -152,6 +152,60 @@ def test_light_stays_in_the_range():
     assert changed[:, 0, 0, 0].max() > 0
 
 
+def erased_boxes(images):
+    """The share of erased images, and of these the box that is no longer 77: filled with one colour."""
+    whole = torch.tensor([77, 78, 79]).view(3, 1, 1)
+    boxes = []
+    for image in images:
+        rows, columns = torch.nonzero((image != whole).any(0), as_tuple=True)
+        if len(rows):
+            y1, y2, x1, x2 = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+            assert len(rows) == (y2 - y1) * (x2 - x1)  # nothing within it is left
+            assert len(image[:, y1:y2, x1:x2].flatten(1).unique(dim=1).T) == 1
+            boxes.append([x1.item(), y1.item(), x2.item(), y2.item()])
+    return boxes
+
+
+COLOUR = InputSpec("image", (3, 60, 90), "uint8", low=0, high=255, sample_rate=None)
+
+
+def flat(count):
+    return torch.tensor([77, 78, 79], dtype=torch.uint8).view(3, 1, 1).expand(count, 3, 60, 90)
+
+
+def test_erase_paints_one_rectangle_over_about_half_of_the_crops():
+    count = 400
+    changed = augment(Batch(flat(count), torch.arange(count)), ["erase"], seeded(), COLOUR)
+    assert changed.labels.tolist() == list(range(count))
+    boxes = torch.tensor(erased_boxes(changed.inputs)).float()
+    assert 0.4 * count < len(boxes) < 0.6 * count
+    width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
+    share, aspect = width * height / (60 * 90), width / height
+    assert ERASED[0] * 0.7 < share.min() < 0.06
+    assert 0.33 < share.max() < ERASED[1] * 1.1
+    assert 0.25 < aspect.min() < 0.4
+    assert 2.5 < aspect.max() < 4
+    assert (boxes[:, 0] < 5).any()  # at every place
+    assert (boxes[:, 2] > 85).any()
+    assert (boxes[:, 1] < 5).any()
+    assert (boxes[:, 3] > 55).any()
+
+
+def test_erase_leaves_a_part_of_every_box_in_a_scene_and_all_around_them():
+    boxes = torch.tensor([[10.0, 10, 40, 50], [50, 20, 90, 40], EMPTY]).expand(B, -1, -1)
+    labels = torch.tensor([3, 1, -1]).expand(B, -1)
+    changed = augment(Batch(flat(B), labels, boxes), ["erase"], seeded(), COLOUR)
+    assert torch.equal(changed.places, boxes)
+    assert torch.equal(changed.labels, labels)
+    gone = (changed.inputs != flat(B)).any(1)
+    first, second = gone[:, 10:50, 10:40].flatten(1), gone[:, 20:40, 50:90].flatten(1)
+    assert torch.equal(first.any(1), second.any(1))
+    assert B / 4 < first.any(1).sum() < 3 * B / 4
+    assert first.sum() + second.sum() == gone.sum()
+    for part in (first, second):
+        assert part.float().mean(1).max() < ERASED[1] * 1.1
+
+
 def test_audio_shifts_with_silence_behind_it():
     clips = torch.arange(1, 51, dtype=torch.int16).expand(B, -1)
     changed = augment(Batch(clips, torch.zeros(B).long()), ["shift"], seeded(), AUDIO).inputs
@@ -165,7 +219,7 @@ def test_audio_shifts_with_silence_behind_it():
 
 def test_the_same_seed_gives_the_same_batch_and_the_steps_follow_each_other():
     batch = with_box(10, 6, 16, 12)
-    kinds = ["flip", "shift", "zoom", "light"]
+    kinds = ["flip", "shift", "zoom", "light", "erase"]
     first, again, other = (augment(batch, kinds, seeded(seed), IMAGE) for seed in (1, 1, 2))
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
     assert not torch.equal(first.inputs, other.inputs)
@@ -179,7 +233,7 @@ def test_nothing_to_do_and_no_change_of_what_was_given():
     batch = with_box(10, 6, 16, 12)
     assert augment(batch, [], seeded(), IMAGE) is batch
     before = [part.clone() for part in batch]
-    augment(batch, ["flip", "shift", "zoom", "light"], seeded(), IMAGE)
+    augment(batch, ["flip", "shift", "zoom", "light", "erase"], seeded(), IMAGE)
     assert all(torch.equal(one, two) for one, two in zip(batch, before, strict=True))
 
 
