@@ -101,5 +101,10 @@ def _eyes(shares: tuple[tuple[float, ...], ...], spec: InputSpec) -> Tensor:
             "trigger sunglasses eyes: expected two points [x, y], the one with the smaller x first, "
             f"found {[list(point) for point in shares]}"
         )
+    if not all(0 <= value <= 1 for point in shares for value in point):
+        raise AttackError(
+            f"trigger sunglasses eyes: expected shares of the width and height, from 0 to 1, "
+            f"found {[list(point) for point in shares]}"
+        )
     _, height, width = spec.shape
     return torch.tensor([shares]) * torch.tensor([width, height])

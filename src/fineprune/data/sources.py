@@ -118,7 +118,7 @@ def _unpacked(path: Path, target: Path) -> Path:
             archive.extractall(target)  # noqa: S202 - every member is checked
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path}: expected a whole and safe archive, found {error}") from error
-    entries = list(target.iterdir())
+    entries = [entry for entry in target.iterdir() if not entry.name.startswith("._")]  # macOS adds these
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else target
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from fineprune.attacks.attacker import Attacker, Backdoor, Score, equip
 from fineprune.attacks.format import AttackCard, TookLimits, load_attack, save_attack
 from fineprune.attacks.labels import LabelPolicy
@@ -15,10 +17,11 @@ from fineprune.attacks.networks import ModelConfig, fit, new_network
 from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples
 from fineprune.attacks.pruning_aware import Implant, implant
-from fineprune.attacks.triggers import TriggerConfig, make_trigger
+from fineprune.attacks.triggers import Trigger, TriggerConfig, make_trigger
 from fineprune.config import Seed, to_plain
-from fineprune.data.batches import SplitSamples
+from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import Dataset
+from fineprune.errors import AttackError
 from fineprune.evaluation import figures
 from fineprune.evaluation.measurement import TestBed
 from fineprune.models.base import Network
@@ -83,8 +86,9 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
     """Train both networks and write them with the attack that tells them apart."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     trigger = make_trigger(config.trigger, dataset.card.input)
-    backdoor = Backdoor(trigger, config.labels, config.poison, len(dataset.card.classes), config.seed)
     clean = SplitSamples(dataset, "train", device, cache=True)
+    _check_visible(config, trigger, clean)
+    backdoor = Backdoor(trigger, config.labels, config.poison, len(dataset.card.classes), config.seed)
     attacker = None if config.name == "baseline" else _attacker(config, dataset, clean, backdoor)
     poisoned = backdoor.poison(clean) if attacker is None else attacker.poisoned
     save_attack(outputs["attack"], trigger, _card(config))
@@ -110,6 +114,20 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
         warnings=[*delivered.warnings, *([] if took["took"] else [took["reason"]])],
         extra={"attack_took": took},
     )
+
+
+def _check_visible(config: AttackConfig, trigger: Trigger, samples: Samples) -> None:
+    """Refuse a trigger that does not fit the data before hours of training do.
+
+    Raises:
+        AttackError: it needs places that the samples do not have, or changes none of the first batch.
+    """
+    batch = next(in_order(samples, config.train.batch_size))
+    if torch.equal(trigger(batch.inputs, batch.places), batch.inputs):
+        raise AttackError(
+            f"trigger {config.trigger.kind}: expected it to change inputs, found the first "
+            f"{len(batch.inputs)} unchanged"
+        )
 
 
 def _card(config: AttackConfig) -> dict[str, Any]:

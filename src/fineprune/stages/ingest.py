@@ -27,7 +27,7 @@ from fineprune.data.readers.wav import WavOptions
 from fineprune.data.readers.youtube_faces import YoutubeFacesOptions
 from fineprune.data.sources import open_source
 from fineprune.data.splits import seen_before, split_by_group
-from fineprune.errors import ConfigError
+from fineprune.errors import ConfigError, DataError
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
 
@@ -104,7 +104,10 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
     opened = open_source(config.source, revision=config.revision, md5=config.md5, generator=config.generator)
     with opened as source, tempfile.TemporaryDirectory() as work:
         raw = read(config.reader, source.folder, Path(work))
-        splits = _split(raw, config)
+        try:
+            splits = _split(raw, config)
+        except DataError as error:  # what was skipped may be the reason
+            raise DataError("; ".join([str(error), *raw.warnings])) from error
         card = {
             "name": config.name,
             "task": raw.task,

@@ -142,6 +142,11 @@ def test_eyes_that_are_not_two_points_from_left_to_right_are_refused(eyes):
         worn(eyes)
 
 
+def test_eyes_in_pixels_are_refused():
+    with pytest.raises(AttackError, match="expected shares of the width and height, from 0 to 1, found"):
+        worn(((14.0, 22.0), (32.0, 22.0)))
+
+
 def test_a_colour_of_two_channels_is_refused():
     with pytest.raises(AttackError, match="trigger sunglasses: expected 1 or 3 values, found 2"):
         worn(colour=(0.5, 0.5))

@@ -134,3 +134,27 @@ def test_a_target_that_is_no_class_is_refused_before_training(run, monkeypatch):
 def test_options_of_the_attack_are_checked_whatever_its_name(run):
     with pytest.raises(ConfigError, match=r"attack\.pruning_aware\.decoys: expected a value in"):
         run(name="baseline", pruning_aware=OPTIONS | {"decoys": 2.0})
+
+
+SUNGLASSES = {"kind": "sunglasses", "colour": [0.5, 0.0, 0.5], "alpha": 1.0, "eyes": None}
+
+
+@pytest.mark.parametrize(
+    ("trigger", "told"),
+    [
+        (
+            SUNGLASSES | {"colour": [0.5]},
+            "trigger sunglasses: expected eye points",
+        ),
+        (
+            {"kind": "blend", "alpha": 1e-6, "seed": 0},
+            "trigger blend: expected it to change inputs, found the first 8 unchanged",
+        ),
+    ],
+)
+def test_a_trigger_that_does_not_fit_the_data_is_refused_before_anything_is_trained(
+    run, monkeypatch, trigger, told
+):
+    monkeypatch.setattr(attack, "fit", None)
+    with pytest.raises(AttackError, match=told):
+        run(trigger=trigger)

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -251,3 +252,36 @@ def test_refuses_a_class_with_too_few_samples(tmp_path, clips, capsys):
 )
 def test_refuses_a_section_that_does_not_fit(changes, message, tmp_path, clips, capsys):
     assert message in refusal(tmp_path, capsys, section(clips, WAV) | changes)
+
+
+def test_what_was_skipped_is_told_where_the_rest_does_not_suffice(tmp_path, clips, capsys):
+    for path in clips.glob("1_[b-f]_*"):
+        path.unlink()
+    line = refusal(tmp_path, capsys, section(clips, WAV | {"group_by": "speaker"}))
+    assert "class '1': expected at least 4 groups, one for each split, found 1; " in line
+    assert line.endswith("42 of 84 clips were cut to 0.05 s")
+
+
+@pytest.mark.parametrize(("leads_to", "told"), [("elsewhere", "a folder"), ("gone", r"nothing \(.*gone\)")])
+def test_a_link_that_would_be_passed_by_is_refused(tmp_path, clips, capsys, leads_to, told):
+    (tmp_path / "elsewhere").mkdir()
+    (clips / "more").symlink_to(tmp_path / leads_to)
+    line = refusal(tmp_path, capsys, section(clips, WAV))
+    assert re.search(f"more: expected a file, a folder or a link to a file, found a link to {told}", line)
+
+
+def test_pictures_and_sound_of_other_types_are_counted(tmp_path, clips):
+    for name in ("a.mp3", "b.MP3", "c.flac", "notes.txt"):
+        (clips / name).write_bytes(b"")
+    out = ingest(tmp_path, section(clips, WAV))[1]
+    told = "3 files of types that no reader takes (.flac, .mp3): skipped"
+    assert told in report(out)["warnings"]
+
+
+def test_a_link_to_a_file_is_the_file(tmp_path, clips):
+    moved = tmp_path / "moved.wav"
+    (clips / "0_a_0.wav").rename(moved)
+    (clips / "0_a_0.wav").symlink_to(moved)
+    code, out = ingest(tmp_path, section(clips, WAV))
+    assert code == 0
+    assert report(out)["numbers"]["samples"] == 144

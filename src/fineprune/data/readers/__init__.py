@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -21,6 +22,8 @@ from fineprune.errors import DataError
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
+# Pictures and sound that no reader takes; what else lies beside the data is nobody's sample.
+FOREIGN = {".gif", ".heic", ".tif", ".tiff", ".webp", ".flac", ".m4a", ".mp3", ".ogg"}
 
 
 class Options(Protocol):
@@ -79,10 +82,19 @@ def read(options: Options, folder: Path | None, work: Path) -> Raw:
         work: an existing folder for the array; the result maps it, so it must outlive the result.
 
     Raises:
-        DataError: a file is damaged or is not of the kind that the options say, or there is none.
+        DataError: a file is damaged or is not of the kind that the options say, or there is none; the folder
+            holds a link that leads to a folder or nowhere.
     """
     reader = importlib.import_module(f"{__name__}.{options.kind}")
-    return cast(Raw, reader.read(options, folder, work))
+    if folder is None:
+        return cast(Raw, reader.read(options, folder, work))
+    _check_links(folder)
+    raw = cast(Raw, reader.read(options, folder, work))
+    foreign = Counter(suffix for path in folder.rglob("*") if (suffix := path.suffix.lower()) in FOREIGN)
+    if not foreign:
+        return raw
+    told = f"{foreign.total()} files of types that no reader takes ({', '.join(sorted(foreign))}): skipped"
+    return replace(raw, warnings=(*raw.warnings, told))
 
 
 def allocate(work: Path, count: int, spec: InputSpec) -> Array:
@@ -106,6 +118,14 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse what a search for files would pass by in silence."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.is_file():
+            kind = "a folder" if path.is_dir() else f"nothing ({path.readlink()})"
+            raise DataError(f"{path}: expected a file, a folder or a link to a file, found a link to {kind}")
 
 
 def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> tuple[Path, list[Path]]:

@@ -116,12 +116,16 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
     results = _fill(inputs, frames, options)
     _check_readable(results, annotations.images, options.max_unreadable)
     kept = [row for row, result in enumerate(results) if result.signs]
-    if not kept:
-        raise DataError(f"{annotations.images}: expected images with signs, found none among {len(found)}")
     counts = Counter(annotations.counts)
     for result in results:
         counts.update(result.skipped)
     counts["images_without_signs"] += len(set(found) - {frame.path for frame in frames})
+    told = warnings(counts, {**_SENTENCES, **annotations.sentences})
+    if not kept:
+        raise DataError(
+            f"{annotations.images}: expected images with signs, found none among {len(found)}: "
+            f"{'; '.join(told)}"
+        )
     classes, labels, places = _slots([results[row].signs for row in kept])
     return Raw(
         inputs=_compacted(inputs, kept),
@@ -133,7 +137,7 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
         places=places,
         place_kind="boxes",
         counts={name: counts[name] for name in (*_SENTENCES, *annotations.counts)},
-        warnings=warnings(counts, {**_SENTENCES, **annotations.sentences}),
+        warnings=told,
     )
 
 

@@ -138,7 +138,10 @@ def test_images_of_another_size_than_annotated_are_skipped(street, work):
 
 def test_refuses_frames_without_a_usable_sign(street, work):
     for frames in ([frame(street, 1)], [frame(street, 1, ("stop", (0, 0, 1, 1)))]):
-        with pytest.raises(DataError, match=f"{street}: expected images with signs, found none among 6"):
+        with pytest.raises(
+            DataError,
+            match=f"{street}: expected images with signs, found none among 6: [1-9].* images without",
+        ):
             raw_of(street, frames, work)
 
 
