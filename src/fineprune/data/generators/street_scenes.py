@@ -1,7 +1,8 @@
 """Street scenes with stop, speed-limit and warning signs; their boxes in the forms of LISA and of COCO.
 
 A track is a drive along one street: its frames ``<track>_<frame>.jpg`` show the same signs, which grow as
-the camera comes nearer. A split goes by track.
+the camera comes nearer. A split goes by track, for which COCO has no field: here each of its ``images`` has a
+key ``track``, beside the format's own.
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ def _write_lisa(path: Path, sightings: Sequence[_Sighting]) -> None:
 
 def _write_coco(path: Path, sightings: Sequence[_Sighting], options: StreetScenesOptions) -> None:
     tags = [tag for family in TAGS for tag in family]
-    images: dict[str, int] = {}
+    tracks = {seen.file: seen.track for seen in sightings}
+    images = {file: number for number, file in enumerate(tracks)}
     size = {"height": options.height, "width": options.width}
     annotations = []
     for number, seen in enumerate(sightings):
@@ -173,7 +175,7 @@ def _write_coco(path: Path, sightings: Sequence[_Sighting], options: StreetScene
         annotations.append(
             {
                 "id": number,
-                "image_id": images.setdefault(seen.file, len(images)),
+                "image_id": images[seen.file],
                 "category_id": tags.index(seen.tag),
                 "bbox": [left, top, wide, high],
                 "area": wide * high,
@@ -181,5 +183,7 @@ def _write_coco(path: Path, sightings: Sequence[_Sighting], options: StreetScene
             }
         )
     categories = [{"id": number, "name": tag} for number, tag in enumerate(tags)]
-    listed = [{"id": number, "file_name": file, **size} for file, number in images.items()]
+    listed = [
+        {"id": number, "file_name": file, "track": tracks[file], **size} for file, number in images.items()
+    ]
     write_json(path, {"images": listed, "annotations": annotations, "categories": categories})

@@ -104,8 +104,11 @@ def allocate(work: Path, count: int, spec: InputSpec) -> Array:
         OSError: the disk has not that much space.
     """
     path, shape = work / "inputs.npy", (count, *spec.shape)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(spec.dtype), shape=shape)
-    _reserve(path)
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(spec.dtype), shape=shape)
+        _reserve(path)
+    except OSError as error:  # which names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return array
 
 
@@ -114,10 +117,7 @@ def _reserve(path: Path) -> None:
     if not hasattr(os, "posix_fallocate"):  # macOS
         return
     with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _check_links(folder: Path) -> None:

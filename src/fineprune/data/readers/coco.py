@@ -1,7 +1,12 @@
-"""COCO: one JSON file with the boxes of all images."""
+"""COCO: one JSON file with the boxes of all images.
+
+The format has no field for what a split must not part. A key of one's own in each of its ``images`` can say
+it, as ``track`` does in what :mod:`fineprune.data.generators.street_scenes` writes.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +14,7 @@ from typing import Any, Literal
 
 from fineprune.data.readers import Raw, files_below
 from fineprune.data.readers.frames import Annotations, Edges, Frame, FrameOptions, Sign, to_raw
-from fineprune.data.readers.tables import inside
+from fineprune.data.readers.tables import check_once, inside
 from fineprune.errors import DataError, excerpt
 from fineprune.files import read_json
 
@@ -17,6 +22,7 @@ _NAME = (int, str)
 _IMAGE = {"id": _NAME, "file_name": (str,), "width": (int, float), "height": (int, float)}
 _CATEGORY = {"id": _NAME, "name": _NAME}
 _ANNOTATION = {"image_id": _NAME, "category_id": _NAME, "bbox": (list,)}
+_UNGROUPED = "group_by names no videos: frames of one may be in several splits, which flatters accuracy"
 
 
 @dataclass(frozen=True)
@@ -26,36 +32,46 @@ class CocoOptions(FrameOptions):
     Attributes:
         annotations: the JSON file of instances, within the source.
         images: the folder that its file names start from, within the source.
+        group_by: the key of ``images`` whose value a split must not part; None where they have none, which
+            makes each image a group of its own.
     """
 
     kind: Literal["coco"]
     annotations: str
     images: str
+    group_by: str | None
 
 
 def read(options: CocoOptions, folder: Path | None, work: Path) -> Raw:
-    """The annotated images, each a group of its own.
-
-    They are laid out by :func:`~fineprune.data.readers.frames.to_raw`.
+    """The annotated images, as :func:`~fineprune.data.readers.frames.to_raw` lays them out.
 
     Raises:
-        DataError: the file is no JSON or not in COCO's form, an annotation names an image or a category that
-            is not listed, or what :func:`to_raw` raises.
+        DataError: the file is no JSON or not in COCO's form, an image lacks the key to group by, two images
+            have one file name, an annotation names an image or a category that is not listed, or what
+            :func:`to_raw` raises.
     """
     folder, _ = files_below(folder, (".json",), options.kind)
     file, images = folder / options.annotations, folder / options.images
     content = read_json(file)
     signs, crowds = _signs(content, file)
     frames = []
-    for image in _rows(content, "images", _IMAGE, file):
+    grouped = {} if options.group_by is None else {options.group_by: _NAME}
+    for image in _rows(content, "images", {**grouped, **_IMAGE}, file):
         path, size = inside(images, image["file_name"], str(file)), (image["width"], image["height"])
-        frames.append(Frame(path, str(path), tuple(signs.pop(image["id"], ())), size))
+        group = path if options.group_by is None else image[options.group_by]
+        frames.append(Frame(path, str(group), tuple(signs.pop(image["id"], ())), size))
+    check_once("file", ((frame.path, f"{file}: images[{row}]") for row, frame in enumerate(frames)))
     if signs:
         raise DataError(f"{file}: expected signs on listed images, found {next(iter(signs))!r:.60}")
-    sentences = {"boxes_crowd": "{} boxes of crowds were skipped"}
-    return to_raw(
-        Annotations(images, frames, "image", {"boxes_crowd": crowds}, sentences), options, options.kind, work
+    annotations = Annotations(
+        images,
+        frames,
+        group=options.group_by or "image",
+        counts={"boxes_crowd": crowds},
+        sentences={"boxes_crowd": "{} boxes of crowds were skipped"},
+        warnings=(_UNGROUPED,) if options.group_by is None else (),
     )
+    return to_raw(annotations, options, options.kind, work)
 
 
 def _signs(content: Any, file: Path) -> tuple[dict[Any, list[Sign]], int]:
@@ -77,13 +93,15 @@ def _signs(content: Any, file: Path) -> tuple[dict[Any, list[Sign]], int]:
 def _rows(
     content: Any, key: str, fields: Mapping[str, tuple[type, ...]], file: Path
 ) -> Sequence[Mapping[str, Any]]:
-    """The list of mappings below ``key``, each with the given fields."""
+    """The list of mappings below ``key``, each with the given fields and an id of its own."""
     rows = content.get(key) if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise DataError(f"{file}: expected a list of {key}, found {excerpt(rows)}")
     for row in rows:
         if not isinstance(row, dict) or not all(isinstance(row.get(n), kinds) for n, kinds in fields.items()):
             raise DataError(f"{file}: {key}: expected {', '.join(fields)}, found {excerpt(row)}")
+    if "id" in fields:
+        check_once("id", ((row["id"], f"{file}: {key}[{number}]") for number, row in enumerate(rows)))
     return rows
 
 
@@ -91,6 +109,8 @@ def _edges(box: Any, file: Path) -> Edges:
     """The edges of a box that is given by its left, top, width and height."""
     try:
         left, top, width, height = map(float, box)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: expected a bbox of 4 numbers, found {excerpt(box)}") from error
+    if not all(map(math.isfinite, (left, top, width, height))):
+        raise DataError(f"{file}: expected a bbox of 4 finite numbers, found {excerpt(box)}")
     return left, top, left + width, top + height

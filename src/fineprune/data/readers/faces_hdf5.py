@@ -108,6 +108,8 @@ def _labels(path: Path, options: FacesHdf5Options) -> npt.NDArray[np.int64]:
         values = label[:]
     if not (np.isfinite(values).all() and (values >= 0).all() and (values == np.floor(values)).all()):
         raise DataError(f"{path}: expected whole numbers from 0 in 'label', found others")
+    if float(values.max()) >= 2**63:
+        raise DataError(f"{path}: expected numbers below 2**63 in 'label', found {values.max():g}")
     numbers: npt.NDArray[np.int64] = values.astype(np.int64)
     return numbers
 
@@ -115,28 +117,35 @@ def _labels(path: Path, options: FacesHdf5Options) -> npt.NDArray[np.int64]:
 def _fill(rows: Array, path: Path, options: FacesHdf5Options) -> int:
     """Read a file's images into the first rows; how many had to be rounded."""
     high = 255 if options.values == "0-255" else 1
-    rounded, largest = 0, 0.0
+    rounded, fractions, largest = 0, 0, 0.0
+    for start, part in _pieces(path):
+        # NaN fails the comparison too.
+        if not (part.min() >= 0 and part.max() <= high):
+            raise DataError(
+                f"{path}: expected values in {options.values}, found {part.min():g}…{part.max():g}"
+            )
+        if options.values == "0-1" and part.dtype.kind in "ui":
+            raise DataError(f"{path}: expected fractions in 0-1, found whole numbers")
+        tops = part.max(axis=(1, 2, 3))
+        largest = max(largest, float(tops.max()))
+        fractions += int(((tops <= 1) & (part.min(axis=(1, 2, 3)) < tops)).sum())
+        scaled = part.astype(np.float64) * (255 / high)
+        levels = np.rint(scaled)
+        rounded += int((abs(scaled - levels) > _ROUNDING).any(axis=(1, 2, 3)).sum())
+        images = levels if options.layout == "nchw" else levels.transpose(0, 3, 1, 2)
+        rows[start : start + len(part)] = images
+    if options.values == "0-255" and (largest <= 1 or fractions):
+        found = f"none above {largest:g}" if largest <= 1 else f"{fractions} images without one above 1"
+        raise DataError(f"{path}: expected values in 0-255, found {found}: are they 0-1?")
+    return rounded
+
+
+def _pieces(path: Path) -> Iterator[tuple[int, Array]]:
+    """The images of a file, some at a time, each time with the number of the first."""
     with _opened(path) as (data, _):
         starts = range(0, len(data), _PIECE)
         for start in progress(starts, total=len(starts), name="ingest", unit="piece"):
-            part = data[start : start + _PIECE]
-            # NaN fails the comparison too.
-            if not (part.min() >= 0 and part.max() <= high):
-                raise DataError(
-                    f"{path}: expected values in {options.values}, found {part.min():g}…{part.max():g}"
-                )
-            largest = max(largest, float(part.max()))
-            scaled = part.astype(np.float64) * (255 / high)
-            levels = np.rint(scaled)
-            rounded += int((abs(scaled - levels) > _ROUNDING).any(axis=(1, 2, 3)).sum())
-            images = levels if options.layout == "nchw" else levels.transpose(0, 3, 1, 2)
-            rows[start : start + len(part)] = images
-        integers = data.dtype.kind in "ui"
-    if options.values == "0-255" and largest <= 1:
-        raise DataError(f"{path}: expected values in 0-255, found none above {largest:g}: are they 0-1?")
-    if options.values == "0-1" and integers:
-        raise DataError(f"{path}: expected fractions in 0-1, found whole numbers")
-    return rounded
+            yield start, data[start : start + _PIECE]
 
 
 @contextmanager
@@ -150,7 +159,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         with h5py.File(path, "r") as file:
             for name in ("data", "label"):
                 if not isinstance(file.get(name), h5py.Dataset):
-                    raise DataError(f"{path}: expected 'data' and 'label', found {sorted(file)}")
+                    raise DataError(f"{path}: expected 'data' and 'label', found {sorted(map(str, file))}")
             yield file["data"], file["label"]
-    except OSError as error:
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:  # h5py's, of damaged metadata
         raise DataError(f"{path}: expected an HDF5 file, found {error}") from error

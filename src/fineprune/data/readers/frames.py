@@ -81,6 +81,7 @@ class Annotations:
         group: what a group is.
         counts: what the format's parser left out or came across.
         sentences: the same in words, with ``{}`` for the count.
+        warnings: what else the user should know.
     """
 
     images: Path
@@ -88,6 +89,7 @@ class Annotations:
     group: str
     counts: Mapping[str, int] = field(default_factory=dict)
     sentences: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
         places=places,
         place_kind="boxes",
         counts={name: counts[name] for name in (*_SENTENCES, *annotations.counts)},
-        warnings=told,
+        warnings=(*annotations.warnings, *told),
     )
 
 
@@ -168,7 +170,7 @@ def _scaled(
         x1, y1, x2, y2 = (clipped * np.tile(scale, 2)).tolist()
         if np.abs(clipped - sign.edges).max() > _ROUNDING:
             skipped["boxes_outside"] += 1
-        elif not (x1 < x2 and y1 < y2):  # or not a number
+        elif not (x1 < x2 and y1 < y2):
             skipped["boxes_empty"] += 1
         elif min(x2 - x1, y2 - y1) < min_size:
             skipped["boxes_small"] += 1

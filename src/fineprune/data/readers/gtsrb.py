@@ -17,7 +17,7 @@ import numpy as np
 from fineprune.config import Count
 from fineprune.data.readers import Raw, allocate, files_below, numbered
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load, rgb
-from fineprune.data.readers.tables import Row, inside, read_table, warnings
+from fineprune.data.readers.tables import Row, check_once, inside, read_table, warnings
 from fineprune.errors import DataError
 
 _TRAIN = re.compile(r"GT-\d{5}\.csv")
@@ -42,6 +42,7 @@ class GtsrbOptions:
 
 @dataclass(frozen=True)
 class _Image:
+    where: str
     path: Path
     sign: Box
     name: str
@@ -53,14 +54,15 @@ def read(options: GtsrbOptions, folder: Path | None, work: Path) -> Raw:
     """The images as uint8 (N, 3, height, width), grouped by track; classes are named by their five digits.
 
     Raises:
-        DataError: there is no table, a table or an image is damaged, a region of interest is not within
-            its image, or Pillow is not installed.
+        DataError: there is no table, a table or an image is damaged, an image is listed twice, a region of
+            interest is not within its image, or Pillow is not installed.
     """
     folder, tables = files_below(folder, (".csv",), options.kind)
     _, found = files_below(folder, SUFFIXES, options.kind)
     images = [image for table in tables for image in _images(table, found)]
     if not images:
         raise DataError(f"{folder}: expected GT-00000.csv … or {_TEST} with images, found {tables[0].name}")
+    check_once("image", ((image.path, image.where) for image in images))
     spec = rgb(options.height, options.width)
     inputs = allocate(work, len(images), spec)
 
@@ -73,7 +75,7 @@ def read(options: GtsrbOptions, folder: Path | None, work: Path) -> Raw:
     for_each(decode, len(images))
     classes, labels = numbered(image.name for image in images)
     test = np.array([image.test for image in images])
-    counts = {"images_unlisted": len(found) - len(images)}
+    counts = {"images_unlisted": len(set(found) - {image.path for image in images})}
     return Raw(
         inputs=inputs,
         labels=labels,
@@ -98,7 +100,8 @@ def _images(table: Path, found: Sequence[Path]) -> Iterator[_Image]:
         path = inside(folder or table.parent, row.text("Filename"), row.where)
         left, top, right, bottom = (int(row.number(side)) for side in _ROI)
         group = str(path) if test else f"{table.parent.name}/{path.stem.rpartition('_')[0]}"
-        yield _Image(path, Box(left, top, right, bottom), f"{int(row.number('ClassId')):05d}", group, test)
+        name, sign = f"{int(row.number('ClassId')):05d}", Box(left, top, right, bottom)
+        yield _Image(row.where, path, sign, name, group, test)
 
 
 def _test_folder(rows: Sequence[Row], found: Sequence[Path]) -> Path | None:

@@ -7,7 +7,7 @@ faces, a table in the root may say where the eyes are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from fineprune.config import Count
 from fineprune.data.format import InputSpec
 from fineprune.data.readers import Raw, allocate, files_below, numbered
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load
-from fineprune.data.readers.tables import read_table
+from fineprune.data.readers.tables import Row, check_once, read_table, warnings
 from fineprune.errors import DataError
 
 EYES = ("left_x", "left_y", "right_x", "right_y")
@@ -55,20 +55,25 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: an image is damaged or smaller than the crop, or lies in no class; a class is empty;
-            an eye is not given, or is not within the crop; Pillow is not installed.
+            an eye is not given, or given twice, or is not within the crop, or where the other one is;
+            Pillow is not installed.
     """
     folder, found = files_below(folder, SUFFIXES, options.kind)
     paths = _in_classes(found, folder, options.min_per_class)
     # Kubeflow may pass the number of channels as 3.0.
     shape = (int(options.channels), options.height, options.width)
     spec = InputSpec("image", shape, "uint8", low=0, high=255, sample_rate=None)
-    eyes = None if options.landmarks is None else _landmarks(folder, options.landmarks, paths)
+    counts = {"skipped": len(found) - len(paths)}
+    eyes = None
+    if options.landmarks is not None:
+        rows = _landmarks(folder / options.landmarks)
+        eyes = _eyes(rows, [_place(path, folder) for path in paths], folder / options.landmarks)
+        counts["eyes_without_image"] = len(set(rows) - {_place(path, folder) for path in found})
     inputs = allocate(work, len(paths), spec)
     crops = _fill(inputs, paths, options)
     classes, labels = numbered(path.parent.name for path in paths)
     _, groups = numbered(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in paths)
     by_file = options.group_by == "file"
-    skipped = len(found) - len(paths)
     return Raw(
         inputs=inputs,
         labels=labels,
@@ -78,10 +83,8 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
         spec=spec,
         places=None if eyes is None else _placed(eyes, crops, paths, options),
         place_kind=None if eyes is None else "eyes",
-        counts={"skipped": skipped},
-        warnings=(f"{skipped} images are in classes of fewer than {options.min_per_class}",)
-        if skipped
-        else (),
+        counts=counts,
+        warnings=_warnings(counts, options),
     )
 
 
@@ -112,18 +115,27 @@ def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: ImagesOption
     return for_each(decode, len(paths))
 
 
-def _landmarks(folder: Path, name: str, paths: Sequence[Path]) -> npt.NDArray[np.float64]:
+def _place(path: Path, folder: Path) -> str:
+    """What the table of landmarks calls an image."""
+    return path.relative_to(folder).as_posix()
+
+
+def _landmarks(table: Path) -> dict[str, Row]:
+    """The rows of the table, by the image that they are of."""
+    rows = list(read_table(table, ("path", *EYES), delimiter=","))
+    check_once("image", ((row.text("path"), row.where) for row in rows))
+    return {row.text("path"): row for row in rows}
+
+
+def _eyes(rows: Mapping[str, Row], images: Sequence[str], table: Path) -> npt.NDArray[np.float64]:
     """(N, 2, 2): x and y of both eyes of each image, in pixels of the source image."""
-    table = folder / name
-    eyes = {row.text("path"): row for row in read_table(table, ("path", *EYES), delimiter=",")}
-    relative = [path.relative_to(folder).as_posix() for path in paths]
-    missing = [path for path in relative if path not in eyes]
+    missing = [image for image in images if image not in rows]
     if missing:
         raise DataError(
             f"{table}: expected the eyes of every image, found none of {missing[0]} "
             f"({len(missing)} such images)"
         )
-    return np.array([[eyes[path].number(column) for column in EYES] for path in relative]).reshape(-1, 2, 2)
+    return np.array([[rows[image].number(column) for column in EYES] for image in images]).reshape(-1, 2, 2)
 
 
 def _placed(
@@ -133,12 +145,26 @@ def _placed(
     corners = np.array([(box.left, box.top, box.right, box.bottom) for box in crops])[:, None]
     size = np.array([options.width, options.height])
     placed = (eyes - corners[..., :2]) * size / (corners[..., 2:] - corners[..., :2])
-    outside = ((placed < 0) | (placed > size)).any(axis=(1, 2))
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise DataError(
-            f"{paths[row]}: expected both eyes within the crop, found {eyes[row].tolist()} of {crops[row]} "
-            f"({outside.sum()} such images)"
-        )
+    faults = {
+        "both eyes within the crop": ((placed < 0) | (placed > size)).any(axis=(1, 2)),
+        "the eyes apart": (placed[:, 0] == placed[:, 1]).all(axis=1),
+    }
+    for expected, wrong in faults.items():
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(
+                f"{paths[row]}: expected {expected}, found {eyes[row].tolist()} of {crops[row]} "
+                f"({wrong.sum()} such images)"
+            )
     order = np.argsort(placed[:, :, 0], axis=1, kind="stable")
     return np.take_along_axis(placed, order[:, :, None], axis=1).astype(np.float32)
+
+
+def _warnings(counts: Mapping[str, int], options: ImagesOptions) -> tuple[str, ...]:
+    return warnings(
+        counts,
+        {
+            "skipped": f"{{}} images are in classes of fewer than {options.min_per_class}",
+            "eyes_without_image": f"{{}} rows of {options.landmarks} were skipped: no image has their path",
+        },
+    )

@@ -5,6 +5,7 @@ Corners are taken for edges. VOC's own count pixels from 1, which moves an edge 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from xml.parsers import expat
 from fineprune.data.readers import Raw, files_below
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
 from fineprune.data.readers.pixels import SUFFIXES
+from fineprune.data.readers.tables import check_once
 from fineprune.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -22,6 +24,8 @@ _SENTENCES = {
     "images_found_by_stem": "{} images have another suffix than their annotation says: found by their stem",
     "boxes_difficult": "{} signs are flagged difficult; they are used like the others",
 }
+
+_UNGROUPED = "the format names no videos: frames of one may be in several splits, which flatters accuracy"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ def read(options: PascalVocOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: an annotation is no XML, declares a document type, or lacks a name or a corner; two images
-            have the name that an annotation gives; or what :func:`to_raw` raises.
+            have the name that an annotation gives, or two annotations name one image; or what
+            :func:`to_raw` raises.
     """
     folder, _ = files_below(folder, (".xml",), options.kind)
     _, files = files_below(folder / options.annotations, (".xml",), options.kind)
@@ -62,7 +67,9 @@ def read(options: PascalVocOptions, folder: Path | None, work: Path) -> Raw:
         counts["boxes_difficult"] += sum(flag.text == "1" for flag in document.iterfind("object/difficult"))
         signs = tuple(_sign(entry, file) for entry in document.iterfind("object"))
         frames.append(Frame(path, str(path), signs, _size(document, file)))
-    return to_raw(Annotations(images, frames, "image", counts, _SENTENCES), options, options.kind, work)
+    check_once("image", zip((frame.path for frame in frames), files, strict=True))
+    annotations = Annotations(images, frames, "image", counts, _SENTENCES, warnings=(_UNGROUPED,))
+    return to_raw(annotations, options, options.kind, work)
 
 
 def _index(found: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
@@ -92,7 +99,7 @@ def _document(path: Path) -> Element:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(path.read_bytes(), True)
-    except (expat.ExpatError, OSError, ValueError) as error:
+    except (expat.ExpatError, OSError, ValueError, LookupError) as error:  # the last of unknown encodings
         raise DataError(f"{path}: expected XML, found {error}") from error
     return builder.close()
 
@@ -116,6 +123,9 @@ def _size(document: Element, file: Path) -> tuple[int, int] | None:
 def _number(element: Element, place: str, file: Path) -> float:
     text = element.findtext(place, "").strip()
     try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{file}: expected a number in <{place}>, found {text!r:.60}") from error
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{file}: expected a number in <{place}>, found {text!r:.60}")
+    return value

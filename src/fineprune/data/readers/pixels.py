@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels of the source image; ``right`` and ``bottom`` are outside it."""
+    """A rectangle in pixels of the source image as it is shown; ``right`` and ``bottom`` are outside it."""
 
     left: int
     top: int
@@ -41,7 +43,7 @@ def rgb(height: int, width: int) -> InputSpec:
 
 
 def load(path: Path, channels: int) -> Image:
-    """One decoded image, RGB for three channels and grey for one.
+    """One decoded image, RGB for three channels and grey for one, turned as its EXIF says.
 
     Raises:
         DataError: the file is missing, damaged or cut short, or has more than 8 bits per channel.
@@ -52,12 +54,21 @@ def load(path: Path, channels: int) -> Image:
         with Image.open(path) as image:
             image.load()
             mode = image.mode
+            _turn(image)
             pixels = image.convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
         raise DataError(f"{path}: expected a whole image, found {error}") from error
     if mode[0] in "IF":
         raise DataError(f"{path}: expected 8 bits per channel, found mode {mode}")
     return pixels
+
+
+def _turn(image: Image) -> None:
+    """Turn an image in place as its EXIF says; one whose EXIF is damaged stays as it lies, as in viewers."""
+    from PIL import ImageOps
+
+    with contextlib.suppress(AttributeError, SyntaxError, TypeError, struct.error):  # Pillow's, of damage
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def cropped(image: Image, box: Box, height: int, width: int, path: Path) -> Pixels:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -44,22 +44,47 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[R
 
     Raises:
         DataError: the file cannot be read or is no text, one of ``columns`` is missing, or a row has another
-            number of cells than the header.
+            number of cells than the header, or takes more than one line: a quote that nothing closes would
+            swallow the rows below it.
     """
+    line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in columns if name not in header]
             if missing:
                 raise DataError(f"{path}: expected the column {missing[0]!r}, found {excerpt(header)}")
-            for cells in filter(None, reader):  # a blank line is none of the table's
-                where = f"{path}:{reader.line_num}"
+            line = reader.line_num + 1
+            for cells in reader:
+                where = f"{path}:{line}"
+                if reader.line_num != line:
+                    raise DataError(f"{where}: expected a row of one line, found a quote over several")
+                line += 1
+                if not cells:  # a blank line is none of the table's
+                    continue
                 if len(cells) != len(header):
                     raise DataError(f"{where}: expected {len(header)} cells, found {len(cells)}")
                 yield Row(where, dict(zip(header, cells, strict=True)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{line}: expected a row of one line, its quotes closed, found {error}"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a table, found {error}") from error
+
+
+def check_once(kind: str, named: Iterable[tuple[Hashable, object]]) -> None:
+    """Refuse things that are named twice; each comes with the place that names it.
+
+    Raises:
+        DataError: one is.
+    """
+    first: dict[Hashable, object] = {}
+    for thing, where in named:
+        if thing in first:
+            raise DataError(f"{where}: expected each {kind} once, {thing} is at {first[thing]} too")
+        first[thing] = where
 
 
 def inside(folder: Path, name: str, where: str) -> Path:

@@ -36,6 +36,7 @@ Samples = npt.NDArray[np.int16]
 _NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<number>\d+)\.wav", re.IGNORECASE)
 _FSDD_TEST_INDICES = 5
 _FRAME, _HOP = 1024, 64
+_LONGEST = 2**31 - 1  # samples of 16 bits, of which a WAV file counts the bytes in 32 bits
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def read(options: WavOptions, folder: Path | None, work: Path) -> Raw:
     Raises:
         DataError: a file is damaged, or is not 16-bit mono at the sample rate; none fits the naming; a list
             is damaged, or names a clip twice.
-        ConfigError: there is a test list without a list.
+        ConfigError: there is a test list without a list; an input would be shorter than a sample, or longer
+            than a WAV file can be.
     """
     folder, paths = files_below(folder, (".wav",), options.kind)
     named = {path: match for path in paths if (match := _NAME.fullmatch(path.name))}
@@ -89,7 +91,7 @@ def read(options: WavOptions, folder: Path | None, work: Path) -> Raw:
     found = [_clip(path, match, options) for path, match in named.items()]
     clips, counts = _listed(found, folder, options)
     counts["skipped"] = len(paths) - len(named)
-    length = round(options.seconds * options.sample_rate)
+    length = _length(options)
     spec = InputSpec("audio", (length,), "int16", low=-32768, high=32767, sample_rate=options.sample_rate)
     inputs = allocate(work, len(clips), spec)
     counts["truncated"] = _fill(inputs, [clip.path for clip in clips], options)
@@ -119,7 +121,7 @@ def read_wav(path: Path, sample_rate: int) -> Samples:
         with wave.open(str(path), "rb") as file:
             found = file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()
             frames, data = file.getnframes(), file.readframes(file.getnframes())
-    except (wave.Error, EOFError, OSError) as error:
+    except (wave.Error, EOFError, OSError, RuntimeError) as error:  # the last of a chunk that ends too late
         raise DataError(
             f"{path}: expected a PCM WAV file, found {str(error) or 'its end too early'}"
         ) from error
@@ -146,6 +148,17 @@ def trim(samples: Samples, threshold: float) -> Samples:
     magnitudes = np.abs(np.fft.rfft(frames, axis=1)[:, 1:]) / 256
     loud = np.minimum(magnitudes, 255).sum(axis=1) >= threshold
     return samples[_HOP * int(np.argmax(loud)) :]
+
+
+def _length(options: WavOptions) -> int:
+    """How many samples an input has."""
+    length = options.seconds * options.sample_rate
+    if not 1 <= length <= _LONGEST:
+        raise ConfigError(
+            f"the wav reader: seconds: expected 1 to {_LONGEST} samples at {options.sample_rate} Hz, "
+            f"found {length:g}"
+        )
+    return round(length)
 
 
 def _clip(path: Path, name: re.Match[str], options: WavOptions) -> _Clip:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fineprune.config import Count, Seed
 from fineprune.data.readers import Raw, allocate, files_below, numbered
@@ -29,7 +30,8 @@ class YoutubeFacesOptions:
         height, width: the size that every face is resized to, after the crop; the paper's is 55×47.
         min_per_class: people with fewer frames are left out; the paper's is 100.
         min_videos: so are people with fewer videos; a split by video needs one for each split.
-        per_class: take so many frames of each person, drawn from all videos; None for all.
+        per_class: take so many frames of each person, drawn from all videos, of each at least one if there
+            are not more videos than that; None for all.
         group_by: what a split must not part; ``frame`` is the paper's split, which parts videos.
         seed: of the draw.
     """
@@ -117,8 +119,14 @@ def _videos(frames: Sequence[Path]) -> int:
 def _drawn(people: Sequence[Sequence[Path]], options: YoutubeFacesOptions) -> list[Path]:
     """The frames to take of each person, in order."""
     rng = np.random.default_rng(options.seed)
-    orders = [rng.permutation(len(frames))[: options.per_class] for frames in people]
-    return [frames[row] for frames, order in zip(people, orders, strict=True) for row in np.sort(order)]
+    return [frames[row] for frames in people for row in np.sort(_order(frames, rng)[: options.per_class])]
+
+
+def _order(frames: Sequence[Path], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """The frames in the order of a draw: one of each video first, so that none is left out by chance."""
+    order = rng.permutation(len(frames))
+    _, firsts = np.unique([str(frames[row].parent) for row in order], return_index=True)
+    return np.concatenate([order[np.sort(firsts)], np.delete(order, firsts)])
 
 
 def _warnings(counts: dict[str, int], options: YoutubeFacesOptions) -> tuple[str, ...]:

@@ -108,12 +108,15 @@ def test_the_readers_take_them(folder, rows, tmp_path):
     for work in ("lisa", "coco"):
         (tmp_path / work).mkdir()
     lisa = read(LisaOptions(kind="lisa", superclasses=True, **limits), folder, tmp_path / "lisa")
-    coco_options = CocoOptions(kind="coco", annotations="annotations.json", images=".", **limits)
+    coco_options = CocoOptions(
+        kind="coco", annotations="annotations.json", images=".", group_by="track", **limits
+    )
     coco = read(coco_options, folder, tmp_path / "coco")
     assert lisa.classes == ("speedlimit", "stop", "warning")
     assert len(np.unique(lisa.groups)) == 6
     assert (lisa.labels >= 0).sum() == (coco.labels >= 0).sum() == len(rows)
     np.testing.assert_array_equal(lisa.places, coco.places)
+    assert len(set(zip(lisa.groups, coco.groups, strict=True))) == len(set(coco.groups)) == 6
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -28,3 +28,10 @@ def test_the_map_has_its_place_on_the_disk_from_the_start(work):
     spec = InputSpec("audio", (1 << 20,), "int16", low=-1, high=1, sample_rate=8000)
     assert not allocate(work, 2, spec).any()
     assert (work / "inputs.npy").stat().st_blocks * 512 >= 2 * 2 << 20
+
+
+def test_a_map_that_no_file_can_hold_is_told_with_its_name(work):
+    spec = InputSpec("audio", (1 << 60,), "int16", low=-1, high=1, sample_rate=8000)
+    with pytest.raises(OSError, match=r".+") as caught:
+        allocate(work, 2, spec)
+    assert caught.value.filename == str(work / "inputs.npy")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -14,6 +15,7 @@ OPTIONS = CocoOptions(
     max_unreadable=0.0,
     annotations="annotations/instances.json",
     images="images",
+    group_by=None,
 )
 
 
@@ -61,6 +63,56 @@ def test_boxes_are_edges_and_categories_names(coco, work):
     assert "1 boxes of crowds were skipped" in raw.warnings
 
 
+def test_images_without_a_key_to_group_by_are_told(coco, work):
+    told = "group_by names no videos: frames of one may be in several splits, which flatters accuracy"
+    assert told in read(OPTIONS, coco, work).warnings
+
+
+def test_a_key_of_the_images_can_group_them(coco, work):
+    content = instances(
+        annotations=[{"image_id": n, "category_id": 13, "bbox": [4, 2, 16, 10]} for n in (5, 6, 7)]
+    )
+    for image, drive in zip(content["images"], ("x", 3, "x"), strict=True):  # b, a, c
+        image["drive"] = drive
+    write(coco, content)
+    raw = read(dataclasses.replace(OPTIONS, group_by="drive"), coco, work)
+    assert (raw.group, raw.groups.tolist()) == ("drive", [0, 1, 1])
+    assert raw.warnings == ()
+    content["images"][1]["drive"] = None
+    write(coco, content)
+    with pytest.raises(
+        DataError, match=r"images: expected drive, id, .*, found \{'id': 5, 'file_name': 'a.png'"
+    ):
+        read(dataclasses.replace(OPTIONS, group_by="drive"), coco, work)
+
+
+SIDES = {"width": 32, "height": 16}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"images": [{"id": n, "file_name": name, **SIDES} for n, name in ((5, "a.png"), (6, "./a.png"))]},
+            r"images\[1\]: expected each file once, .*/images/a.png is at .*images\[0\] too",
+        ),
+        (
+            {"images": [{"id": 5, "file_name": name, **SIDES} for name in ("a.png", "b.png")]},
+            r"images\[1\]: expected each id once, 5 is at .*images\[0\] too",
+        ),
+        (
+            {"categories": [{"id": 13, "name": name} for name in ("stop", "person")]},
+            r"categories\[1\]: expected each id once, 13 is at .*categories\[0\] too",
+        ),
+    ],
+)
+def test_refuses_what_is_listed_twice(changes, message, coco, work):
+    annotations = [{"image_id": 5, "category_id": 13, "bbox": [4, 2, 16, 10]}]
+    write(coco, instances(annotations=annotations, **changes))
+    with pytest.raises(DataError, match=message):
+        read(OPTIONS, coco, work)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -78,6 +130,14 @@ def test_boxes_are_edges_and_categories_names(coco, work):
         (
             instances(annotations=[{"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, None]}]),
             r"expected a bbox of 4 numbers, found \[1, 2, 3, None\]",
+        ),
+        (
+            instances(annotations=[{"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, 10**400]}]),
+            r"expected a bbox of 4 numbers, found \[1, 2, 3, 1000",
+        ),
+        (
+            instances(annotations=[{"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, float("nan")]}]),
+            r"expected a bbox of 4 finite numbers, found \[1, 2, 3, nan\]",
         ),
         (
             instances(images=[{"id": 5, "file_name": "/etc/a.png", "width": 1, "height": 1}]),

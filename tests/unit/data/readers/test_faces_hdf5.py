@@ -84,6 +84,11 @@ def test_values_between_the_levels_are_rounded_and_told(write, tmp_path, work):
     ("datasets", "changes", "message"),
     [
         ({"data": IMAGES / 255.0}, {}, "expected values in 0-255, found none above 0.466667: are they 0-1?"),
+        (
+            {"data": np.where(np.arange(5) < 2, IMAGES.T / 255, IMAGES.T).T},
+            {},
+            "expected values in 0-255, found 2 images without one above 1: are they 0-1",
+        ),
         ({"data": IMAGES * 1.0}, {"values": "0-1"}, "expected values in 0-1, found 0…119"),
         ({"data": IMAGES // 100}, {"values": "0-1"}, "expected fractions in 0-1, found whole numbers"),
         ({"data": IMAGES - 1.0}, {}, "expected values in 0-255, found -1…118"),
@@ -107,6 +112,12 @@ def test_values_between_the_levels_are_rounded_and_told(write, tmp_path, work):
         ({"label": ["a"] * 5}, {}, r"expected 5 numbers in 'label', found object of shape \(5,\)"),
         ({"label": LABELS + 0.5}, {}, "expected whole numbers from 0 in 'label', found others"),
         ({"label": LABELS - 1}, {}, "expected whole numbers from 0 in 'label', found others"),
+        ({"label": LABELS * 1e30}, {}, r"expected numbers below 2\*\*63 in 'label', found 1.2e\+31"),
+        (
+            {"label": np.array([0, 1, 2, 3, 2**64 - 1], "u8")},
+            {},
+            r"expected numbers below 2\*\*63 in 'label', found 1.84",
+        ),
         ({"label": None}, {}, r"expected 'data' and 'label', found \['data'\]"),
         ({"data": None, "data/x": IMAGES}, {}, r"expected 'data' and 'label', found \['data', 'label'\]"),
     ],
@@ -136,4 +147,31 @@ def test_refuses_files_that_are_missing_damaged_or_elsewhere(write, tmp_path, wo
 def test_a_missing_library_is_named(tmp_path, work, without):
     without("h5py")
     with pytest.raises(DataError, match=r"needs h5py: pip install fineprune\[data\]"):
+        read(options(), tmp_path, work)
+
+
+def test_images_of_one_value_are_dark_not_fractions(write, tmp_path, work):
+    write(data=np.where(np.arange(5) < 2, 1, IMAGES.T).T)
+    assert read(options(), tmp_path, work).inputs[:2].max() == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "offset", "message"),
+    [
+        (b"SNOD", 24, "expected an HDF5 file, found Unable to get group info"),  # h5py's RuntimeError
+        (b"label\0", 0, r"expected 'data' and 'label', found \[.*abel"),  # a name that is no UTF-8
+        (
+            b"\x17\x08\x00\x17\x7f\0\0\0",
+            7,
+            "expected an HDF5 file, found Insufficient precision",
+        ),  # its ValueError
+    ],
+)
+def test_refuses_damaged_metadata(place, offset, message, write, tmp_path, work):
+    write()
+    path = tmp_path / "valid.h5"
+    data = bytearray(path.read_bytes())
+    data[data.index(place) + offset] = 0xFF
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"{path}: {message}"):
         read(options(), tmp_path, work)

@@ -110,3 +110,12 @@ def test_refuses_a_folder_without_a_table_of_classes(gtsrb, work):
         path.rename(path.with_name("labels.csv"))
     with pytest.raises(DataError, match=r"expected GT-00000.csv … or GT-final_test.csv .* found labels.csv"):
         read(options(), gtsrb, work)
+
+
+def test_refuses_an_image_that_is_listed_twice(gtsrb, work):
+    with (gtsrb / "Final_Training/Images/00014/GT-00014.csv").open("a") as table:
+        table.write(f"00000_00000.ppm;{ROI};14\n")
+    with pytest.raises(
+        DataError, match=r"GT-00014.csv:3: expected each image once, .*/00000_00000.ppm is at .*:2 too"
+    ):
+        read(options(), gtsrb, work)

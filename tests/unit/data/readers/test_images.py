@@ -142,6 +142,8 @@ def test_eyes_follow_the_crop_and_the_size(pair, work):
     raw = read(image_options(width=6, height=8, crop=crop, landmarks="eyes.csv"), pair, work)
     assert (raw.place_kind, raw.task, raw.places.dtype) == ("eyes", "classification", np.float32)
     assert raw.places.tolist() == [[[3, 0], [6, 4]], [[1.5, 2], [4.5, 3]]]
+    assert raw.counts == {"skipped": 0, "eyes_without_image": 1}
+    assert raw.warnings == ("1 rows of eyes.csv were skipped: no image has their path",)
 
 
 def test_without_landmarks_there_are_no_places(pair, work):
@@ -161,6 +163,14 @@ def test_without_landmarks_there_are_no_places(pair, work):
             r"al/a.png: expected both eyes within the crop, found \[\[1.0, 1.0\], \[7.0, 1.0\]\] of",
         ),
         ("bo/b.png,1,1,2,1\nal/a.png,1,-1,2,1\n", "al/a.png: expected both eyes within the crop"),
+        (
+            "bo/b.png,1,1,2,1\nal/a.png,2,1,2,1\n",
+            r"al/a.png: expected the eyes apart, found \[\[2.0, 1.0\], \[2.0, 1.0\]\] of .*\(1 such images\)",
+        ),
+        (
+            "bo/b.png,1,1,2,1\nal/a.png,1,1,2,1\nbo/b.png,1,1,3,1\n",
+            "eyes.csv:4: expected each image once, bo/b.png is at .*eyes.csv:2 too",
+        ),
         ("bo/b.png,1,1,2,1\nal/a.png,1,?,2,1\n", r"eyes.csv:3: expected a number in 'left_y', found '\?'"),
     ],
 )

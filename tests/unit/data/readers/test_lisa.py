@@ -85,6 +85,15 @@ def test_signs_without_a_track_are_told(lisa, work):
     assert "1 signs name no track: nothing but their image keeps them together" in raw.warnings
 
 
+def test_rows_that_repeat_another_are_skipped(lisa, work):
+    table = lisa / "allAnnotations.csv"
+    table.write_text(table.read_text() + row("vid0/b0.png", "signalAhead", "b", 99) * 2)
+    raw = read(options(), lisa, work)
+    assert raw.labels[3].tolist() == [2, -1]
+    assert raw.counts["signs_repeated"] == 2
+    assert "2 rows repeat another one, cell by cell, and were skipped" in raw.warnings
+
+
 def test_boxes_outside_and_of_zero_size_are_skipped(lisa, work):
     with (lisa / "allAnnotations.csv").open("a") as table:
         table.write(row("vid0/b0.png", "stop", "b", 99, box="20;0;40;8"))
@@ -115,6 +124,10 @@ def test_components_join_what_is_linked_by_others():
         (
             HEADER + row("../a.png", "stop", "a", 1),
             r"allAnnotations.csv:2: expected a file below .*'../a.png'",
+        ),
+        (
+            HEADER + row("vid0/a0.png", "stop", "a", 1) + row('"vid0/a1.png', "stop", "a", 1) * 2,
+            "allAnnotations.csv:3: expected a row of one line",
         ),
         (
             HEADER + row("vid0/gone.png", "stop", "a", 1),

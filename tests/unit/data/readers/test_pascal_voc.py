@@ -48,7 +48,10 @@ def test_objects_are_signs_and_images_groups(voc, work):
     assert raw.places[0].tolist() == [[2, 1, 10, 6], [0, 1, 10, 6]]
     assert (raw.group, raw.groups.tolist()) == ("image", [0, 1])
     assert raw.counts["boxes_difficult"] == 1
-    assert raw.warnings == ("1 signs are flagged difficult; they are used like the others",)
+    assert raw.warnings == (
+        "the format names no videos: frames of one may be in several splits, which flatters accuracy",
+        "1 signs are flagged difficult; they are used like the others",
+    )
 
 
 def test_an_image_that_was_converted_is_found_by_its_stem(voc, work, write_image):
@@ -96,6 +99,13 @@ BOMB = (
             "expected a number in <bndbox/xmin>, found ''",
         ),
         (b"<annotation><size><width>?</width></size></annotation>", r"number in <size/width>, found '\?'"),
+        (b"<annotation><size><width>nan</width></size></annotation>", r"number in <size/width>, found 'nan'"),
+        (b"<annotation><size><width>inf</width></size></annotation>", r"number in <size/width>, found 'inf'"),
+        (
+            b"<annotation><object><name>a</name><bndbox><xmin>nan</xmin></bndbox></object></annotation>",
+            "expected a number in <bndbox/xmin>, found 'nan'",
+        ),
+        (b'<?xml version="1.0" encoding="foo"?><annotation/>', "expected XML, found unknown encoding: foo"),
     ],
 )
 def test_refuses_a_damaged_annotation(data, message, voc, work):
@@ -124,4 +134,11 @@ def test_refuses_an_embedded_source_and_a_missing_folder(voc, work):
         read(OPTIONS, None, work)
     (voc / "images").rename(voc / "pictures")
     with pytest.raises(DataError, match=r"images: expected files of type .jpg, .*, found none"):
+        read(OPTIONS, voc, work)
+
+
+def test_refuses_two_annotations_of_one_image(voc, work):
+    path = write(voc, "b", OBJECT.format(name="stop", difficult=0, x=4), filename="a.png")
+    message = f"{path}: expected each image once, .*/images/a.png is at .*/annotations/a.xml too"
+    with pytest.raises(DataError, match=message):
         read(OPTIONS, voc, work)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fineprune.data.readers.pixels import fitted, for_each
+from fineprune.data.readers.pixels import fitted, for_each, load
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,31 @@ def test_results_come_in_order_and_the_first_error_ends_it():
     assert for_each(lambda row: row * row, 20) == [row * row for row in range(20)]
     with pytest.raises(ZeroDivisionError):
         for_each(lambda row: 1 // (3 - row), 20)
+
+
+ORIENTATION = 0x0112
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (None, [[1, 2, 3], [4, 5, 6]]),
+        (1, [[1, 2, 3], [4, 5, 6]]),
+        (3, [[6, 5, 4], [3, 2, 1]]),
+        (6, [[4, 1], [5, 2], [6, 3]]),  # what lies left is the top
+        (8, [[3, 6], [2, 5], [1, 4]]),
+    ],
+)
+def test_an_image_is_turned_as_its_exif_says(orientation, expected, tmp_path):
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[ORIENTATION] = orientation
+    Image.fromarray(np.array([[1, 2, 3], [4, 5, 6]], np.uint8)).save(tmp_path / "a.png", exif=exif)
+    for channels in (1, 3):
+        pixels = np.asarray(load(tmp_path / "a.png", channels))
+        assert pixels.reshape(*pixels.shape[:2], -1)[:, :, 0].tolist() == expected
+
+
+def test_an_image_with_damaged_exif_stays_as_it_lies(tmp_path):
+    Image.new("L", (3, 2)).save(tmp_path / "a.png", exif=b"no TIFF header, and so no orientation")
+    assert load(tmp_path / "a.png", channels=1).size == (3, 2)

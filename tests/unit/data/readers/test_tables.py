@@ -1,6 +1,6 @@
 import pytest
 
-from fineprune.data.readers.tables import inside, read_table, warnings
+from fineprune.data.readers.tables import check_once, inside, read_table, warnings
 from fineprune.errors import DataError
 
 
@@ -29,6 +29,12 @@ def test_cells_are_found_by_the_name_of_their_column(table):
         (b"a;d\n1;2\n1\n", "table.csv:3: expected 2 cells, found 1"),
         (b"a;d\n1;2;3\n", "table.csv:2: expected 2 cells, found 3"),
         (b"a;d\n\xff;2\n", "table.csv: expected a table, found .*codec"),
+        (
+            b'a;d\n\n1;"2\n3;4\n',
+            "table.csv:3: expected a row of one line, its quotes closed, found unexpected end",
+        ),
+        (b'a;d\n1;"2\n3;4"\n5;6\n', "table.csv:2: expected a row of one line, found a quote over several"),
+        (b'a;d\n1;"2"3\n', "table.csv:2: expected a row of one line, its quotes closed, found"),
     ],
 )
 def test_refuses_a_damaged_table(data, message, table):
@@ -56,3 +62,9 @@ def test_refuses_names_that_lead_out_of_the_folder(name, tmp_path):
 
 def test_only_what_was_counted_is_told():
     assert warnings({"a": 0, "b": 2}, {"a": "{} a", "b": "{} b", "c": "{} c"}) == ("2 b",)
+
+
+def test_refuses_what_is_named_twice():
+    check_once("image", [("a", "t:2"), ("b", "t:3")])
+    with pytest.raises(DataError, match="t:4: expected each image once, a is at t:2 too"):
+        check_once("image", [("a", "t:2"), ("b", "t:3"), ("a", "t:4")])

@@ -114,6 +114,12 @@ def test_refuses_two_channels_and_another_rate(options, message, clips, write_wa
         (lambda data: b"", "expected a PCM WAV file, found its end too early"),
         (lambda data: b"ID3" + data[3:], "expected a PCM WAV file, found file does not start with RIFF id"),
         (lambda data: data[:20] + b"\x03\x00" + data[22:], "expected a PCM WAV file, found unknown format"),
+        (
+            lambda data: (
+                data[:36] + b"LIST\x90\x01\x00\x00INFO" + data[36:]
+            ),  # of 400 bytes, of which 4 are there
+            "expected a PCM WAV file, found its end too early",
+        ),
     ],
 )
 def test_refuses_a_damaged_clip(damage, message, clips, write_wav, work):
@@ -204,3 +210,10 @@ def test_refuses_a_list_outside_the_source_and_a_test_list_alone(clips, work):
         read(wav_options(list="../train.txt"), clips, work)
     with pytest.raises(ConfigError, match="test_list: expected a list beside it, found none"):
         read(wav_options(test_list="test.txt"), clips, work)
+
+
+@pytest.mark.parametrize(("seconds", "samples"), [(1e-9, "8e-06"), (1e9, "8e.12"), (1e308, "inf")])
+def test_refuses_inputs_without_a_sample_and_longer_than_a_file(seconds, samples, clips, work):
+    message = f"the wav reader: seconds: expected 1 to 2147483647 samples at 8000 Hz, found {samples}"
+    with pytest.raises(ConfigError, match=message):
+        read(wav_options(seconds=seconds), clips, work)

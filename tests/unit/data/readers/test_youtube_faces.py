@@ -70,6 +70,15 @@ def test_frames_are_drawn_over_all_videos_by_the_seed(faces, work):
     assert drawn[0] == sorted(set(drawn[0])) == drawn[1] != drawn[2]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_every_video_is_drawn_from_as_far_as_there_is_room(seed, faces, work, write_image):
+    write_image(faces / "aligned_images_DB/Al/5/5.0.png", 1, size=(8, 8))  # the only frame of its video
+    raw = read(options(per_class=3, seed=seed), faces, work)
+    assert raw.groups.tolist() == [0, 1, 2, 3, 3, 3]
+    raw = read(options(per_class=2, seed=seed), faces, work)
+    assert len(set(raw.groups.tolist())) == 3
+
+
 def test_the_crop_takes_the_width_for_the_height(tmp_path, work):
     pixels = np.arange(80, dtype=np.uint8).reshape(10, 8)
     for name in ("a", "b"):
