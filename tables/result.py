@@ -34,7 +34,7 @@ BOUNDS = {
 INTERVAL = (
     "95 % for the mean. Student's interval over the seeds shows what training again would change; the mean "
     "of the seeds' own intervals shows what other test inputs would change; the two are added in quadrature. "
-    "Where it says `1 seed`, it shows other test inputs alone and is too narrow."
+    "Where it says 1 seed, it shows other test inputs alone and is too narrow."
 )
 
 

@@ -140,7 +140,7 @@ def _legend(result: Mapping[str, Any], paper: Paper) -> str:
 
 
 def _checks_as_markdown(result: Mapping[str, Any]) -> str:
-    words = {True: "pass", False: "**miss**", None: "no figure"}
+    words = {True: "pass", False: "**miss**", None: "open"}
     lines = ["| case | attack | what | required | found | |", "|---|---|---|---|---|---|"]
     for check in result["checks"]:
         told = (check[name] for name in ("case", "attack", "name", "required", "found"))
