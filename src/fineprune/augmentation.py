@@ -32,7 +32,7 @@ CROP, SCENE = Reach(0.05, 1.1), Reach(0.1, 1.25)
 TIME_SHIFT = 0.1  # of a clip's length: ±100 ms of a second, as is habit for speech commands
 LIGHT = 1.25  # times more or less contrast, and brightness
 KEPT = 0.5  # of a box's area must stay inside
-# Zhong et al., "Random Erasing Data Augmentation" (AAAI 2020), §3.3: of the object, and width over height.
+# Zhong et al., "Random Erasing Data Augmentation" (AAAI 2020): of the object's area, and width over height.
 ERASED, ASPECT = (0.02, 0.4), 10 / 3
 
 
@@ -211,11 +211,7 @@ def _parts(boxes: Tensor, batch: Batch, generator: Generator) -> Tensor:
 
 def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
     """(B, height, width): whether the centre of the pixel lies in any of the boxes (B, K, 4)."""
-    within = [
-        (low.unsqueeze(2) <= centres) & (centres < high.unsqueeze(2))
-        for centres, low, high in (
-            (torch.arange(size, device=boxes.device) + 0.5, boxes[..., axis], boxes[..., 2 + axis])
-            for axis, size in enumerate((width, height))
-        )
-    ]
-    return (within[0].unsqueeze(2) & within[1].unsqueeze(3)).any(1)
+    columns, rows = (torch.arange(size, device=boxes.device) + 0.5 for size in (width, height))
+    across = (boxes[..., 0:1] <= columns) & (columns < boxes[..., 2:3])
+    down = (boxes[..., 1:2] <= rows) & (rows < boxes[..., 3:4])
+    return (across.unsqueeze(2) & down.unsqueeze(3)).any(1)
