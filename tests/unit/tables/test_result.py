@@ -173,6 +173,11 @@ def test_pruning_that_costs_too_much_is_judged_where_it_still_does_not() -> None
         )
 
 
+def test_no_loss_is_told_without_a_minus() -> None:
+    found = pruned_to("baseline", 1, [0.9] * 5, [0.9] * 5)["found"]
+    assert found == "bd .900 → .900 (100.0%), cl +0.0 points"
+
+
 def test_utility_is_compared_seed_by_seed_and_open_where_seeds_differ_too_much() -> None:
     wanted = profile("faces")
 
