@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from fineprune import __version__
+from fineprune.evaluation.drawing import backdoor_only
 from tables.checks import checks
 from tables.mean import mean_of
 from tables.measured import Reports
@@ -150,12 +151,3 @@ def _activations(report: Mapping[str, Any]) -> dict[str, Any]:
         "triggered": triggered.tolist(),
         "backdoor_only": np.flatnonzero(backdoor_only(clean, triggered)).tolist(),
     }
-
-
-def backdoor_only(clean: Sequence[float] | np.ndarray[Any, Any], triggered: Any) -> np.ndarray[Any, Any]:
-    """Which channels fire for the trigger and hardly without it, as evaluate's picture marks them.
-
-    Their triggered mean is more than three times the clean one, and above 5 % of the largest of all means.
-    """
-    up, down = np.asarray(clean, float), np.asarray(triggered, float)
-    return np.asarray((down > 3 * up) & (down > 0.05 * max(up.max(), down.max())))

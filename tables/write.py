@@ -109,6 +109,7 @@ def as_html(result: Mapping[str, Any], paper: Paper, pictures: Mapping[str, Mapp
         "paper.html.j2",
         result=result,
         paper=paper,
+        terms=layout.TERMS,
         tables=[layout.groups(result, paper, metrics) for metrics in (layout.FIRST, layout.SECOND)],
         headings=[
             {"title": layout.ATTACKS[attack], "attack": attack, "defences": layout.DEFENCES}
@@ -128,10 +129,7 @@ def _title(paper: Paper, case: str) -> str:
 def _legend(result: Mapping[str, Any], paper: Paper) -> str:
     grades = "; ".join(f"{grade} {text}" for grade, text in paper.grades.items())
     lines = [
-        "cl: clean inputs that get their true class. bd: targeted, triggered inputs that get the attacker's "
-        "label; untargeted, one minus the accuracy on triggered inputs over that on clean ones. AP@0.5: "
-        "average precision as in VOC. Control: a network that was never poisoned, under the same trigger and "
-        "the same defence.",
+        layout.TERMS,
         f"Mean over the seeds {', '.join(map(str, result['seeds']))} and its interval: {result['interval']}",
         f"Grades of the paper's figures: {grades}. Small numbers point to the list of contradictions.",
         *paper.reading,

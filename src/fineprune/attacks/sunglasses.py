@@ -96,15 +96,15 @@ def _rounded_box(x: Tensor, y: Tensor, unit: Tensor, part: tuple[float, ...]) ->
 
 def _eyes(shares: tuple[tuple[float, ...], ...], spec: InputSpec) -> Tensor:
     """The eye points (1, 2, 2) in pixels."""
+    found = [list(point) for point in shares]
     if len(shares) != 2 or any(len(point) != 2 for point in shares) or shares[0][0] >= shares[1][0]:
         raise AttackError(
             "trigger sunglasses eyes: expected two points [x, y], the one with the smaller x first, "
-            f"found {[list(point) for point in shares]}"
+            f"found {found}"
         )
     if not all(0 <= value <= 1 for point in shares for value in point):
         raise AttackError(
-            f"trigger sunglasses eyes: expected shares of the width and height, from 0 to 1, "
-            f"found {[list(point) for point in shares]}"
+            f"trigger sunglasses eyes: expected shares of the width and height, from 0 to 1, found {found}"
         )
     _, height, width = spec.shape
     return torch.tensor([shares]) * torch.tensor([width, height])

@@ -118,6 +118,15 @@ def with_whiskers(estimates: Sequence[Mapping[str, float]]) -> tuple[Array, Arra
     return values, np.stack([values - low, high - values])
 
 
+def backdoor_only(clean: Sequence[float] | np.ndarray[Any, Any], triggered: Any) -> np.ndarray[Any, Any]:
+    """Which channels fire for the trigger and hardly without it.
+
+    Their triggered mean is more than three times the clean one, and above 5 % of the largest of all means.
+    """
+    up, down = np.asarray(clean, float), np.asarray(triggered, float)
+    return np.asarray((down > 3 * up) & (down > 0.05 * max(up.max(), down.max())))
+
+
 def scene(on: Axes, image: Array, boxes: Array) -> None:
     """An image with outlines that show on bright and on dark.
 

@@ -44,8 +44,7 @@ def clean_beside_triggered(
 ) -> None:
     """Activations per channel, clean upwards and triggered downwards, along the pruning order.
 
-    A channel is marked as the backdoor's where it is triggered to more than three times its clean
-    activation, and above 5 % of the largest.
+    What :func:`~fineprune.evaluation.drawing.backdoor_only` finds is marked.
 
     Args:
         path: the PNG to write.
@@ -56,7 +55,7 @@ def clean_beside_triggered(
     """
     up, down = np.asarray(clean, float)[list(order)], np.asarray(triggered, float)[list(order)]
     peak, places = max(up.max(), down.max()), np.arange(len(up))
-    backdoor = (down > 3 * up) & (down > 0.05 * peak)
+    backdoor = drawing.backdoor_only(up, down)
     with drawing.picture(path, height=3.8) as figure:
         axes = drawing.axes(figure, "channel, in pruning order", "mean activation")
         drawing.bars(axes, places, up, BLUE, "clean inputs")

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from fineprune.evaluation.drawing import backdoor_only
 from tables.profiles import Cell
 from tables.reference import Paper
-from tables.result import assemble, backdoor_only
+from tables.result import assemble
 
 from .reports import GOOD, estimate, profile, report
 

@@ -22,6 +22,7 @@ from fineprune.errors import DataError
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
+UNGROUPED = "{} names no videos: frames of one may be in several splits, which flatters accuracy"
 # Pictures and sound that no reader takes; what else lies beside the data is nobody's sample.
 FOREIGN = {".gif", ".heic", ".tif", ".tiff", ".webp", ".flac", ".m4a", ".mp3", ".ogg"}
 
@@ -86,15 +87,9 @@ def read(options: Options, folder: Path | None, work: Path) -> Raw:
             holds a link that leads to a folder or nowhere.
     """
     reader = importlib.import_module(f"{__name__}.{options.kind}")
-    if folder is None:
-        return cast(Raw, reader.read(options, folder, work))
-    _check_links(folder)
+    passed_by = () if folder is None else _passed_by(folder)
     raw = cast(Raw, reader.read(options, folder, work))
-    foreign = Counter(suffix for path in folder.rglob("*") if (suffix := path.suffix.lower()) in FOREIGN)
-    if not foreign:
-        return raw
-    told = f"{foreign.total()} files of types that no reader takes ({', '.join(sorted(foreign))}): skipped"
-    return replace(raw, warnings=(*raw.warnings, told))
+    return replace(raw, warnings=(*raw.warnings, *passed_by))
 
 
 def allocate(work: Path, count: int, spec: InputSpec) -> Array:
@@ -120,12 +115,16 @@ def _reserve(path: Path) -> None:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _check_links(folder: Path) -> None:
-    """Refuse what a search for files would pass by in silence."""
+def _passed_by(folder: Path) -> tuple[str, ...]:
+    """Tell of the files that no reader takes; refuse the links that a search for files does not follow."""
+    foreign: Counter[str] = Counter()
     for path in folder.rglob("*"):
+        foreign.update({path.suffix.lower()} & FOREIGN)
         if path.is_symlink() and not path.is_file():
             kind = "a folder" if path.is_dir() else f"nothing ({path.readlink()})"
             raise DataError(f"{path}: expected a file, a folder or a link to a file, found a link to {kind}")
+    kinds = ", ".join(sorted(foreign))
+    return (f"{foreign.total()} files of types that no reader takes ({kinds}): skipped",) if foreign else ()
 
 
 def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> tuple[Path, list[Path]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fineprune.data.readers import Raw, files_below
+from fineprune.data.readers import UNGROUPED, Raw, files_below
 from fineprune.data.readers.frames import Annotations, Edges, Frame, FrameOptions, Sign, to_raw
 from fineprune.data.readers.tables import check_once, inside
 from fineprune.errors import DataError, excerpt
@@ -22,7 +22,6 @@ _NAME = (int, str)
 _IMAGE = {"id": _NAME, "file_name": (str,), "width": (int, float), "height": (int, float)}
 _CATEGORY = {"id": _NAME, "name": _NAME}
 _ANNOTATION = {"image_id": _NAME, "category_id": _NAME, "bbox": (list,)}
-_UNGROUPED = "group_by names no videos: frames of one may be in several splits, which flatters accuracy"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def read(options: CocoOptions, folder: Path | None, work: Path) -> Raw:
         group=options.group_by or "image",
         counts={"boxes_crowd": crowds},
         sentences={"boxes_crowd": "{} boxes of crowds were skipped"},
-        warnings=(_UNGROUPED,) if options.group_by is None else (),
+        warnings=(UNGROUPED.format("group_by"),) if options.group_by is None else (),
     )
     return to_raw(annotations, options, options.kind, work)
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import Count
-from fineprune.data.readers import Raw, allocate
+from fineprune.data.readers import UNGROUPED, Raw, allocate
 from fineprune.data.readers.pixels import rgb
 from fineprune.data.readers.tables import inside, warnings
 from fineprune.errors import DataError
@@ -84,7 +84,7 @@ def read(options: FacesHdf5Options, folder: Path | None, work: Path) -> Raw:
         authors_test=test if options.test_files else None,
         counts=counts,
         warnings=(
-            "the format names no videos: frames of one may be in several splits, which flatters accuracy",
+            UNGROUPED.format("the format"),
             *warnings(counts, {"images_rounded": "{} images hold values between the 256 levels: rounded"}),
         ),
     )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from fineprune.data.readers import Raw, files_below
+from fineprune.data.readers import UNGROUPED, Raw, files_below
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
 from fineprune.data.readers.pixels import SUFFIXES
 from fineprune.data.readers.tables import check_once
@@ -24,8 +24,6 @@ _SENTENCES = {
     "images_found_by_stem": "{} images have another suffix than their annotation says: found by their stem",
     "boxes_difficult": "{} signs are flagged difficult; they are used like the others",
 }
-
-_UNGROUPED = "the format names no videos: frames of one may be in several splits, which flatters accuracy"
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,9 @@ def read(options: PascalVocOptions, folder: Path | None, work: Path) -> Raw:
         signs = tuple(_sign(entry, file) for entry in document.iterfind("object"))
         frames.append(Frame(path, str(path), signs, _size(document, file)))
     check_once("image", zip((frame.path for frame in frames), files, strict=True))
-    annotations = Annotations(images, frames, "image", counts, _SENTENCES, warnings=(_UNGROUPED,))
+    annotations = Annotations(
+        images, frames, "image", counts, _SENTENCES, warnings=(UNGROUPED.format("the format"),)
+    )
     return to_raw(annotations, options, options.kind, work)
 
 
