@@ -33,7 +33,7 @@ from torch import Tensor
 from fineprune.config import override, parse, read_section
 from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import EMPTY, Dataset
-from fineprune.defenses.finetuning import fine_tune
+from fineprune.defenses.finetuning import EarlyStop, fine_tune
 from fineprune.errors import DefenseError, ModelError
 from fineprune.evaluation.sweep import as_markdown
 from fineprune.inference import predict
@@ -80,12 +80,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found: dict[FinetuneConfig, list[Outcome]] = {}
     for seed in given["seeds"]:
         section = pruned_model(seed, given["S"])
-        grid = dict(text.split("=", 1) for text in given["try"])
-        configs = candidates(section, {key: values.split(",") for key, values in grid.items()})
+        configs = candidates(section, dict(map(values_to_try, given["try"])))
         for config in progress(configs, total=len(configs), name=f"seed {seed}", unit="recipe"):
             found.setdefault(config, []).append(outcome(replace(config, seed=seed)))
     print(as_markdown(table(found)))
     print(f"seeds {given['seeds']}, choice on the defender's holdout")
+
+
+def values_to_try(text: str) -> tuple[str, list[str]]:
+    """The key and the values of ``KEY=V,V…``; a value in brackets is a list."""
+    key, _, values = text.partition("=")
+    return key, [str(value) for value in yaml.safe_load(f"[{values}]")]
 
 
 def pruned_model(seed: int, changes: Sequence[str]) -> dict[str, Any]:
@@ -100,7 +105,7 @@ def pruned_model(seed: int, changes: Sequence[str]) -> dict[str, Any]:
 def candidates(section: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) -> list[FinetuneConfig]:
     """The case's own recipe, then every other combination of the values.
 
-    The earliest epoch that may be kept moves with the number of epochs.
+    The early stop's epochs move with the number of epochs.
     """
     own = parse(FinetuneConfig, section, "finetune")
     values = asdict(own.recipe)
@@ -109,8 +114,9 @@ def candidates(section: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) ->
     for combination in product(*grid.values()):
         settings = [f"recipe.{key}={value}" for key, value in zip(grid, combination, strict=True)]
         config = parse(FinetuneConfig, override(section, settings), "finetune")
-        earliest = math.ceil(own.stop.min_epochs * config.recipe.epochs / own.recipe.epochs)
-        found.append(replace(config, stop=replace(config.stop, min_epochs=earliest)))
+        times = config.recipe.epochs / own.recipe.epochs
+        earliest, patience = (math.ceil(n * times) for n in (own.stop.min_epochs, own.stop.patience))
+        found.append(replace(config, stop=EarlyStop(earliest, patience)))
     return list(dict.fromkeys(found))
 
 

@@ -34,6 +34,8 @@ LIGHT = 1.25  # times more or less contrast, and brightness
 KEPT = 0.5  # of a box's area must stay inside
 # Zhong et al., "Random Erasing Data Augmentation" (AAAI 2020): of the object's area, and width over height.
 ERASED, ASPECT = (0.02, 0.4), 10 / 3
+# Park et al., "SpecAugment" (Interspeech 2019), table 1: of a clip's length, at most.
+SILENCED = 0.2
 
 
 def augment(batch: Batch, kinds: Sequence[Kind], generator: Generator, spec: InputSpec) -> Batch:
@@ -42,8 +44,8 @@ def augment(batch: Batch, kinds: Sequence[Kind], generator: Generator, spec: Inp
     ``flip`` mirrors an image with probability ½; ``shift`` moves it by whole pixels, or a clip in time;
     ``zoom`` scales by a log-uniform factor around the centre, by bilinear interpolation; ``light`` changes
     the mean of an image and the contrast about it; ``erase`` paints, with probability ½, a rectangle of one
-    random colour over a part of a crop, or of every box of a scene (Zhong et al., AAAI 2020). Scenes with
-    boxes are moved further than crops.
+    random colour over a part of a crop, or of every box of a scene (Zhong et al., AAAI 2020), and silences
+    up to a fifth of a clip (Park et al., Interspeech 2019). Scenes with boxes are moved further than crops.
 
     Args:
         batch: raw inputs (B, channels, height, width) or (B, samples), with or without places.
@@ -69,7 +71,7 @@ def check_kinds(kinds: Sequence[Kind], spec: InputSpec) -> None:
     """Refuse what makes no sense for the input.
 
     Raises:
-        ConfigError: audio is to be changed otherwise than by ``shift``.
+        ConfigError: audio is to be changed otherwise than by ``shift`` and ``erase``.
     """
     steps = _IMAGE_STEPS if spec.kind == "image" else _AUDIO_STEPS
     unknown = [kind for kind in kinds if kind not in steps]
@@ -139,6 +141,16 @@ def _shift_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch
     return batch._replace(inputs=moved.masked_fill_(outside, 0))
 
 
+def _erase_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
+    (length,) = spec.shape
+    size, start = ((_uniform(batch, generator, 2) + 1) / 2).split(1, 1)
+    size = size * SILENCED * length
+    start = start * (length - size)
+    centres = torch.arange(length, device=size.device) + 0.5
+    gone = (start <= centres) & (centres < start + size)
+    return batch._replace(inputs=batch.inputs.masked_fill(gone, 0))
+
+
 Step = Callable[[Batch, Generator, InputSpec], Batch]
 _IMAGE_STEPS: dict[str, Step] = {
     "flip": _flip,
@@ -147,7 +159,7 @@ _IMAGE_STEPS: dict[str, Step] = {
     "light": _light,
     "erase": _erase,
 }
-_AUDIO_STEPS: dict[str, Step] = {"shift": _shift_in_time}
+_AUDIO_STEPS: dict[str, Step] = {"shift": _shift_in_time, "erase": _erase_in_time}
 
 
 def _uniform(batch: Batch, generator: Generator, columns: int) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fineprune.augmentation import ERASED, LIGHT, SCENE, augment, check_kinds
+from fineprune.augmentation import ERASED, LIGHT, SCENE, SILENCED, augment, check_kinds
 from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec
 from fineprune.errors import ConfigError
@@ -217,6 +217,20 @@ def test_audio_shifts_with_silence_behind_it():
     assert {-5, 5} <= by <= set(range(-5, 6))
 
 
+def test_erase_silences_up_to_a_fifth_of_a_clip_at_any_place():
+    spec = InputSpec("audio", (1000,), "int16", low=-32768, high=32767, sample_rate=8000)
+    clips = torch.full((400, 1000), 5, dtype=torch.int16)
+    silent = augment(Batch(clips, torch.zeros(400).long()), ["erase"], seeded(), spec).inputs == 0
+    starts_and_ends = silent.int().diff(dim=1, prepend=torch.zeros(400, 1), append=torch.zeros(400, 1)) != 0
+    assert set(starts_and_ends.sum(1).tolist()) <= {0, 2}  # one stretch, or less than a sample
+    size = silent.sum(1)
+    assert size.min() < 10
+    assert 190 < size.max() <= SILENCED * 1000
+    assert size.float().mean() == pytest.approx(100, abs=10)
+    assert silent[:, :20].any()
+    assert silent[:, -20:].any()
+
+
 def test_the_same_seed_gives_the_same_batch_and_the_steps_follow_each_other():
     batch = with_box(10, 6, 16, 12)
     kinds = ["flip", "shift", "zoom", "light", "erase"]
@@ -237,7 +251,9 @@ def test_nothing_to_do_and_no_change_of_what_was_given():
     assert all(torch.equal(one, two) for one, two in zip(batch, before, strict=True))
 
 
-def test_refuses_for_audio_all_but_shift():
-    check_kinds(["shift"], AUDIO)
-    with pytest.raises(ConfigError, match="augment: for audio expected any of shift, found flip, light"):
+def test_refuses_for_audio_what_only_images_know():
+    check_kinds(["shift", "erase"], AUDIO)
+    with pytest.raises(
+        ConfigError, match="augment: for audio expected any of shift, erase, found flip, light"
+    ):
         augment(Batch(blank(2, AUDIO), torch.zeros(2).long()), ["flip", "shift", "light"], seeded(), AUDIO)
