@@ -54,7 +54,8 @@ def open_source(
     Raises:
         DataError: there is no such folder or archive, the archive is damaged or unsafe, or the content has
             another md5, or none; a generator is given for another source, or none for ``generated``, or
-            it cannot do what its options say.
+            it cannot do what its options say. One that the block raises names the source instead of the
+            folder where its files lie for now.
         StorageError: an object store or a data repository does not deliver, or a revision is given for
             a source that has none.
     """
@@ -72,7 +73,11 @@ def open_source(
             yield _generated(generator, md5, Path(scratch) / "generated")
             return
         path, origin = _fetch(source, md5, Path(scratch))
-        yield Source(folder=_unpacked(path, Path(scratch) / "unpacked"), origin=origin)
+        folder = _unpacked(path, Path(scratch) / "unpacked")
+        try:
+            yield Source(folder=folder, origin=origin)
+        except DataError as error:  # of a file in it: where it lies for now says nothing to a user
+            raise DataError(str(error).replace(str(folder), origin["source"])) from error
 
 
 def _generated(generator: Options, md5: str | None, folder: Path) -> Source:

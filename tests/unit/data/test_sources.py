@@ -140,6 +140,14 @@ def test_nothing_is_left_when_reading_fails(archive):
     assert not unpacked.exists()
 
 
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_a_fault_in_a_file_names_the_source_and_not_where_its_files_lie_for_now(kind, request):
+    source = str(request.getfixturevalue(kind))
+    with pytest.raises(DataError) as caught, open_source(source) as opened:
+        raise DataError(f"{opened.folder}/a.wav: expected a whole file, found half of one")
+    assert str(caught.value) == f"{source}/a.wav: expected a whole file, found half of one"
+
+
 def refusal(source, kind=DataError, **pins):
     with pytest.raises(kind) as caught, open_source(str(source), **pins):
         pass
