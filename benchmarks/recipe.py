@@ -8,9 +8,10 @@ every combination of the values to try (without any: those of ``AROUND``). A cel
 then the value of each seed.
 
 The choice is the recipe that moves the weights furthest among those whose accuracy on the holdout is within
-one point of the highest: what may hide in the weights is erased by moving them, so the defender moves them as
-far as clean accuracy permits. (The lowest loss would favour the gentlest recipe, which erases least.) Only
-the defender's clean data is read: neither the test split nor the backdoor's success has a say.
+one point of the highest, or within its standard error where that is more: what may hide in the weights is
+erased by moving them, so the defender moves them as far as clean accuracy permits. (The lowest loss would
+favour the gentlest recipe, which erases least.) Only the defender's clean data is read: neither the test
+split nor the backdoor's success has a say.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,15 +56,17 @@ TOLERANCE = 0.01  # of holdout accuracy, below the highest
 class Outcome:
     """What fine-tuning by one recipe gave: figures on the holdout, and how far the weights moved.
 
-    ``distance`` is the length of the change over the length of the weights before.
+    ``distance`` is the length of the change over the length of the weights before, ``labels`` how many the
+    accuracy is a share of.
     """
 
     loss: float
     accuracy: float
     distance: float
+    labels: int
 
 
-DIVERGED = Outcome(math.inf, 0.0, 0.0)
+DIVERGED = Outcome(math.inf, 0.0, 0.0, 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -135,16 +138,17 @@ def outcome(config: FinetuneConfig) -> Outcome:
     except (DefenseError, ModelError):
         return DIVERGED
     moved = (weights(network) - before).norm() / before.norm()
-    return Outcome(best.holdout_loss, clean_accuracy(network, holdout, config.recipe), float(moved))
+    right = right_labels(network, holdout, config.recipe)
+    return Outcome(best.holdout_loss, float(right.float().mean()), float(moved), len(right))
 
 
-def clean_accuracy(network: Network, samples: Samples, recipe: Recipe) -> float:
-    """The share of labels that the network gives, as evaluate counts them: of a detector's signs, those found
-    and named right.
+def right_labels(network: Network, samples: Samples, recipe: Recipe) -> Tensor:
+    """Whether the network gives each label, as evaluate counts: a detector, whether it finds the sign and
+    names it right.
     """
     labels = samples.labels.cpu()
     said = predict(network, in_order(samples, recipe.batch_size))
-    return float((said == labels)[labels != EMPTY].float().mean())
+    return (said == labels)[labels != EMPTY]
 
 
 def weights(network: Network) -> Tensor:
@@ -158,7 +162,7 @@ def table(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> list[list[str]]:
     own, *others = recipes.values()
     keys = [key for key in own if any(other[key] != own[key] for other in others)]
     chosen = choice(found)
-    figures = [field.name for field in fields(Outcome)]
+    figures = ("loss", "accuracy", "distance")
     lines = [[*(key.replace("_", " ") for key in keys), *figures, ""]]
     for config, outcomes in found.items():
         marks = ["the case's"] * (recipes[config] is own) + ["choice"] * (config is chosen)
@@ -168,11 +172,16 @@ def table(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> list[list[str]]:
 
 
 def choice(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> FinetuneConfig:
-    """The recipe that moves the weights furthest within :data:`TOLERANCE` of the highest accuracy."""
+    """The recipe that moves the weights furthest within :data:`TOLERANCE` of the highest accuracy, or within
+    its standard error.
+    """
     accuracy = {
         config: statistics.mean(one.accuracy for one in outcomes) for config, outcomes in found.items()
     }
-    floor = max(accuracy.values()) - TOLERANCE - 1e-9
+    best = max(accuracy, key=accuracy.__getitem__)
+    highest, labels = accuracy[best], sum(one.labels for one in found[best])
+    error = math.sqrt(highest * (1 - highest) / labels) if labels else 0.0
+    floor = highest - max(TOLERANCE, error) - 1e-9
     fit = [config for config in found if accuracy[config] >= floor]
     return max(fit, key=lambda config: statistics.mean(one.distance for one in found[config]))
 
