@@ -76,7 +76,10 @@ def open_source(
         folder = _unpacked(path, Path(scratch) / "unpacked")
         try:
             yield Source(folder=folder, origin=origin)
-        except DataError as error:  # of a file in it: where it lies for now says nothing to a user
+        except DataError as error:
+            if Path(scratch) not in folder.parents:
+                raise
+            # Of a file in it: where it lies for now says nothing to a user.
             raise DataError(str(error).replace(str(folder), origin["source"])) from error
 
 

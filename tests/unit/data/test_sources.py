@@ -140,12 +140,17 @@ def test_nothing_is_left_when_reading_fails(archive):
     assert not unpacked.exists()
 
 
-@pytest.mark.parametrize("kind", ["folder", "archive"])
-def test_a_fault_in_a_file_names_the_source_and_not_where_its_files_lie_for_now(kind, request):
-    source = str(request.getfixturevalue(kind))
-    with pytest.raises(DataError) as caught, open_source(source) as opened:
+def test_a_fault_in_a_file_names_the_archive_and_not_where_its_files_lie_for_now(archive):
+    with pytest.raises(DataError) as caught, open_source(archive) as opened:
         raise DataError(f"{opened.folder}/a.wav: expected a whole file, found half of one")
-    assert str(caught.value) == f"{source}/a.wav: expected a whole file, found half of one"
+    assert str(caught.value) == f"{archive}/a.wav: expected a whole file, found half of one"
+
+
+def test_a_fault_in_a_file_of_a_folder_is_told_as_it_is(folder, monkeypatch):
+    (folder / "e").mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match=r"^e/1.wav: expected a whole file$"), open_source("./e"):
+        raise DataError("e/1.wav: expected a whole file")
 
 
 def refusal(source, kind=DataError, **pins):
