@@ -146,9 +146,7 @@ def _erase_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch
     size, start = ((_uniform(batch, generator, 2) + 1) / 2).split(1, 1)
     size = size * SILENCED * length
     start = start * (length - size)
-    centres = torch.arange(length, device=size.device) + 0.5
-    gone = (start <= centres) & (centres < start + size)
-    return batch._replace(inputs=batch.inputs.masked_fill(gone, 0))
+    return batch._replace(inputs=batch.inputs.masked_fill(_between(start, start + size, length), 0))
 
 
 Step = Callable[[Batch, Generator, InputSpec], Batch]
@@ -223,7 +221,12 @@ def _parts(boxes: Tensor, batch: Batch, generator: Generator) -> Tensor:
 
 def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
     """(B, height, width): whether the centre of the pixel lies in any of the boxes (B, K, 4)."""
-    columns, rows = (torch.arange(size, device=boxes.device) + 0.5 for size in (width, height))
-    across = (boxes[..., 0:1] <= columns) & (columns < boxes[..., 2:3])
-    down = (boxes[..., 1:2] <= rows) & (rows < boxes[..., 3:4])
+    across = _between(boxes[..., 0:1], boxes[..., 2:3], width)
+    down = _between(boxes[..., 1:2], boxes[..., 3:4], height)
     return (across.unsqueeze(2) & down.unsqueeze(3)).any(1)
+
+
+def _between(start: Tensor, end: Tensor, length: int) -> Tensor:
+    """(…, length): whether the centre of each pixel or sample lies between start and end, both (…, 1)."""
+    centres = torch.arange(length, device=start.device) + 0.5
+    return (start <= centres) & (centres < end)
