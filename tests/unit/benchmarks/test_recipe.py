@@ -1,0 +1,83 @@
+"""The choice of a recipe by hand-written outcomes, and what is tried."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from benchmarks.recipe import DIVERGED, Outcome, candidates, cell, choice, table, values_to_try
+from fineprune.config import override, parse, read_section
+from fineprune.defenses.finetuning import EarlyStop
+from fineprune.stages.finetune import FinetuneConfig
+
+SECTION = read_section([Path("params.yaml"), Path("cases/fsdd.yaml")], "finetune")
+OWN = parse(FinetuneConfig, SECTION, "finetune")
+
+
+def at_rate(rate):
+    return replace(OWN, recipe=replace(OWN.recipe, learning_rate=rate))
+
+
+def outcomes(*accuracies, distance, labels=1000):
+    return [Outcome(0.1, accuracy, distance, labels) for accuracy in accuracies]
+
+
+def chosen(found):
+    return choice({at_rate(rate): figures for rate, figures in found.items()}).recipe.learning_rate
+
+
+def test_the_recipe_that_moves_the_weights_furthest_within_a_point_of_the_highest_accuracy():
+    found = {
+        1.0: outcomes(0.95, 0.97, distance=0.1),  # .96, the highest
+        2.0: outcomes(0.94, 0.96, distance=0.3),  # .95, a point below
+        3.0: outcomes(0.94, 0.95, distance=0.5),  # .945
+    }
+    assert chosen(found) == 2.0
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(1000, 1.0), (20, 2.0)])
+def test_a_small_holdout_tolerates_its_standard_error(labels, expected):
+    # .96 of 40 labels has a standard error of sqrt(.96 × .04 / 40) = 3.1 points; of 2,000, of .4.
+    found = {
+        1.0: outcomes(0.96, 0.96, distance=0.1, labels=labels),
+        2.0: outcomes(0.93, 0.93, distance=0.3, labels=labels),
+    }
+    assert chosen(found) == expected
+
+
+def test_what_diverged_is_not_chosen_and_is_shown():
+    found = {at_rate(1.0): outcomes(0.9, distance=0.1), at_rate(2.0): [DIVERGED]}
+    assert choice(found) == at_rate(1.0)
+    header, first, second = table(found)
+    assert header == ["learning rate", "loss", "accuracy", "distance", ""]
+    assert first == ["1.0", ".1000", ".9000", ".1000", "the case's, choice"]
+    assert second == ["2.0", "inf", ".0000", ".0000", ""]
+
+
+def test_a_cell_is_the_mean_then_each_seed():
+    assert cell([0.1, 0.2]) == ".1500 (.1000, .2000)"
+    assert cell([1.25]) == "1.2500"
+
+
+def test_every_combination_of_values_beside_the_case_s_own():
+    grid = dict(map(values_to_try, ["learning_rate=3e-4,1e-3", "augment=[shift],[shift, erase]"]))
+    assert grid == {"learning_rate": ["3e-4", "1e-3"], "augment": ["['shift']", "['shift', 'erase']"]}
+    own, *others = (config.recipe for config in candidates(SECTION, grid))
+    assert own == OWN.recipe
+    pairs = {(recipe.learning_rate, recipe.augment) for recipe in (own, *others)}
+    assert {(rate, kinds) for rate in (3e-4, 1e-3) for kinds in (("shift",), ("shift", "erase"))} <= pairs
+
+
+def test_without_values_rate_and_weight_decay_are_tried_around_the_case_s_own():
+    section = override(SECTION, ["recipe.learning_rate=0.004", "recipe.weight_decay=0.001"])
+    tried = [(config.recipe.learning_rate, config.recipe.weight_decay) for config in candidates(section, {})]
+    assert tried[0] == (0.004, 0.001)
+    assert sorted(tried) == list(product((0.002, 0.004, 0.008), (0.0001, 0.001, 0.01)))
+
+
+def test_the_early_stop_moves_with_the_epochs():
+    twice = 2 * OWN.recipe.epochs
+    _, longer = candidates(SECTION, {"epochs": [str(twice)]})
+    assert longer.recipe.epochs == twice
+    assert longer.stop == EarlyStop(2 * OWN.stop.min_epochs, 2 * OWN.stop.patience)
