@@ -1,7 +1,7 @@
 """Random changes of training batches, made on the device where the batch lies; places follow the inputs.
 
 Every input draws its own numbers. What an image shift or a zoom brings in from outside repeats the edge;
-a shift in time brings in silence.
+a shift in time or a higher speed brings in silence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec
 from fineprune.errors import ConfigError
 
-Kind = Literal["flip", "shift", "zoom", "light", "erase"]
+Kind = Literal["flip", "shift", "zoom", "light", "speed", "erase"]
 
 
 class Reach(NamedTuple):
@@ -30,6 +30,8 @@ class Reach(NamedTuple):
 # Crops show their object in the middle and at one size; in a scene it stands anywhere.
 CROP, SCENE = Reach(0.05, 1.1), Reach(0.1, 1.25)
 TIME_SHIFT = 0.1  # of a clip's length: ±100 ms of a second, as is habit for speech commands
+# Ko et al., "Audio Augmentation for Speech Recognition" (Interspeech 2015): times faster or slower.
+SPEED = 1.1
 LIGHT = 1.25  # times more or less contrast, and brightness
 KEPT = 0.5  # of a box's area must stay inside
 # Zhong et al., "Random Erasing Data Augmentation" (AAAI 2020): of the object's area, and width over height.
@@ -43,9 +45,11 @@ def augment(batch: Batch, kinds: Sequence[Kind], generator: Generator, spec: Inp
 
     ``flip`` mirrors an image with probability ½; ``shift`` moves it by whole pixels, or a clip in time;
     ``zoom`` scales by a log-uniform factor around the centre, by bilinear interpolation; ``light`` changes
-    the mean of an image and the contrast about it; ``erase`` paints, with probability ½, a rectangle of one
-    random colour over a part of a crop, or of every box of a scene (Zhong et al., AAAI 2020), and silences
-    up to a fifth of a clip (Park et al., Interspeech 2019). Scenes with boxes are moved further than crops.
+    the mean of an image and the contrast about it; ``speed`` plays a clip faster or slower around its middle,
+    pitch and all, by linear interpolation (Ko et al., Interspeech 2015); ``erase`` paints, with probability
+    ½, a rectangle of one random colour over a part of a crop, or of every box of a scene (Zhong et al., AAAI
+    2020), and silences up to a fifth of a clip (Park et al., Interspeech 2019). Scenes with boxes are moved
+    further than crops.
 
     Args:
         batch: raw inputs (B, channels, height, width) or (B, samples), with or without places.
@@ -71,7 +75,7 @@ def check_kinds(kinds: Sequence[Kind], spec: InputSpec) -> None:
     """Refuse what makes no sense for the input.
 
     Raises:
-        ConfigError: audio is to be changed otherwise than by ``shift`` and ``erase``.
+        ConfigError: audio is to be changed otherwise than by ``shift``, ``speed`` and ``erase``.
     """
     steps = _IMAGE_STEPS if spec.kind == "image" else _AUDIO_STEPS
     unknown = [kind for kind in kinds if kind not in steps]
@@ -136,9 +140,18 @@ def _shift_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch
     (length,) = spec.shape
     offset = (_uniform(batch, generator, 1) * TIME_SHIFT * length).round()
     source = (torch.arange(length, device=offset.device) - offset).long()
-    outside = (source < 0) | (source >= length)
-    moved = _picked(batch.inputs, -1, source.clamp(0, length - 1))
-    return batch._replace(inputs=moved.masked_fill_(outside, 0))
+    return batch._replace(inputs=_silent_outside(batch.inputs, source))
+
+
+def _speed(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
+    (length,) = spec.shape
+    times = SPEED ** _uniform(batch, generator, 1)
+    middle = (length - 1) / 2
+    source = (torch.arange(length, device=times.device) - middle) * times + middle
+    before = source.floor()
+    values = [_silent_outside(batch.inputs, (before + step).long()).float() for step in (0, 1)]
+    played = values[0].lerp_(values[1], source - before).round_()
+    return batch._replace(inputs=played.to(batch.inputs.dtype))
 
 
 def _erase_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
@@ -157,7 +170,7 @@ _IMAGE_STEPS: dict[str, Step] = {
     "light": _light,
     "erase": _erase,
 }
-_AUDIO_STEPS: dict[str, Step] = {"shift": _shift_in_time, "erase": _erase_in_time}
+_AUDIO_STEPS: dict[str, Step] = {"shift": _shift_in_time, "speed": _speed, "erase": _erase_in_time}
 
 
 def _uniform(batch: Batch, generator: Generator, columns: int) -> Tensor:
@@ -175,6 +188,12 @@ def _picked(inputs: Tensor, axis: int, source: Tensor) -> Tensor:
     shape = [len(source)] + [1] * (inputs.dim() - 1)
     shape[axis] = source.shape[1]
     return inputs.gather(axis, source.view(shape).expand_as(inputs))
+
+
+def _silent_outside(clips: Tensor, source: Tensor) -> Tensor:
+    """The samples of each clip (B, length) at the places in ``source`` (B, size); 0 where there is none."""
+    inside = (source >= 0) & (source < clips.shape[-1])
+    return _picked(clips, -1, source.clamp(0, clips.shape[-1] - 1)) * inside
 
 
 def _followed(batch: Batch, inputs: Tensor, scale: Tensor, offset: Tensor) -> Batch:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fineprune.augmentation import ERASED, LIGHT, SCENE, SILENCED, augment, check_kinds
+from fineprune.augmentation import ERASED, LIGHT, SCENE, SILENCED, SPEED, augment, check_kinds
 from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec
 from fineprune.errors import ConfigError
@@ -217,6 +217,20 @@ def test_audio_shifts_with_silence_behind_it():
     assert {-5, 5} <= by <= set(range(-5, 6))
 
 
+def test_speed_plays_a_clip_faster_or_slower_around_its_middle():
+    spec = InputSpec("audio", (201,), "int16", low=-32768, high=32767, sample_rate=8000)
+    ramp = (100 * (torch.arange(201) - 100)).short().expand(B, -1)  # 0 in the middle, 100 more each sample
+    changed = augment(Batch(ramp, torch.zeros(B).long()), ["speed"], seeded(), spec).inputs
+    times = changed[:, 150].float() / 5000
+    assert 1 / SPEED <= times.min() < 0.95
+    assert 1.05 < times.max() <= SPEED
+    for clip, factor in zip(changed.float(), times, strict=True):
+        said = 100 * factor * (torch.arange(201) - 100)
+        within = said.abs() <= 10000
+        assert (clip - said)[within].abs().max() <= 3  # rounded, and the factor was read off a rounded sample
+        assert not clip[(said.abs() >= 10100)].any()  # what lies outside is silent
+
+
 def test_erase_silences_up_to_a_fifth_of_a_clip_at_any_place():
     spec = InputSpec("audio", (1000,), "int16", low=-32768, high=32767, sample_rate=8000)
     clips = torch.full((400, 1000), 5, dtype=torch.int16)
@@ -252,8 +266,8 @@ def test_nothing_to_do_and_no_change_of_what_was_given():
 
 
 def test_refuses_for_audio_what_only_images_know():
-    check_kinds(["shift", "erase"], AUDIO)
+    check_kinds(["shift", "speed", "erase"], AUDIO)
     with pytest.raises(
-        ConfigError, match="augment: for audio expected any of shift, erase, found flip, light"
+        ConfigError, match="augment: for audio expected any of shift, speed, erase, found flip, light"
     ):
         augment(Batch(blank(2, AUDIO), torch.zeros(2).long()), ["flip", "shift", "light"], seeded(), AUDIO)
