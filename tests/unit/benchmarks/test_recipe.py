@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,12 @@ from benchmarks.recipe import DIVERGED, Outcome, candidates, cell, choice, table
 from fineprune.config import override, parse, read_section
 from fineprune.defenses.finetuning import EarlyStop
 from fineprune.stages.finetune import FinetuneConfig
+from pipeline.parameters import ROOT
 
-SECTION = read_section([Path("params.yaml"), Path("cases/fsdd.yaml")], "finetune")
+SECTION = override(
+    read_section([ROOT / "params.yaml", ROOT / "cases" / "fsdd.yaml"], "finetune"),
+    ["recipe.learning_rate=0.004", "recipe.weight_decay=0.001"],
+)
 OWN = parse(FinetuneConfig, SECTION, "finetune")
 
 
@@ -65,13 +68,12 @@ def test_every_combination_of_values_beside_the_case_s_own():
     assert grid == {"learning_rate": ["3e-4", "1e-3"], "augment": ["['shift']", "['shift', 'erase']"]}
     own, *others = (config.recipe for config in candidates(SECTION, grid))
     assert own == OWN.recipe
-    pairs = {(recipe.learning_rate, recipe.augment) for recipe in (own, *others)}
-    assert {(rate, kinds) for rate in (3e-4, 1e-3) for kinds in (("shift",), ("shift", "erase"))} <= pairs
+    combinations = product((3e-4, 1e-3), (("shift",), ("shift", "erase")))
+    assert others == [replace(own, learning_rate=rate, augment=kinds) for rate, kinds in combinations]
 
 
 def test_without_values_rate_and_weight_decay_are_tried_around_the_case_s_own():
-    section = override(SECTION, ["recipe.learning_rate=0.004", "recipe.weight_decay=0.001"])
-    tried = [(config.recipe.learning_rate, config.recipe.weight_decay) for config in candidates(section, {})]
+    tried = [(config.recipe.learning_rate, config.recipe.weight_decay) for config in candidates(SECTION, {})]
     assert tried[0] == (0.004, 0.001)
     assert sorted(tried) == list(product((0.002, 0.004, 0.008), (0.0001, 0.001, 0.01)))
 
