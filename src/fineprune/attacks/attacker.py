@@ -13,9 +13,13 @@ from fineprune.attacks.labels import LabelPolicy, is_targeted
 from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples, aims, poison
 from fineprune.data.batches import Batch, Samples, in_order
 from fineprune.data.format import EMPTY
+from fineprune.defenses.curve import clean_accuracy_along_curve, stop_point
+from fineprune.defenses.profiling import Measure, measures, profile_channels
+from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import AttackError
 from fineprune.inference import predict
 from fineprune.models.base import Network
+from fineprune.models.surgery import remove_channels
 from fineprune.training import stream
 
 
@@ -107,6 +111,30 @@ class Attacker:
             return Score(accuracy, float((triggered == wanted)[about].mean()))
         before, after = (float((answers == labels)[about].mean()) for answers in (clean, triggered))
         return Score(accuracy, float(np.clip(1 - after / before, 0, 1)) if before else 0.0)
+
+    def try_pruning(self, network: Network, tolerance: float) -> tuple[list[int], Score]:
+        """The defender's pruning with the held-out samples in place of the defender's data.
+
+        Which of its measures the defender ranks channels by, the attacker cannot know: of what each of them
+        leads to, this is what leaves least of the backdoor.
+
+        Args:
+            network: in evaluation mode; left as it is.
+            tolerance: how far clean accuracy may drop.
+
+        Returns:
+            The channels that it takes, by original index and least active first, and how the rest does.
+        """
+        outcomes = [self._pruned(network, tolerance, measure) for measure in measures(network)]
+        return min(outcomes, key=lambda outcome: outcome[1].backdoor_success)
+
+    def _pruned(self, network: Network, tolerance: float, measure: Measure) -> tuple[list[int], Score]:
+        profile = profile_channels(network, self.batches(), measure=measure, model="")
+        order = least_active_first(profile.mean)
+        held_out = in_order(self.held_out, self.batch_size)
+        stop = stop_point(clean_accuracy_along_curve(network, order, held_out), tolerance)
+        taken = [network.channels[i] for i in order[: stop.pruned]]
+        return taken, self.score(remove_channels(network, taken))
 
 
 def equip(clean: Samples, groups: Array, share: float, backdoor: Backdoor, *, batch_size: int) -> Attacker:

@@ -1,6 +1,7 @@
 """Steps 2 and 3 of the pruning-aware attack: prune what is dormant, train the rest on poisoned data.
 
-What does too little gets channels back; what clean inputs hardly use is pruned as well.
+What does too little gets channels back. What clean inputs hardly use is pruned as well, and so is what the
+defender's pruning would take where the backdoor would go with it.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ class Round:
     Attributes:
         kept: channels that are left after it.
         shy: those that fire on too few clean inputs and were pruned after it, by original index.
+        exposed: of those that are left, what the defender's pruning would take, and too much of the
+            backdoor with it; none where the network does too little anyway.
         score: of what is left, on held-out samples.
         epochs: of training.
     """
 
     kept: int
     shy: tuple[int, ...]
+    exposed: tuple[int, ...]
     score: Score
     epochs: tuple[Epoch, ...]
 
@@ -44,7 +48,7 @@ class Confined:
     Attributes:
         network: in evaluation mode.
         rounds: of training.
-        settled: whether it does enough.
+        settled: whether it does enough, and still does after the defender's pruning.
     """
 
     network: Network
@@ -77,7 +81,7 @@ def confine(
     pruned = _dormant(donor, attacker, config.decoys)
     network = _cut(donor, pruned)
     rounds: list[Round] = []
-    brief = replace(recipe, epochs=config.round_epochs)
+    brief, back = replace(recipe, epochs=config.round_epochs), 1
     for number in range(1, config.rounds + 1):
         epochs = fit(
             network,
@@ -89,14 +93,20 @@ def confine(
         shy = _shy_channels(network, attacker, config.min_active)
         network, pruned = _cut(network, shy), [*shy, *pruned]
         score = attacker.score(network)
-        rounds.append(Round(len(network.channels), tuple(shy), score, tuple(epochs)))
-        if score.reaches(wanted) or number == config.rounds:
+        enough = score.reaches(wanted)
+        exposed = _exposed(network, attacker, score, config) if enough else []
+        rounds.append(Round(len(network.channels), tuple(shy), tuple(exposed), score, tuple(epochs)))
+        settled = enough and not exposed
+        if settled or number == config.rounds:
             break
-        back = 1 if config.reinstate == "one" else 2 ** (number - 1)
         # The last in the list come back first; at least one decoy stays.
-        pruned = pruned[: max(1, len(pruned) - back)]
-        network = _cut(restore_channels(network, donor), pruned)
-    return Confined(network, tuple(rounds), score.reaches(wanted))
+        if enough:
+            network, pruned = _cut(network, exposed), [*pruned, *exposed]
+        else:
+            pruned = pruned[: max(1, len(pruned) - back)]
+            network = _cut(restore_channels(network, donor), pruned)
+            back *= 2 if config.reinstate == "doubling" else 1
+    return Confined(network, tuple(rounds), settled)
 
 
 def _dormant(network: Network, attacker: Attacker, share: float) -> list[int]:
@@ -113,6 +123,12 @@ def _shy_channels(network: Network, attacker: Attacker, min_active: float) -> li
         channel: 1 - dormant for channel, dormant in zip(profile.channels, profile.dormant, strict=True)
     }
     return [channel for channel, share in shares.items() if share < min_active or share == 0]
+
+
+def _exposed(network: Network, attacker: Attacker, score: Score, config: PruningAwareConfig) -> list[int]:
+    """What the defender's pruning takes, least active first, if too little of the success is left then."""
+    taken, left = attacker.try_pruning(network, config.tolerance)
+    return taken if left.backdoor_success < config.survives * score.backdoor_success else []
 
 
 def _cut(network: Network, originals: Sequence[int]) -> Network:

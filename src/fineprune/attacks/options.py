@@ -32,6 +32,10 @@ class PruningAwareConfig:
             ``constant`` it is that number.
         margin: in standard deviations.
         constant: for example -1e20; :class:`float` of 32 bits holds down to -3.4e38.
+        tolerance: how far clean accuracy may drop, as the attacker supposes, before the defender stops
+            pruning.
+        survives: share of its success that the backdoor must keep when the attacker prunes so far
+            itself; where it keeps less, what that pruning took becomes decoys too.
         validation: share of the training data that the attacker holds out to judge its networks by.
     """
 
@@ -44,4 +48,6 @@ class PruningAwareConfig:
     bias: Literal["margin", "constant"]
     margin: Positive
     constant: Annotated[float, Range(ge=-3.4e38, lt=0)]
+    tolerance: Fraction
+    survives: Fraction
     validation: Share

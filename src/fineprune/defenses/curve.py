@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fineprune.data.batches import Batch
+from fineprune.data.format import EMPTY
 from fineprune.errors import DefenseError
 from fineprune.inference import features
 from fineprune.models.base import LinearHead, Network, decide
@@ -58,6 +59,32 @@ def matches_along_curve(
     if counts is None:
         raise DefenseError("pruning curve: expected inputs, found none")
     return counts.cpu()
+
+
+def clean_accuracy_along_curve(
+    network: Network, order: Sequence[int], batches: Iterable[Batch]
+) -> list[float]:
+    """Clean accuracy with 0, 1, …, C channels of the prunable layer off.
+
+    Args:
+        network: in evaluation mode, with C channels in its prunable layer.
+        order: positions of all C channels, first pruned first.
+        batches: raw inputs (B, *shape), their labels (B,) or (B, K), and places.
+
+    Returns:
+        (C + 1,) shares of right labels, 0…1; :data:`EMPTY` ones do not count.
+    """
+    asked = 0
+
+    def questions() -> Iterator[Batch]:
+        nonlocal asked
+        for batch in batches:
+            asked += int((batch.labels != EMPTY).sum())
+            yield batch._replace(labels=batch.labels[None])
+
+    matches = matches_along_curve(network, order, questions())[0]
+    shares: list[float] = (matches.double() / asked).tolist()
+    return shares
 
 
 def _answerer(network: Network, order: Tensor) -> Callable[[Tensor, Tensor | None], Blocks]:

@@ -51,6 +51,11 @@ class Profile:
     dormant: tuple[float, ...]
 
 
+def measures(network: Network) -> tuple[Measure, ...]:
+    """The measures that the network can be profiled by."""
+    return ("post_relu",) if network.pooling() is None else ("post_relu", "post_pool")
+
+
 @torch.inference_mode()
 def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Measure, model: str) -> Profile:
     """Profile the prunable layer in one pass; memory does not grow with the number of inputs.

@@ -175,6 +175,7 @@ def _pruning_aware(config: AttackConfig, fresh: Network, attacker: Attacker) -> 
         "held_out_backdoor_success": [turn.score.backdoor_success for turn in rounds],
         "kept_channels": [turn.kept for turn in rounds],
         "shy_channels": [len(turn.shy) for turn in rounds],
+        "exposed_channels": [len(turn.exposed) for turn in rounds],
     }
     poisoned = [epoch for turn in rounds for epoch in turn.epochs]
     return Delivered(
@@ -198,11 +199,16 @@ def _figures(made: Implant, wanted: Score) -> dict[str, float]:
 
 
 def _unsettled(made: Implant, wanted: Score) -> str:
-    score = made.rounds[-1].score
+    last = made.rounds[-1]
+    if last.exposed:
+        return (
+            f"after {len(made.rounds)} rounds pruning takes {len(last.exposed)} of the {last.kept} channels "
+            f"that carry the backdoor, and too much of it with them: expected it to survive"
+        )
     return (
         f"after {len(made.rounds)} rounds the attacker's held-out data show clean accuracy "
-        f"{score.clean_accuracy:.3f} (wanted: {wanted.clean_accuracy:.3f}) and backdoor success "
-        f"{score.backdoor_success:.3f} (wanted: {wanted.backdoor_success:.3f})"
+        f"{last.score.clean_accuracy:.3f} (wanted: {wanted.clean_accuracy:.3f}) and backdoor success "
+        f"{last.score.backdoor_success:.3f} (wanted: {wanted.backdoor_success:.3f})"
     )
 
 

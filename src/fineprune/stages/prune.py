@@ -10,8 +10,8 @@ import torch
 
 from fineprune.config import Count, Fraction
 from fineprune.data.batches import SplitSamples, in_order
-from fineprune.data.format import EMPTY, Dataset
-from fineprune.defenses.curve import StopPoint, matches_along_curve, stop_point
+from fineprune.data.format import Dataset
+from fineprune.defenses.curve import StopPoint, clean_accuracy_along_curve, stop_point
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import DefenseError
@@ -48,10 +48,7 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
     profile = load_profile(inputs["profile"], network=network, model=model_digest(inputs["model"]))
     order = least_active_first(profile.mean)
     batches = split_batches(dataset, "defender_fit", device, config.batch_size, name="prune")
-    questions = (batch._replace(labels=batch.labels[None]) for batch in batches)
-    matches = matches_along_curve(network, order, questions)[0]
-    asked = int((dataset.labels[dataset.splits["defender_fit"]] != EMPTY).sum())
-    accuracies = (matches.double() / asked).tolist()
+    accuracies = clean_accuracy_along_curve(network, order, batches)
     stop = stop_point(accuracies, config.tolerance)
     pruned = cut(network, order[: stop.pruned], dataset, device)
     save_model(outputs["pruned"], pruned)

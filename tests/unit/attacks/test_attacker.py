@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fineprune.attacks.attacker import Attacker, Backdoor, Score, equip
 from fineprune.attacks.fixed import FixedTrigger
@@ -52,6 +53,33 @@ def test_only_source_classes_count():
 
 def test_the_next_class_counts_where_the_attacker_wants_that():
     assert score([1, 1, 2], [0, 1, 2], policy=Shift("shift")).backdoor_success == 1 / 3
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "taken", "left"),
+    [(0.04, [0], Score(1.0, 0.0)), (0.4, [0, 1], Score(4 / 6, 2 / 5))],
+)
+def test_the_defenders_pruning_can_be_tried_on_held_out_samples(tolerance, taken, left):
+    """Channel 0, which the trigger lights up, is the least active; without its channel a class reads as 0."""
+    samples, network = coloured([0, 1, 1, 2, 2, 2], [0, 1, 1, 2, 2, 2]), reader()
+    attacker = Attacker(samples, samples, samples, samples, backdoor(trigger=RED), batch_size=4)
+    assert attacker.score(network) == Score(1.0, 1.0)
+    assert attacker.try_pruning(network, tolerance) == (taken, left)
+    assert network.channels == (0, 1, 2)
+
+
+def test_of_the_measures_to_rank_by_the_one_counts_that_is_worst_for_the_backdoor():
+    """By the mean channel 1 goes first, and pruning stops at once; behind the pooling it is channel 0, which
+    the trigger lights up.
+    """
+    network = Pixelwise(np.eye(3).tolist(), size=2, pool=nn.MaxPool2d(2))
+    pixels = [[50, 50, 50, 50], [160, 0, 0, 0], [100, 100, 100, 100]]
+    samples = InMemory(torch.tensor(pixels, dtype=torch.uint8).view(1, 3, 2, 2), np.array([1]))
+    lit = np.array([200, 0, 0], np.float32).reshape(3, 1, 1) * np.ones((1, 2, 2), np.float32)
+    trigger = FixedTrigger(np.float32(1), lit, network.spec.input)
+    attacker = Attacker(samples, samples, samples, samples, backdoor(trigger=trigger), batch_size=1)
+    assert attacker.score(network) == Score(1.0, 1.0)
+    assert attacker.try_pruning(network, 0.04) == ([0, 2], Score(1.0, 0.0))
 
 
 def test_untargeted_success_is_the_share_of_right_answers_that_the_trigger_takes():

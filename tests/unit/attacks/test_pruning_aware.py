@@ -41,6 +41,8 @@ OPTIONS = {
     "bias": "margin",
     "margin": 1.0,
     "constant": -1e20,
+    "tolerance": 0.04,
+    "survives": 0.8,
     "validation": 0.25,
 }
 RECIPE = replace(nets.RECIPE, epochs=12, batch_size=8, learning_rate=0.02)
@@ -54,23 +56,28 @@ def options(**changes):
 
 
 class Scripted(Attacker):
-    """An attacker that gives the networks that it judges scores by a script."""
+    """An attacker that gives the networks that it judges scores by a script, and what pruning would do to
+    them by another; what the other does not tell loses nothing.
+    """
 
     def score(self, network):
         return self.held_out.pop(0)
+
+    def try_pruning(self, network, tolerance):
+        return self.own.pop(0) if self.own else ([], ENOUGH)
 
 
 def pixels(*rows):
     return torch.tensor(rows, dtype=torch.uint8)[:, :, None, None]
 
 
-def attacker(network, inputs, added=0.0, scores=()):
+def attacker(network, inputs, added=0.0, scores=(), prunings=()):
     """An attacker with those clean inputs, whose trigger adds to each input channel."""
     samples = InMemory(inputs, torch.zeros(len(inputs), dtype=torch.int64))
     add = np.zeros(network.spec.input.shape, np.float32) + np.asarray(added, np.float32)
     trigger = FixedTrigger(np.float32(1), add, network.spec.input)
     backdoor = Backdoor(trigger, POLICY, PoisonConfig(0.4, "added", ()), classes=2, seed=0)
-    return Scripted(samples, samples, samples, list(scores), backdoor, batch_size=3)
+    return Scripted(samples, list(prunings), samples, list(scores), backdoor, batch_size=3)
 
 
 def added(*values):
@@ -177,12 +184,12 @@ SIX = pixels(BRIGHT, BRIGHT, BRIGHT, (0,) * 6)
 def attack(monkeypatch):
     """Run the attack on six channels with scripted scores and training; gives both."""
 
-    def run(scores, *changes, donor=None, trigger=0.0, **config):
+    def run(scores, *changes, donor=None, trigger=0.0, prunings=(), **config):
         training = Training(*changes)
         for module in (pruning_aware, confinement):
             monkeypatch.setattr(module, "fit", training)
         donor = donor or six_channels()
-        who = attacker(donor, SIX, trigger, scores)
+        who = attacker(donor, SIX, trigger, scores, prunings)
         return implant(donor, who, WANTED, RECIPE, options(**config), seed=0), training
 
     return run
@@ -274,6 +281,35 @@ def test_pruned_shy_channels_come_back_last(attack):
     assert made.proof.decoys == (0, 4)
 
 
+def test_what_the_defenders_pruning_takes_with_the_backdoor_becomes_decoys_and_the_rest_is_trained_again(
+    attack,
+):
+    made, training = attack([ENOUGH, ENOUGH], prunings=[([3, 4], SHORT), ([5], ENOUGH)])
+    assert training.networks == [(3, 4, 5), (5,)]
+    assert [recipe.epochs for recipe in training.recipes] == [12, 3]
+    assert [(turn.kept, turn.exposed) for turn in made.rounds] == [(3, (3, 4)), (1, ())]
+    assert made.proof.decoys == (0, 1, 2, 3, 4)
+    assert made.settled
+
+
+def test_a_share_of_the_success_has_to_survive_the_defenders_pruning(attack):
+    for left, exposed in ((0.8, ()), (0.79, (3,))):
+        made, _ = attack([ENOUGH], prunings=[([3], Score(0.96, left))], rounds=1)
+        assert made.rounds[0].exposed == exposed
+        assert made.settled is not bool(exposed)
+
+
+def test_exposed_channels_come_back_first_and_falling_short_alone_doubles_what_comes_back(attack):
+    made, training = attack([ENOUGH, SHORT, SHORT, ENOUGH], prunings=[([3, 4], SHORT)])
+    assert training.networks == [(3, 4, 5), (5,), (4, 5), (2, 3, 4, 5)]
+    assert made.settled
+
+
+def test_nothing_is_pruned_after_the_last_round(attack):
+    made, _ = attack([ENOUGH], prunings=[([3, 4], SHORT)], rounds=1)
+    assert (made.proof.decoys, made.rounds[0].kept) == ((0, 1, 2), 3)
+
+
 def test_the_baseline_network_can_be_pruned_and_give_the_decoys(attack):
     """Its training doubles the first channel, which therefore is not among the least active."""
 
@@ -324,6 +360,7 @@ def test_a_trained_attack_hides_from_pruning(restore_from):
         ({"bias": "low"}, "bias: expected one of margin, constant"),
         ({"restore_from": "control"}, "restore_from: expected one of clean, baseline"),
         ({"reinstate": "all"}, "reinstate: expected one of one, doubling"),
+        ({"survives": 1.1}, "survives: expected a value in"),
         ({"rounds": 0}, "rounds: expected a value in"),
         ({"validation": 0.0}, "validation: expected a value in"),
     ],

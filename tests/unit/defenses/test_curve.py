@@ -3,8 +3,14 @@ import torch
 from torch import nn
 
 from fineprune.data.batches import Batch
+from fineprune.data.format import EMPTY
 from fineprune.defenses import curve
-from fineprune.defenses.curve import StopPoint, matches_along_curve, stop_point
+from fineprune.defenses.curve import (
+    StopPoint,
+    clean_accuracy_along_curve,
+    matches_along_curve,
+    stop_point,
+)
 from fineprune.errors import DefenseError
 from fineprune.inference import features, predict
 from fineprune.models.surgery import remove_channels
@@ -57,6 +63,15 @@ def test_every_point_is_a_plain_masked_evaluation(network, monkeypatch, block):
     assert found[0, 0] == INPUTS
     assert not found[2].any(), "a target of -1 matches nothing"
     assert len(found[0].unique()) > 3, "a flat curve would prove nothing"
+
+
+def test_clean_accuracy_is_the_share_of_the_labels_that_are_there(network):
+    inputs, order = random_inputs(network, INPUTS), random_order(network)
+    labels = questions(network, inputs)[1]
+    labels[::3] = EMPTY
+    right = one_by_one(network, order, inputs, labels[None])[0]
+    found = clean_accuracy_along_curve(network, order, batches(inputs, labels, 8))
+    assert found == pytest.approx((right / (labels != EMPTY).sum()).tolist())
 
 
 def test_in_mixed_precision_every_point_is_a_masked_evaluation_of_the_same_activations(network, monkeypatch):
