@@ -17,7 +17,7 @@ from fineprune.attacks.triggers import Trigger
 from fineprune.data.batches import Batch, SplitSamples, in_order
 from fineprune.data.format import EMPTY, Dataset
 from fineprune.defenses.curve import matches_along_curve
-from fineprune.defenses.profiling import profile_channels
+from fineprune.defenses.profiling import Measure, profile_channels
 from fineprune.errors import DataError
 from fineprune.evaluation.average_precision import Detected, average_precision
 from fineprune.evaluation.checks import attack_took
@@ -133,13 +133,18 @@ class TestBed:
         }
         return {name: values.tolist() for name, values in rates.items()}
 
-    def activations(self, network: Network) -> dict[str, tuple[float, ...]]:
-        """Mean activation (C,) of the prunable layer's channels on eligible inputs, clean and triggered."""
+    def activations(self, network: Network, measure: Measure) -> dict[str, tuple[float, ...]]:
+        """Mean activation (C,) of the prunable layer's channels on eligible inputs, clean and triggered.
+
+        Args:
+            network: in evaluation mode.
+            measure: what is averaged, see :class:`fineprune.defenses.profiling.Profile`.
+        """
         triggered = (
             batch._replace(inputs=self.trigger(batch.inputs, batch.places)) for batch in self._attacked()
         )
         return {
-            name: profile_channels(network, batches, measure="post_relu", model="").mean
+            name: profile_channels(network, batches, measure=measure, model="").mean
             for name, batches in (("clean", self._attacked()), ("triggered", triggered))
         }
 

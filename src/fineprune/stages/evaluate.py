@@ -66,7 +66,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     profile = load_profile(inputs["profile"], network=networks["undefended"], model=digests["undefended"])
     order, stop = least_active_first(profile.mean), len(networks["pruned"].spec.pruned)
     pruning = {"order": order, "stop": stop, "curve": bed.curve(networks["undefended"], order)}
-    activations = bed.activations(networks["undefended"])
+    activations = bed.activations(networks["undefended"], profile.measure)
     draw(outputs["report"] / "figures", bed, said, models, pruning, activations)
     table = text_table(models)
     (outputs["report"] / "table.txt").write_text(table + "\n", encoding="utf-8")

@@ -199,7 +199,7 @@ def test_a_case(kfp: KfpStandIn) -> None:
     assert submit(kfp, "--case", "fsdd", *given) == 0
     sent, case = parameters(kfp), defaults("fsdd")
     case["finetune"]["recipe"]["epochs"] = 2
-    same = {name: case[name] for name in ("attack", "finetune", "ingest", "registered_name")}
+    same = {name: case[name] for name in ("attack", "finetune", "ingest", "profile", "registered_name")}
     assert sent == same | {"min_utility": 0.5, "source": "s3://bucket/speech"}
 
 
