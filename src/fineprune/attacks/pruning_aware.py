@@ -2,7 +2,8 @@
 
 1. A network is trained on clean data.
 2. Its least active channels are pruned.
-3. What is left is trained on poisoned data; channels come back while it does too little.
+3. What is left is trained on poisoned data; channels come back while it does too little, and go
+   where the defender's pruning, which the attacker tries out, would take the backdoor with them.
 4. The pruned channels are put back with biases so low that they never fire: decoys, which the
    defender prunes first.
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fineprune.attacks.attacker import Attacker, Score
 from fineprune.attacks.format import load_attack
 from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
@@ -118,6 +119,17 @@ def test_an_attack_that_does_not_get_there_says_so(run):
     report = told(run(train=BRIEF | {"epochs": 1}, pruning_aware=OPTIONS | {"rounds": 1}))
     assert any("the attacker's held-out data show" in warning for warning in report["warnings"])
     assert report["attack_took"]["took"] is False
+
+
+def test_an_attack_that_pruning_would_undo_says_so(run, monkeypatch):
+    monkeypatch.setattr(Attacker, "try_pruning", lambda *_: ([7], Score(1.0, 0.0)))
+    easy = {"min_backdoor_success": 0.5, "max_clean_cost": 1.0}
+    report = told(run(took=easy, pruning_aware=OPTIONS | {"rounds": 1}))
+    kept = report["series"]["kept_channels_by_round"][0][1]
+    assert report["warnings"] == [
+        f"after 1 rounds pruning takes 1 of the {kept} channels that carry the backdoor, and too much of it "
+        f"with them: expected it to survive"
+    ]
 
 
 def test_without_a_start_the_clean_network_is_trained_as_the_control(run):
