@@ -71,7 +71,7 @@ def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Mea
             measure after.
     """
     pooling = network.pooling()
-    if measure == "post_pool" and pooling is None:
+    if measure not in measures(network):
         raise DefenseError(
             f"profile.measure: post_pool needs pooling behind {network.prunable.conv}, found none"
         )

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from fineprune.attacks.format import load_attack, save_attack
-from fineprune.attacks.triggers import make_trigger
+from fineprune.attacks.triggers import BlendTrigger, make_trigger
 from fineprune.data.format import Dataset
 from fineprune.evaluation.measurement import TestBed
-from tests.unit.attacks.test_format import FIELDS, BlendTrigger
+from tests.unit.attacks.test_format import FIELDS
 from tests.unit.nets import image, small_network, write_halves
 
 
