@@ -40,6 +40,7 @@ SECTION = {
     "took": {"min_backdoor_success": 0.8, "max_clean_cost": 0.1},
     "seed": 0,
 }
+CHANNELS = 16  # of the prunable layer, at that width
 OUTPUTS = ("control", "undefended", "attack", "report")
 
 
@@ -89,7 +90,8 @@ def test_the_pruning_aware_attacker_trains_without_what_it_holds_out(baseline, a
 
 def test_the_attack_tells_its_rounds_and_its_proof(aware):
     numbers, series = told(aware)["numbers"], told(aware)["series"]
-    assert numbers["decoys"] >= 4
+    kept = series["kept_channels_by_round"][-1][1]
+    assert 1 <= numbers["decoys"] == CHANNELS - kept  # how many came back differs between machines
     assert numbers["decoys_largest_preactivation"] < 0
     assert numbers["decoys_largest_difference"] < 1e-4
     rounds = list(range(1, numbers["rounds"] + 1))
