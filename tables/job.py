@@ -22,9 +22,6 @@ _BEGINS = re.compile(r"^Running stage '(?:[^']*:)?([^':]+)'")
 _SKIPPED = re.compile(r"^Stage '(?:[^']*:)?([^':]+)' didn't change")
 _BUSY = "Unable to acquire lock"
 _TRIES = 5
-# glibc would map every large tensor anew at each step of training: 25,000 page faults a second, and a tenth
-# of the time in the kernel.
-_KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
 @dataclass(frozen=True)
@@ -219,4 +216,4 @@ def cause(lines: Sequence[str]) -> str:
 def environment(threads: int, **more: str) -> dict[str, Any]:
     """The caller's environment, for a job that may use so many threads."""
     quiet = {"DVC_NO_ANALYTICS": "true", "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    return {**os.environ, **_KEPT, **quiet, **more}
+    return {**os.environ, **quiet, **more}
