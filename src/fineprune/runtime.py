@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import sys
 from contextlib import AbstractContextManager
 
@@ -43,7 +42,6 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-@functools.cache
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory for the next tensor; without glibc nothing happens.
 

@@ -70,11 +70,11 @@ def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Mea
         DefenseError: there are no inputs, an activation is NaN or infinite, or there is no pooling to
             measure after.
     """
-    pooling = network.pooling()
     if measure not in measures(network):
         raise DefenseError(
-            f"profile.measure: post_pool needs pooling behind {network.prunable.conv}, found none"
+            f"profile.measure: {measure} needs pooling behind {network.prunable.conv}, found none"
         )
+    pooling = network.pooling() if measure == "post_pool" else None
     channels = len(network.channels)
     device = next(network.parameters()).device
     total, silent = torch.zeros(2, channels, dtype=torch.float64, device=device)
@@ -85,7 +85,7 @@ def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Mea
             before = network.preactivation(inputs)
         before = before.float()
         active = F.relu(before)
-        if measure == "post_pool" and pooling is not None:
+        if pooling is not None:
             active = pooling(active)
         peaks = before.amax((2, 3))
         total += active.mean((2, 3)).double().sum(0)

@@ -14,6 +14,7 @@ from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import AttackError, ConfigError
 from fineprune.files import read_json
 from fineprune.models.format import WEIGHTS, load_model
+from fineprune.runtime import pick_device
 from fineprune.stages import attack
 from fineprune.stages.base import execute
 from tests.unit.attacks.test_pruning_aware import OPTIONS
@@ -91,7 +92,8 @@ def test_the_pruning_aware_attacker_trains_without_what_it_holds_out(baseline, a
 def test_the_attack_tells_its_rounds_and_its_proof(aware):
     numbers, series = told(aware)["numbers"], told(aware)["series"]
     kept = series["kept_channels_by_round"][-1][1]
-    assert 1 <= numbers["decoys"] == CHANNELS - kept  # how many came back differs between machines
+    fewest = 4 if pick_device().type == "cpu" else 1  # a GPU rounds otherwise, and more channels come back
+    assert fewest <= numbers["decoys"] == CHANNELS - kept
     assert numbers["decoys_largest_preactivation"] < 0
     assert numbers["decoys_largest_difference"] < 1e-4
     rounds = list(range(1, numbers["rounds"] + 1))
