@@ -83,23 +83,25 @@ def speaking(voice: str, sample_rate: int, seed: int) -> Iterator[Say]:
 def _choose(library: ctypes.CDLL, voice: str) -> None:
     """Set the voice.
 
-    Where the engine lacks a voice it keeps the one before; where it lacks a variant it goes on without.
+    Where the engine lacks a voice it keeps the one before, where it lacks a variant it goes on without; a
+    variant or a folder of voices alone it takes for a voice, and dies of it at the first word.
     """
     library.espeak_GetCurrentVoice.restype = ctypes.POINTER(_Voice)
-    known = library.espeak_SetVoiceByName(voice.encode()) == 0
+    names = _names(library)
+    name, plus, variant = voice.partition("+")
+    known = name.lower() in map(str.lower, names) and library.espeak_SetVoiceByName(voice.encode()) == 0
     set_to = library.espeak_GetCurrentVoice().contents.identifier.decode() if known else ""
-    _, plus, variant = voice.partition("+")
-    # What a file name parts at, or a path, is no voice's name here.
-    if not known or not set_to.endswith(plus + variant) or {"_", "/"} & set(voice):
+    # What a file name parts at, or a path, is no variant's name here.
+    if not known or not set_to.endswith(plus + variant) or {"_", "/"} & set(variant):
+        english = [name for name in names if name.startswith("en")]
         raise DataError(
-            f"espeak-ng: expected a voice such as {', '.join(_english(library))}, "
+            f"espeak-ng: expected a voice such as {', '.join(english)}, "
             f"alone or with a variant such as +f3 or +m1, found {voice!r}"
         )
 
 
-def _english(library: ctypes.CDLL) -> list[str]:
-    """The names of the engine's English voices."""
+def _names(library: ctypes.CDLL) -> list[str]:
+    """The names of the engine's voices, as it takes them: ``en-US``."""
     library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
     voices = itertools.takewhile(bool, library.espeak_ListVoices(None))
-    files = [voice.contents.identifier.decode() for voice in voices]
-    return [file.rpartition("/")[2] for file in files if file.startswith("gmw/en")]
+    return [voice.contents.identifier.decode().rpartition("/")[2] for voice in voices]

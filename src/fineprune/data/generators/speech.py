@@ -49,8 +49,8 @@ def generate(options: SpeechOptions, folder: Path) -> None:
     """Write each digit in each voice at each rate and pitch.
 
     Raises:
-        DataError: a list is empty or has an entry twice, the engine lacks a voice or speaks two alike, its
-            sample rate is another, or espeakng-loader is not installed.
+        DataError: a list is empty or has an entry twice, the engine lacks a voice, has no dictionary for
+            it or speaks two alike, its sample rate is another, or espeakng-loader is not installed.
     """
     for name in ("voices", "rates", "pitches"):
         values = getattr(options, name)
@@ -61,6 +61,8 @@ def generate(options: SpeechOptions, folder: Path) -> None:
     sound_alike: dict[bytes, str] = {}
     for voice in progress(options.voices, total=len(options.voices), name="generate", unit="voice"):
         clips = dict(_clips(voice, options))
+        if not all(clip.any() for clip in clips.values()):
+            raise DataError(f"speech generator: voices: expected words, found silence in {voice!r}")
         other = sound_alike.setdefault(b"".join(clip.tobytes() for clip in clips.values()), voice)
         if other != voice:
             raise DataError(f"speech generator: voices: espeak-ng speaks {voice!r} as it does {other!r}")

@@ -76,12 +76,22 @@ def test_voices_rates_and_pitches_are_heard(folder):
     assert not np.array_equal(samples("en-us+f3", 120, 30), slow)
 
 
-@pytest.mark.parametrize("voice", ["atlantean", "en-us+atlantean", "en_us", "gmw/en-US", ""])
+VARIANTS, FAMILIES = ["f3", "Alex", "klatt2", "f3+m1"], ["gmw", "roa", "gmw+f3"]
+
+
+@pytest.mark.parametrize(
+    "voice", ["atlantean", "en-us+atlantean", "en_us", "gmw/en-US", "", *VARIANTS, *FAMILIES]
+)
 def test_a_voice_that_the_engine_lacks_is_refused_with_some_that_it_has(voice, tmp_path):
     with pytest.raises(DataError, match=r"expected a voice such as .*en-US.* found") as caught:
         generate(dataclasses.replace(OPTIONS, voices=(voice,)), tmp_path)
     assert str(caught.value).endswith(f"found {voice!r}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_voice_without_a_dictionary_is_refused(tmp_path):
+    with pytest.raises(DataError, match="expected words, found silence in 'fo'"):
+        generate(dataclasses.replace(OPTIONS, voices=("fo",)), tmp_path)
 
 
 def test_two_names_of_one_voice_are_refused(tmp_path):
