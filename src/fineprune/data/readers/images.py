@@ -63,7 +63,10 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
     # Kubeflow may pass the number of channels as 3.0.
     shape = (int(options.channels), options.height, options.width)
     spec = InputSpec("image", shape, "uint8", low=0, high=255, sample_rate=None)
-    counts = {"skipped": len(found) - len(paths)}
+    counts = {
+        "classes_left_out": len({path.parent for path in found} - {path.parent for path in paths}),
+        "skipped": len(found) - len(paths),
+    }
     eyes = None
     if options.landmarks is not None:
         rows = _landmarks(folder / options.landmarks)
@@ -164,7 +167,8 @@ def _warnings(counts: Mapping[str, int], options: ImagesOptions) -> tuple[str, .
     return warnings(
         counts,
         {
-            "skipped": f"{{}} images are in classes of fewer than {options.min_per_class}",
+            "classes_left_out": f"{{}} classes of fewer than {options.min_per_class} images were left out",
+            "skipped": "{} images are of classes that were left out",
             "eyes_without_image": f"{{}} rows of {options.landmarks} were skipped: no image has their path",
         },
     )

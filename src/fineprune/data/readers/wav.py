@@ -215,4 +215,7 @@ def _warnings(counts: Mapping[str, int], total: int, options: WavOptions) -> tup
         "unlisted": "{} WAV files were skipped: no list names them",
         "relabelled": f"{{}} of {total} clips have another label in the list than in their name",
     }
-    return warnings(counts, sentences)
+    told = warnings(counts, sentences)
+    if options.group_by != "recording":
+        return told
+    return *told, "clips of one speaker may be in several splits: test accuracy says little of other speakers"

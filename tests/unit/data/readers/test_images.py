@@ -74,8 +74,11 @@ def test_the_crop_is_in_source_pixels(tmp_path, work):
 def test_small_classes_are_left_out_and_reported(faces, work):
     raw = read(image_options(min_per_class=2), faces, work)
     assert raw.classes == ("al",)
-    assert raw.counts == {"skipped": 1}
-    assert raw.warnings == ("1 images are in classes of fewer than 2",)
+    assert raw.counts == {"classes_left_out": 1, "skipped": 1}
+    assert raw.warnings == (
+        "1 classes of fewer than 2 images were left out",
+        "1 images are of classes that were left out",
+    )
     with pytest.raises(DataError, match="expected classes of at least 9 images, found 3"):
         read(image_options(min_per_class=9), faces, work)
 
@@ -142,7 +145,7 @@ def test_eyes_follow_the_crop_and_the_size(pair, work):
     raw = read(image_options(width=6, height=8, crop=crop, landmarks="eyes.csv"), pair, work)
     assert (raw.place_kind, raw.task, raw.places.dtype) == ("eyes", "classification", np.float32)
     assert raw.places.tolist() == [[[3, 0], [6, 4]], [[1.5, 2], [4.5, 3]]]
-    assert raw.counts == {"skipped": 0, "eyes_without_image": 1}
+    assert raw.counts == {"classes_left_out": 0, "skipped": 0, "eyes_without_image": 1}
     assert raw.warnings == ("1 rows of eyes.csv were skipped: no image has their path",)
 
 
