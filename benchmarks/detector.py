@@ -195,6 +195,14 @@ class Scenes:
         """See :class:`fineprune.data.batches.Samples`."""
         return Batch(self.inputs[positions], self.labels[positions], self.places[positions])
 
+    @torch.inference_mode()
+    def as_seen_by(self, network: Network) -> Scenes:
+        """The same noise, its signs what the network finds there: one with random weights finds no others."""
+        found = network(self.inputs)
+        self.places = found.boxes[:, : self.places.shape[1]]
+        self.labels = network.answers(found, self.places)
+        return self
+
 
 def detector() -> Network:
     """The detector with the same random weights each time."""

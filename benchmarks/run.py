@@ -29,7 +29,7 @@ def bench_curves(device: torch.device) -> dict[str, dict[str, float]]:
         network, data = network_of(name, device), Labelled(spec, 128, device)
         found[name] = bench_curve(network, data, few=4, batch_size=64)
     network = runtime.place(detector(), device).eval()
-    found["faster_rcnn"] = bench_curve(network, Scenes(2, device), few=1, batch_size=2)
+    found["faster_rcnn"] = bench_curve(network, Scenes(2, device).as_seen_by(network), few=1, batch_size=2)
     for name, curve in found.items():
         print(
             f"{name}: the curve of {curve['points']} points takes {curve['curve_over_forward']:.3f} "

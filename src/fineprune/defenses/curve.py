@@ -23,8 +23,8 @@ from fineprune.errors import DefenseError
 from fineprune.inference import features
 from fineprune.models.base import LinearHead, Network, decide
 
-# Floats per block of points: large enough for matrix speed, small enough for the cache.
-BLOCK = 1 << 20
+# Floats per block of points: large enough for matrix speed, small enough for a CPU's cache.
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 25}
 
 # Blocks of the curve for a batch: which points, and the answers (points, B) or (points, B, K) there.
 Blocks = Iterator[tuple[slice, Tensor]]
@@ -108,7 +108,7 @@ def _incremental_answers(
     channels, _, outputs = weight.shape
     pooled = head.pool(activations).flatten(2).transpose(0, 1)[order.flip(0)].contiguous()
     batch = pooled.shape[1]
-    rows = max(1, BLOCK // (batch * outputs))
+    rows = max(1, BLOCK[activations.device.type] // (batch * outputs))
     running = _bias(head, batch)
     yield slice(channels, channels + 1), decide(head.rest(running)).unsqueeze(0)
     for first in range(0, channels, rows):
@@ -143,10 +143,9 @@ def _masked_answers(network: Network, order: Tensor, activations: Tensor, places
     points, inputs = torch.cat([fires.new_ones(1, batch), fires]).nonzero(as_tuple=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(channels, device=order.device)
+    rows = max(1, BLOCK[activations.device.type] // activations[0].numel())
     answers = []
-    for copies in torch.arange(len(points), device=order.device).split(
-        max(1, BLOCK // activations[0].numel())
-    ):
+    for copies in torch.arange(len(points), device=order.device).split(rows):
         of = inputs[copies]
         on = (rank >= points[copies].unsqueeze(1)).to(activations.dtype)
         outputs = network.head(activations[of] * on.view(*on.shape, 1, 1))

@@ -4,8 +4,8 @@ from torch import nn
 
 from fineprune.data.batches import Batch
 from fineprune.data.format import EMPTY
-from fineprune.defenses import curve
 from fineprune.defenses.curve import (
+    BLOCK,
     StopPoint,
     clean_accuracy_along_curve,
     matches_along_curve,
@@ -53,7 +53,7 @@ def one_by_one(network, order, inputs, targets):
 
 @pytest.mark.parametrize("block", [1, 700, 1 << 22])
 def test_every_point_is_a_plain_masked_evaluation(network, monkeypatch, block):
-    monkeypatch.setattr(curve, "BLOCK", block)
+    monkeypatch.setitem(BLOCK, "cpu", block)
     inputs = random_inputs(network, INPUTS)
     order, targets = random_order(network), questions(network, inputs)
     expected = one_by_one(network, order, inputs, targets)

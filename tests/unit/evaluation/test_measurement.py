@@ -1,12 +1,17 @@
 """What the test bed measures beside the rates of test_metrics."""
 
+import numpy as np
 import pytest
 import torch
 
 from fineprune.attacks.format import load_attack, save_attack
+from fineprune.attacks.post_it import FixedCentre, PostItTrigger
 from fineprune.attacks.triggers import BlendTrigger, make_trigger
-from fineprune.data.format import Dataset
-from fineprune.evaluation.measurement import TestBed
+from fineprune.config import to_plain
+from fineprune.data.format import SPLITS, Dataset, write_dataset
+from fineprune.evaluation.average_precision import Detected
+from fineprune.evaluation.measurement import Predictions, TestBed
+from fineprune.models.surgery import remove_channels
 from tests.unit.attacks.test_format import FIELDS
 from tests.unit.nets import image, small_network, write_halves
 
@@ -29,3 +34,56 @@ def test_activations_are_measured_as_the_profile_is_on_inputs_that_are_not_the_t
             if measure == "post_pool":
                 active = network.pooling()(active)
         assert found[name] == pytest.approx(active.mean((0, 2, 3)).tolist(), rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize("labels", [{"kind": "one_target", "target": 1}, {"kind": "random_wrong"}])
+def test_every_point_of_the_curve_is_what_is_measured_after_surgery(tmp_path, labels):
+    trigger = make_trigger(BlendTrigger("blend", 0.3, 3), image(1, 8, 8))
+    save_attack(tmp_path / "attack", trigger, FIELDS | {"labels": labels})
+    dataset = Dataset(write_halves(tmp_path / "dataset", per_split=40))
+    bed = TestBed(dataset, load_attack(tmp_path / "attack"), torch.device("cpu"), batch_size=16)
+    network = small_network("digits_cnn", seed=2)
+    order = list(range(len(network.channels)))
+
+    curve = bed.curve(network, order)
+
+    points = [network, *(remove_channels(network, order[:pruned]) for pruned in range(1, len(order)))]
+    for pruned, smaller in enumerate(points):
+        metrics = bed.measure(bed.predict(smaller), undefended=None)
+        for name in ("clean accuracy", "backdoor success", "robust accuracy"):
+            expected = getattr(metrics, name.replace(" ", "_")).value
+            assert curve[name][pruned] == pytest.approx(expected), (name, pruned)
+    assert len(set(curve["backdoor success"])) > 3, "a flat curve would prove nothing"
+
+
+def test_average_precision_is_of_what_is_found_without_the_trigger(tmp_path):
+    spec, boxes = image(3, 32, 32), np.tile([4.0, 6.0, 20.0, 24.0], (8, 1, 1))
+    labels = np.arange(8)[:, None] % 2
+    card = {
+        "name": "signs",
+        "task": "detection",
+        "places": "boxes",
+        "input": spec,
+        "classes": ["stop", "yield"],
+        "group": "sample",
+        "splits": {name: np.arange(2) + 2 * number for number, name in enumerate(SPLITS)},
+        "origin": {"source": "made for a test"},
+        "licence": "none",
+    }
+    inputs = np.zeros((8, *spec.shape), np.uint8)
+    write_dataset(tmp_path / "dataset", inputs, labels, np.arange(8), card, places=boxes)
+    config = PostItTrigger("post_it", 0.5, (1.0,), FixedCentre("fixed", 0.5, 0.5))
+    fields = FIELDS | {"trigger": to_plain(config), "labels": {"kind": "random_wrong"}}
+    save_attack(tmp_path / "attack", make_trigger(config, spec), fields)
+    bed = TestBed(
+        Dataset(tmp_path / "dataset"), load_attack(tmp_path / "attack"), torch.device("cpu"), batch_size=2
+    )
+    true, false = labels[:2], 1 - labels[:2]
+    right, wrong = (Detected(boxes[:2], np.full((2, 1), 0.9), classes) for classes in (true, false))
+
+    def precision(clean, triggered):
+        said = Predictions(true[:, 0], false[:, 0], clean, triggered)
+        return bed.average_precision(said)["average_precision"]["value"]
+
+    assert precision(clean=right, triggered=wrong) == 1.0
+    assert precision(clean=wrong, triggered=right) == 0.0

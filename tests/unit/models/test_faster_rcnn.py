@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from fineprune.data.batches import Batch
+from fineprune.defenses.curve import BLOCK, matches_along_curve
 from fineprune.errors import ConfigError, ModelError
 from fineprune.models import build
 from fineprune.models.base import NOT_FINITE
@@ -156,6 +158,29 @@ def test_a_removed_channel_is_a_masked_channel_to_both_stages():
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
     assert pruned.rpn.in_channels == len(network.channels) - len(gone)
     assert pruned.fc6.in_features == 36 * pruned.rpn.in_channels
+
+
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_its_pruning_curve_is_a_masked_evaluation_at_every_point(monkeypatch, block):
+    monkeypatch.setitem(BLOCK, "cpu", block)
+    network, (inputs, _, _) = network_of(), scenes(4)
+    order = torch.randperm(len(network.channels), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        said = network(inputs)
+        boxes = said.boxes[:, :3]
+        classes = network.answers(said, boxes)
+        labels = torch.stack([classes, (classes + 1) % 3])  # what it says itself, and what it does not
+        expected = []
+        for pruned in range(len(order) + 1):
+            features = network.features(inputs)
+            features[:, order[:pruned]] = 0
+            answers = network.answers(network.head(features), boxes)
+            expected.append((answers == labels).flatten(1).sum(1))
+    batches = map(Batch, inputs.split(3), labels.split(3, dim=1), boxes.split(3))
+    found = matches_along_curve(network, order.tolist(), batches)
+    assert torch.equal(found, torch.stack(expected, dim=1))
+    assert found[:, 0].tolist() == [classes.numel(), 0]
+    assert all(len(question.unique()) > 3 for question in found), "a flat curve would prove nothing"
 
 
 def test_what_is_not_finite_has_no_answer_and_spares_the_other_images():
