@@ -23,8 +23,9 @@ from fineprune.errors import DefenseError
 from fineprune.inference import features
 from fineprune.models.base import LinearHead, Network, decide
 
-# Floats per block of points: large enough for matrix speed, small enough for a CPU's cache.
-BLOCK = {"cpu": 1 << 20, "cuda": 1 << 25}
+# Floats per block of points: large enough for matrix speed; small enough for a CPU's cache, and for a GPU to
+# need no more memory than a step of training at the paper's sizes.
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 23}
 
 # Blocks of the curve for a batch: which points, and the answers (points, B) or (points, B, K) there.
 Blocks = Iterator[tuple[slice, Tensor]]
