@@ -1,15 +1,15 @@
-"""Fine-tuning recipes compared on the defender's holdout, as one Markdown table.
+"""Fine-tuning recipes compared by cross-validation on the defender's data, as one Markdown table.
 
     python benchmarks/recipe.py --seeds 0 1 2 -S case=digits --try learning_rate=0.04,0.08 --try epochs=20,40
 
 Each seed's pruned model is what ``dvc exp run`` makes of it in the workspace with ``attack.seed`` set; only
 what has not changed since the run before is left out. It is then fine-tuned by the case's own recipe and by
-every combination of the values to try (without any: those of ``AROUND``). A cell is the mean over the seeds,
-then the value of each seed.
+every combination of the values to try (without any: those of ``AROUND``), on four fifths of the defender's
+data; each seed holds out another fifth. A cell is the mean over the seeds, then the value of each seed.
 
-The choice is the recipe that moves the weights furthest among those whose accuracy on the holdout is within
-one point of the highest, or within its standard error where that is more: what may hide in the weights is
-erased by moving them, so the defender moves them as far as clean accuracy permits. (The lowest loss would
+The choice is the recipe that moves the weights furthest among those whose accuracy on what is held out is
+within one point of the highest, or within its standard error where that is more: what may hide in the weights
+is erased by moving them, so the defender moves them as far as clean accuracy permits. (The lowest loss would
 favour the gentlest recipe, which erases least.) Only the defender's clean data is read: neither the test
 split nor the backdoor's success has a say.
 """
@@ -27,6 +27,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -34,6 +35,7 @@ from torch import Tensor
 from fineprune.config import override, parse, read_section
 from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import EMPTY, Dataset
+from fineprune.data.splits import divide
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
 from fineprune.errors import DefenseError, ModelError
 from fineprune.evaluation.sweep import as_markdown
@@ -47,14 +49,16 @@ from fineprune.training import Recipe
 
 PRUNED = "prune@undefended"
 DATASET, MODEL = Path("artifacts/ingest/dataset"), Path("artifacts/prune/undefended/model")
+DEFENDER = ("defender_fit", "defender_holdout")
 # Factors on the case's own values.
 AROUND = {"learning_rate": (0.5, 1, 2), "weight_decay": (0.1, 1, 10)}
-TOLERANCE = 0.01  # of holdout accuracy, below the highest
+TOLERANCE = 0.01  # of accuracy, below the highest
+FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What fine-tuning by one recipe gave: figures on the holdout, and how far the weights moved.
+    """What fine-tuning by one recipe gave: figures on what is held out, and how far the weights moved.
 
     ``distance`` is the length of the change over the length of the weights before, ``labels`` how many the
     accuracy is a share of.
@@ -87,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for config in progress(configs, total=len(configs), name=f"seed {seed}", unit="recipe"):
             found.setdefault(config, []).append(outcome(replace(config, seed=seed)))
     print(as_markdown(table(found)))
-    print(f"seeds {given['seeds']}, choice on the defender's holdout")
+    print(f"seeds {given['seeds']}, choice on the defender's data")
 
 
 def values_to_try(text: str) -> tuple[str, list[str]]:
@@ -124,14 +128,13 @@ def candidates(section: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) ->
 
 
 def outcome(config: FinetuneConfig) -> Outcome:
-    """The outcome for the weights that fine-tuning keeps."""
+    """The outcome for the weights that fine-tuning keeps, on the seed's fold."""
     dataset, device = Dataset(DATASET), pick_device()
+    dataset.splits |= fold(dataset, config.seed)
     network = load_model(MODEL)
     place(network, device)
     before = weights(network)
-    samples, holdout = (
-        SplitSamples(dataset, split, device, cache=True) for split in ("defender_fit", "defender_holdout")
-    )
+    samples, holdout = (SplitSamples(dataset, split, device, cache=True) for split in DEFENDER)
     epochs = fine_tune(network, samples, holdout, config.recipe, config.stop, seed=config.seed)
     try:
         best = [tuned for tuned in epochs if tuned.best][-1]
@@ -140,6 +143,17 @@ def outcome(config: FinetuneConfig) -> Outcome:
     moved = (weights(network) - before).norm() / before.norm()
     right = right_labels(network, holdout, config.recipe)
     return Outcome(best.holdout_loss, float(right.float().mean()), float(moved), len(right))
+
+
+def fold(dataset: Dataset, seed: int) -> dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """The defender's rows divided anew, by whole groups: ``defender_holdout`` is another fifth for each of
+    five seeds in a row, ``defender_fit`` the rest.
+    """
+    rows = np.sort(np.concatenate([dataset.splits[name] for name in DEFENDER]))
+    shares = np.full(FOLDS, 1 / FOLDS)
+    sides = divide(dataset.labels[rows], dataset.groups[rows], shares, np.random.default_rng(0))
+    held_out = sides == seed % FOLDS
+    return dict(zip(DEFENDER, (rows[~held_out], rows[held_out]), strict=True))
 
 
 def right_labels(network: Network, samples: Samples, recipe: Recipe) -> Tensor:

@@ -2,10 +2,22 @@
 
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from benchmarks.recipe import DIVERGED, Outcome, candidates, cell, choice, table, values_to_try
+from benchmarks.recipe import (
+    DEFENDER,
+    DIVERGED,
+    Outcome,
+    candidates,
+    cell,
+    choice,
+    fold,
+    table,
+    values_to_try,
+)
 from fineprune.config import override, parse, read_section
 from fineprune.defenses.finetuning import EarlyStop
 from fineprune.stages.finetune import FinetuneConfig
@@ -40,13 +52,27 @@ def test_the_recipe_that_moves_the_weights_furthest_within_a_point_of_the_highes
 
 
 @pytest.mark.parametrize(("labels", "expected"), [(1000, 1.0), (20, 2.0)])
-def test_a_small_holdout_tolerates_its_standard_error(labels, expected):
+def test_few_labels_tolerate_their_standard_error(labels, expected):
     # .96 of 40 labels has a standard error of sqrt(.96 × .04 / 40) = 3.1 points; of 2,000, of .4.
     found = {
         1.0: outcomes(0.96, 0.96, distance=0.1, labels=labels),
         2.0: outcomes(0.93, 0.93, distance=0.3, labels=labels),
     }
     assert chosen(found) == expected
+
+
+def test_five_seeds_in_a_row_hold_out_all_of_the_defender_s_data_by_whole_groups():
+    groups = np.arange(200) // 2  # pairs
+    splits = {"train": range(100), "defender_fit": range(100, 180), "defender_holdout": range(180, 200)}
+    splits = {name: np.asarray(rows) for name, rows in splits.items()}
+    dataset = SimpleNamespace(labels=np.arange(200) // 4 % 5, groups=groups, splits=splits)
+    folds = [fold(dataset, seed) for seed in range(3, 8)]
+    fits, held_out = ([one[name] for one in folds] for name in DEFENDER)
+    assert sorted(np.concatenate(held_out)) == list(range(100, 200))
+    for rows, rest in zip(held_out, fits, strict=True):
+        assert sorted([*rows, *rest]) == list(range(100, 200))
+        assert not set(groups[rows]) & set(groups[rest])
+        assert np.bincount(dataset.labels[rows]).tolist() == [4] * 5
 
 
 def test_what_diverged_is_not_chosen_and_is_shown():
