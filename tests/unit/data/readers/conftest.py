@@ -29,7 +29,7 @@ def without(monkeypatch):
     """Make a library as good as not installed."""
 
     def hide(library):
-        for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        for name in {library, *(name for name in sys.modules if name.partition(".")[0] == library)}:
             monkeypatch.setitem(sys.modules, name, None)
         importlib.invalidate_caches()
 
