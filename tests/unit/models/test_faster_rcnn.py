@@ -11,7 +11,7 @@ from fineprune.models import build
 from fineprune.models.base import NOT_FINITE
 from fineprune.models.detection.boxes import overlap
 from fineprune.models.surgery import remove_channels
-from tests.unit.nets import audio, image, spec_of
+from tests.unit.nets import audio, image, masked_logits, spec_of
 
 ARGUMENTS = {
     "width": 0.05,
@@ -164,20 +164,17 @@ def test_a_removed_channel_is_a_masked_channel_to_both_stages():
 def test_its_pruning_curve_is_a_masked_evaluation_at_every_point(monkeypatch, block):
     monkeypatch.setitem(BLOCK, "cpu", block)
     network, (inputs, _, _) = network_of(), scenes(4)
-    order = torch.randperm(len(network.channels), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        said = network(inputs)
-        boxes = said.boxes[:, :3]
-        classes = network.answers(said, boxes)
-        labels = torch.stack([classes, (classes + 1) % 3])  # what it says itself, and what it does not
-        expected = []
-        for pruned in range(len(order) + 1):
-            features = network.features(inputs)
-            features[:, order[:pruned]] = 0
-            answers = network.answers(network.head(features), boxes)
-            expected.append((answers == labels).flatten(1).sum(1))
+    order = torch.randperm(len(network.channels), generator=torch.Generator().manual_seed(0)).tolist()
+    said = masked_logits(network, inputs, [])
+    boxes = said.boxes[:, :3]
+    classes = network.answers(said, boxes)
+    labels = torch.stack([classes, (classes + 1) % 3])  # what it says itself, and what it does not
+    expected = []
+    for pruned in range(len(order) + 1):
+        answers = network.answers(masked_logits(network, inputs, order[:pruned]), boxes)
+        expected.append((answers == labels).flatten(1).sum(1))
     batches = map(Batch, inputs.split(3), labels.split(3, dim=1), boxes.split(3))
-    found = matches_along_curve(network, order.tolist(), batches)
+    found = matches_along_curve(network, order, batches)
     assert torch.equal(found, torch.stack(expected, dim=1))
     assert found[:, 0].tolist() == [classes.numel(), 0]
     assert all(len(question.unique()) > 3 for question in found), "a flat curve would prove nothing"

@@ -93,7 +93,7 @@ def _choose(library: ctypes.CDLL, voice: str) -> None:
     set_to = library.espeak_GetCurrentVoice().contents.identifier.decode() if known else ""
     # What a file name parts at, or a path, is no variant's name here.
     if not known or not set_to.endswith(plus + variant) or {"_", "/"} & set(variant):
-        english = [name for name in names if name.startswith("en")]
+        english = [other for other in names if other.startswith("en")]
         raise DataError(
             f"espeak-ng: expected a voice such as {', '.join(english)}, "
             f"alone or with a variant such as +f3 or +m1, found {voice!r}"
