@@ -21,6 +21,17 @@ RANGES = {
     "clean_accuracy": (0.0, 1.0),
     "backdoor_success": (0.0, 1.0),
 }
+TOLERANCE = 1e-6  # of a figure that follows from others
+# What an evaluation has to have been checked for, by the names that fineprune.evaluation.checks gives.
+CHECKS = (
+    "finite outputs",
+    "enough samples",
+    "every class",
+    "trigger changes inputs",
+    "control accurate",
+    "control resists",
+    "trigger needed",
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
     It passes only if the lower end of its utility and the upper end of its loss of clean accuracy keep
     the thresholds, each figure rests on enough test inputs, the evaluated model is the very one to be
     promoted, the attack took on the undefended model (without that, a low backdoor success proves
-    nothing), and every sanity check passed.
+    nothing), the figures agree with each other, and every one of :data:`CHECKS` was made and passed.
 
     Args:
         report: the evaluation's ``report.json``; its content is not trusted.
@@ -99,10 +110,14 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
     Returns:
         ``promoted`` with every condition that was met, or ``held`` with every one that was not.
     """
-    row = _mapping(_mapping(_mapping(report).get("models")).get(model))
+    models = _mapping(_mapping(report).get("models"))
+    row, undefended = _mapping(models.get(model)), _mapping(models.get("undefended"))
+    figures = {name: interval(row.get(name), *limits) for name, limits in RANGES.items()}
+    before = interval(undefended.get("clean_accuracy"), *RANGES["clean_accuracy"])
     findings = [
         _same_model(row, model, model_digest),
-        *_figures_keep(row, model, thresholds),
+        *_figures_keep(figures, model, thresholds),
+        *_figures_agree(figures, model, before),
         _attack_took(report),
         *_checks_passed(report),
     ]
@@ -173,8 +188,9 @@ def _same_model(row: Mapping[str, Any], model: str, digest: str) -> _Finding:
     return _Finding(True, f"{model}: the evaluated model is the one to promote, digest {digest[:16]}….")
 
 
-def _figures_keep(row: Mapping[str, Any], model: str, thresholds: Thresholds) -> Iterator[_Finding]:
-    figures = {name: interval(row.get(name), *limits) for name, limits in RANGES.items()}
+def _figures_keep(
+    figures: Mapping[str, Interval | str], model: str, thresholds: Thresholds
+) -> Iterator[_Finding]:
     for name, figure in figures.items():
         if isinstance(figure, str):
             yield _Finding(False, f"{model}: {name} {figure}.")
@@ -197,6 +213,25 @@ def _figures_keep(row: Mapping[str, Any], model: str, thresholds: Thresholds) ->
         yield _Finding(met, f"{model}: {text} max_clean_loss {limit:g}.")
 
 
+def _figures_agree(
+    figures: Mapping[str, Interval | str], model: str, before: Interval | str
+) -> Iterator[_Finding]:
+    """What is wrong with figures that are the difference of two others; ``before`` is the undefended model's."""
+    if isinstance(before, str):
+        yield _Finding(False, f"undefended: clean_accuracy {before}.")
+    for name, whole, part in (
+        ("utility", figures["clean_accuracy"], figures["backdoor_success"]),
+        ("clean_loss", before, figures["clean_accuracy"]),
+    ):
+        figure = figures[name]
+        if isinstance(figure, str) or isinstance(whole, str) or isinstance(part, str):
+            continue  # told already
+        difference = whole.value - part.value
+        if not abs(figure.value - difference) <= TOLERANCE:
+            text = f"contradicts itself: {figure.value:.6g} is not {whole.value:.6g} − {part.value:.6g}"
+            yield _Finding(False, f"{model}: {name} {text}.")
+
+
 def _attack_took(report: Mapping[str, Any]) -> _Finding:
     attack = _mapping(_mapping(report).get("attack_took"))
     took, reason = attack.get("took"), _sentence(attack.get("reason"))
@@ -213,11 +248,15 @@ def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
         yield _Finding(False, f"The evaluation lists no sanity checks, but {excerpt(checks)}.")
         return
     failed = [_mapping(check) for check in checks if _mapping(check).get("passed") is not True]
+    names = [_mapping(check).get("name") for check in checks]
+    missing = [name for name in CHECKS if name not in names]
+    if missing:
+        yield _Finding(False, f"The evaluation does not list the sanity checks {', '.join(missing)}.")
     for check in failed:
         yield _Finding(
             False, f"Sanity check {excerpt(check.get('name'))} failed: {_sentence(check.get('message'))}"
         )
-    if not failed:
+    if not failed and not missing:
         yield _Finding(True, f"All sanity checks of the measurement passed ({len(checks)}).")
 
 

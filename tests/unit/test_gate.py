@@ -1,6 +1,5 @@
 """The gate passes good evidence and nothing else: one row per reason to hold, and properties on top."""
 
-import copy
 import math
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fineprune.gate import RANGES, Champion, Thresholds, Verdict, beats, challenge, decide
+from fineprune.gate import CHECKS, RANGES, Champion, Thresholds, Verdict, beats, challenge, decide
 
 DIGEST = "a" * 64
 LIMITS = Thresholds(min_utility=0.8, max_clean_loss=0.05, min_samples=100)
@@ -23,10 +22,11 @@ def good_report() -> dict[str, Any]:
         "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
         "backdoor_success": {"value": 0.05, "low": 0.03, "high": 0.08, "n": 400},
     }
+    before = {"clean_accuracy": {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500}}
     return {
-        "models": {"fine_pruned": row},
+        "models": {"undefended": before, "fine_pruned": row},
         "attack_took": {"took": True, "reason": "backdoor success of the undefended model is 0.99"},
-        "checks": [{"name": "trigger changes the input", "passed": True, "message": "all inputs differ"}],
+        "checks": [{"name": name, "passed": True, "message": "all inputs differ"} for name in CHECKS],
     }
 
 
@@ -68,7 +68,7 @@ def test_good_evidence_passes_and_names_what_was_met() -> None:
     ):
         assert figure in text
     assert "backdoor success of the undefended model is 0.99" in text
-    assert "All sanity checks of the measurement passed (1)" in text
+    assert "All sanity checks of the measurement passed (7)" in text
 
 
 HELD = {
@@ -113,6 +113,15 @@ HELD = {
         "contradicts itself: 0.84 is not in its interval",
     ),
     "value above high": (changed(*row("clean_loss", "value"), to=0.04), "contradicts itself: 0.04"),
+    "utility no difference": (
+        changed(*row("clean_accuracy"), to={"value": 0.1, "low": 0.05, "high": 0.2, "n": 500}),
+        "utility contradicts itself: 0.9 is not 0.1 − 0.05.",
+    ),
+    "loss no difference": (
+        changed("models", "undefended", "clean_accuracy", "value", to=0.98),
+        "clean_loss contradicts itself: 0.01 is not 0.98 − 0.95.",
+    ),
+    "no undefended model": (without("models", "undefended"), "undefended: clean_accuracy is missing."),
     "too few samples": (
         changed(*row("utility", "n"), to=99),
         "utility rests on 99 test inputs, fewer than min_samples 100",
@@ -135,13 +144,21 @@ HELD = {
     "took a number": (changed("attack_took", "took", to=1), "does not say whether the attack took, but 1"),
     "check failed": (
         changed("checks", 0, "passed", to=False),
-        "'trigger changes the input' failed: all inputs differ.",
+        "'finite outputs' failed: all inputs differ.",
     ),
     "check without a verdict": (
         changed("checks", 0, to={"name": "c"}),
         "Sanity check 'c' failed: no reason given.",
     ),
     "check no mapping": (changed("checks", 0, to="fine"), "Sanity check None failed"),
+    "a check not made": (
+        changed("checks", to=good_report()["checks"][1:]),
+        "does not list the sanity checks finite outputs.",
+    ),
+    "a check under another name": (
+        changed("checks", 3, "name", to="anything"),
+        "does not list the sanity checks trigger changes inputs.",
+    ),
     "no checks": (changed("checks", to=[]), "lists no sanity checks"),
     "checks missing": (without("checks"), "lists no sanity checks, but None"),
     "report empty": ({}, "utility is missing"),
@@ -159,6 +176,7 @@ def test_each_fault_holds_with_its_reason(report: Any, reason: str) -> None:
 
 def test_every_fault_is_told_and_nothing_that_was_met() -> None:
     report = changed(*row("utility"), to={"value": 0.5, "low": 0.4, "high": 0.6, "n": 50})
+    report["models"]["fine_pruned"]["backdoor_success"] = {"value": 0.45, "low": 0.4, "high": 0.5, "n": 400}
     report["attack_took"]["took"] = False
     report["checks"].append({"name": "control", "passed": False, "message": "the control shows the backdoor"})
     assert len(judge(report).reasons) == 4
@@ -221,18 +239,29 @@ def test_rubbish_is_held_and_never_raises(report: Any) -> None:
 def test_better_evidence_never_turns_a_pass_into_a_hold(
     low: float, loss: float, middle: float, n: int, higher: float, less: float, more: int
 ) -> None:
-    report = good_report()
-    evidence = report["models"]["fine_pruned"]
-    evidence["utility"] = {"value": max(low, middle), "low": low, "high": 1.0, "n": n}
-    evidence["clean_loss"] = {"value": -1.0, "low": -1.0, "high": loss, "n": n}
-    better = copy.deepcopy(report)
-    utility = better["models"]["fine_pruned"]["utility"]
-    utility["low"] = max(low, higher)
-    utility["value"] = max(utility["value"], utility["low"])
-    better["models"]["fine_pruned"]["clean_loss"]["high"] = min(loss, less)
-    for figure in ("utility", "clean_loss"):
-        better["models"]["fine_pruned"][figure]["n"] = n + more
+    report = perfect_accuracy(utility={"value": max(low, middle), "low": low, "n": n}, loss=loss)
+    least = max(low, higher)
+    better = perfect_accuracy(
+        utility={"value": max(least, middle), "low": least, "n": n + more}, loss=min(loss, less)
+    )
     assert judge(better).promoted or not judge(report).promoted
+
+
+def perfect_accuracy(utility: dict[str, Any], loss: float) -> dict[str, Any]:
+    """A report whose model is always right on clean inputs where the undefended one never is."""
+    report, rest = good_report(), {"high": 1.0, "n": utility["n"]}
+    report["models"]["undefended"]["clean_accuracy"] |= {"value": 0.0, "low": 0.0}
+    report["models"]["fine_pruned"] |= {
+        "utility": utility | {"high": 1.0},
+        "clean_loss": {"value": -1.0, "low": -1.0, "high": loss, "n": utility["n"]},
+        "clean_accuracy": {"value": 1.0, "low": 0.0} | rest,
+        "backdoor_success": {"value": 1 - utility["value"], "low": 0.0} | rest,
+    }
+    return report
+
+
+def test_the_evidence_that_properties_are_asked_of_can_pass() -> None:
+    assert judge(perfect_accuracy({"value": 0.9, "low": 0.85, "n": 100}, loss=0.05)).promoted
 
 
 def against(
