@@ -216,7 +216,7 @@ def _figures_keep(
 def _figures_agree(
     figures: Mapping[str, Interval | str], model: str, before: Interval | str
 ) -> Iterator[_Finding]:
-    """What is wrong with figures that are the difference of two others; ``before`` is the undefended model's."""
+    """Faults of figures that are the difference of two others; ``before`` is of the undefended model."""
     if isinstance(before, str):
         yield _Finding(False, f"undefended: clean_accuracy {before}.")
     for name, whole, part in (

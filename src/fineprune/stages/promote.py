@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fineprune import lineage
 from fineprune.config import Count, Range, to_plain
+from fineprune.custody import check_custody
 from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
 from fineprune.errors import ConfigError, DataError
@@ -139,11 +140,12 @@ def read_evidence(
     """Read every report and judge.
 
     Raises:
-        DataError: a report is malformed, or the evaluation was made on another dataset.
+        DataError: a report is malformed or of another run, or the evaluation was made on another dataset.
     """
     model, limits = config.model, config.thresholds
     evaluation = lineage.read_report(inputs["evaluation"])
     check_dataset(evaluation, dataset)
+    check_custody(evaluation, inputs)
     parts = {"model": model, "evaluation": "evaluation", "dataset": "dataset"}
     digests = {name: content_digest(inputs[port]) for name, port in parts.items()}
     configs = {

@@ -14,17 +14,22 @@ import torch
 
 from fineprune.cli import main
 from fineprune.config import parse
+from fineprune.custody import STEPS
 from fineprune.data.format import InputSpec, write_dataset
 from fineprune.decision import Decision, as_text
 from fineprune.errors import ConfigError, FinePruneError
 from fineprune.files import remove, write_json
+from fineprune.gate import CHECKS
 from fineprune.models import build
 from fineprune.models.base import NetworkSpec
 from fineprune.models.format import save_model
 from fineprune.stages.base import content_digest
+from fineprune.stages.evaluate import STAGE as EVALUATE
 from fineprune.stages.promote import HELD, MODELS, REPORTS, STAGE, PromoteConfig
 
 CLASSES = ("no", "yes")
+# What the evaluation read, each with a digest of its own.
+MEASURED = {name: f"{number:064x}" for number, name in enumerate(EVALUATE.inputs)}
 INPUT = InputSpec(kind="image", shape=(1, 8, 8), dtype="uint8", low=0, high=16, sample_rate=None)
 
 
@@ -47,7 +52,7 @@ class Delivery:
         self.new_model(seed=0)
         for port, name in list(REPORTS.items())[:-1]:
             (path / port).mkdir()
-            write_json(path / port / "report.json", stage_report(name.split()[0], made=name))
+            self.write_report(port, made=name)
         (path / "prune_report" / "figures").mkdir()
         (path / "prune_report" / "figures" / "curve.png").write_bytes(b"\x89PNG")
 
@@ -64,6 +69,13 @@ class Delivery:
         (self.path / "evaluation").mkdir()
         write_json(self.path / "evaluation" / "report.json", report)
         (self.path / "evaluation" / "report.html").write_text("<p>evidence</p>")
+
+    def write_report(self, port: str, **changes: Any) -> None:
+        """The report of a stage that read and wrote what the evaluation measured, but for the changes."""
+        step = STEPS[port]
+        read, wrote = ({name: MEASURED[x] for name, x in y.items()} for y in (step.inputs, step.outputs))
+        report = stage_report(step.stage, inputs=read, outputs=wrote) | changes
+        write_json(self.path / port / "report.json", report)
 
     def run(self, *flags: str, **changes: Any) -> int:
         arguments = [
@@ -125,10 +137,11 @@ def evaluation_report(digest: str, utility: float, dataset: str) -> dict[str, An
         "utility": {"value": utility, "low": utility - 0.05, "high": utility + 0.02, "n": 500},
         "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
         "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
-        "backdoor_success": {"value": 0.05, "low": 0.03, "high": 0.08, "n": 400},
+        "backdoor_success": {"value": 0.95 - utility, "low": 0.0, "high": 0.2, "n": 400},
         "robust_accuracy": None,
     }
     undefended = copy.deepcopy(row) | {"digest": "f" * 64}
+    undefended["clean_accuracy"] = {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500}
     return stage_report(
         "evaluate",
         case="digits",
@@ -136,7 +149,8 @@ def evaluation_report(digest: str, utility: float, dataset: str) -> dict[str, An
         seed=1,
         models={"fine_pruned": row, "undefended": undefended},
         attack_took={"took": True, "reason": "backdoor success is 0.99"},
-        checks=[{"name": "trigger", "passed": True, "message": "changes every input"}],
+        checks=[{"name": name, "passed": True, "message": "it is so"} for name in CHECKS],
+        inputs=MEASURED,
         dataset={"digest": dataset, "dvc_md5": "d41d8cd98f00b204e9800998ecf8427e.dir", "origin": {}},
     )
 
@@ -364,6 +378,13 @@ def test_an_evaluation_on_other_data_is_refused(
     assert "expected an evaluation on this dataset" in capsys.readouterr().err
 
 
+def test_reports_of_two_runs_are_refused(delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> None:
+    delivery.write_report("prune_report", outputs={"pruned": "e" * 64})
+    assert delivery.run() == 2
+    assert "prune_report/report.json: outputs.pruned: expected the pruned of the" in capsys.readouterr().err
+    assert not (delivery.path / "decision").exists()
+
+
 def test_a_report_that_is_none_is_refused(delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> None:
     (delivery.path / "prune_report" / "report.json").write_text("[1]")
     assert delivery.run() == 2
@@ -373,8 +394,7 @@ def test_a_report_that_is_none_is_refused(delivery: Delivery, capsys: pytest.Cap
 def test_a_malformed_series_is_one_line_and_logs_nothing(
     delivery: Delivery, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = stage_report("prune", series={"loss": [1, 2]})
-    write_json(delivery.path / "prune_report" / "report.json", report)
+    delivery.write_report("prune_report", series={"loss": [1, 2]})
     assert delivery.run() == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -1,0 +1,71 @@
+"""Whether the reports behind a model speak of one run: each stage read what another of them wrote.
+
+A report names the SHA-256 of the card of all that its stage read and wrote, and the evaluation's of all
+that it measured: a report of another run, or one that is given in another's place, does not fit in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fineprune.errors import DataError
+from fineprune.lineage import REPORT, read_report
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one stage read and wrote, each with the name under which the evaluation read the same."""
+
+    stage: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+_DATA = {"dataset": "dataset"}
+# By the flag of the stage's report.
+STEPS: Mapping[str, Step] = {
+    "ingest_report": Step("ingest", {}, _DATA),
+    "attack_report": Step("attack", _DATA, {name: name for name in ("attack", "control", "undefended")}),
+    "profile_report": Step("profile", _DATA | {"model": "undefended"}, {"profile": "profile"}),
+    "prune_report": Step(
+        "prune", _DATA | {"model": "undefended", "profile": "profile"}, {"pruned": "pruned"}
+    ),
+    "control_profile_report": Step("profile", _DATA | {"model": "control"}, {}),
+    "control_prune_report": Step("prune", _DATA | {"model": "control"}, {"pruned": "control_pruned"}),
+    "fine_tuned_report": Step("finetune", _DATA | {"model": "undefended"}, {"tuned": "fine_tuned"}),
+    "fine_pruned_report": Step("finetune", _DATA | {"model": "pruned"}, {"tuned": "fine_pruned"}),
+    "control_fine_pruned_report": Step(
+        "finetune", _DATA | {"model": "control_pruned"}, {"tuned": "control_fine_pruned"}
+    ),
+}
+
+
+def check_custody(evaluation: Mapping[str, Any], folders: Mapping[str, Path]) -> None:
+    """Raise :class:`DataError` at the first report that is not of the evaluation's run.
+
+    Args:
+        evaluation: the evaluation's report.
+        folders: where the report of each of :data:`STEPS` lies.
+    """
+    measured = _mapping(evaluation.get("inputs"))
+    for flag, step in STEPS.items():
+        file, report = folders[flag] / REPORT, read_report(folders[flag])
+        if report.get("stage") != step.stage:
+            raise DataError(f"{file}: expected a report of {step.stage}, found {report.get('stage')!r}")
+        for side, names in (("inputs", step.inputs), ("outputs", step.outputs)):
+            for name, known_as in names.items():
+                expected, found = measured.get(known_as), _mapping(report.get(side)).get(name)
+                if not isinstance(expected, str) or found != expected:
+                    wanted = f"expected the {known_as} of the evaluation, {_short(expected)}"
+                    raise DataError(f"{file}: {side}.{name}: {wanted}, found {_short(found)}")
+
+
+def _short(digest: object) -> str:
+    return f"digest {digest[:16]}…" if isinstance(digest, str) else "no digest"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,76 @@
+"""The reports behind a model are of one run; every single link is looked at."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fineprune.custody import STEPS, check_custody
+from fineprune.errors import DataError
+from fineprune.files import write_json
+from fineprune.stages.evaluate import STAGE as EVALUATE
+
+MEASURED = {name: f"{number:064x}" for number, name in enumerate(EVALUATE.inputs)}
+LINKS = [
+    (flag, side, name)
+    for flag, step in STEPS.items()
+    for side in ("inputs", "outputs")
+    for name in getattr(step, side)
+]
+
+
+def report(flag: str) -> dict[str, Any]:
+    step = STEPS[flag]
+    sides = {
+        side: {name: MEASURED[x] for name, x in getattr(step, side).items()} for side in ("inputs", "outputs")
+    }
+    return {"stage": step.stage} | sides
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    for flag in STEPS:
+        (tmp_path / flag).mkdir()
+        write_json(tmp_path / flag / "report.json", report(flag))
+    return {flag: tmp_path / flag for flag in STEPS}
+
+
+def test_one_run_passes(folders: dict[str, Path]) -> None:
+    check_custody({"inputs": MEASURED}, folders)
+
+
+@pytest.mark.parametrize(("flag", "side", "name"), LINKS)
+@pytest.mark.parametrize("digest", ["f" * 64, None, 7])
+def test_each_link_is_held_against_the_evaluation(
+    flag: str, side: str, name: str, digest: object, folders: dict[str, Path]
+) -> None:
+    other = report(flag)
+    other[side][name] = digest
+    write_json(folders[flag] / "report.json", other)
+    with pytest.raises(
+        DataError, match=rf"{flag}/report.json: {side}.{name}: expected the .* of the evaluation"
+    ):
+        check_custody({"inputs": MEASURED}, folders)
+
+
+@pytest.mark.parametrize("flag", STEPS)
+def test_a_report_of_another_stage_is_refused(flag: str, folders: dict[str, Path]) -> None:
+    write_json(folders[flag] / "report.json", report(flag) | {"stage": "evaluate"})
+    with pytest.raises(DataError, match=f"expected a report of {STEPS[flag].stage}, found 'evaluate'"):
+        check_custody({"inputs": MEASURED}, folders)
+
+
+def test_nothing_agrees_with_an_evaluation_that_names_nothing(folders: dict[str, Path]) -> None:
+    write_json(folders["ingest_report"] / "report.json", {"stage": "ingest"})
+    with pytest.raises(DataError, match=r"outputs.dataset: .* no digest, found no digest"):
+        check_custody({}, folders)
+
+
+@pytest.mark.parametrize("flag", STEPS)
+def test_the_links_are_ports_of_the_stages(flag: str) -> None:
+    step = STEPS[flag]
+    stage = importlib.import_module(f"fineprune.stages.{step.stage}").STAGE
+    assert step.inputs.keys() <= set(stage.inputs)
+    assert step.outputs.keys() <= set(stage.outputs)
+    assert {*step.inputs.values(), *step.outputs.values()} <= set(EVALUATE.inputs)
