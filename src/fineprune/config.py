@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-from fineprune.errors import ConfigError, FinePruneError, excerpt
+from fineprune.errors import ConfigError, FinePruneError, excerpt, without_credentials
 from fineprune.files import read_json
 
 T = TypeVar("T")
@@ -182,6 +182,19 @@ def read_card(card: type[T], path: Path, *, format_number: int, error: type[Fine
 def to_plain(config: Any) -> Any:
     """The plain values (dicts, lists, numbers, strings) that ``parse`` would turn into ``config``."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def to_show(config: Any) -> Any:
+    """As :func:`to_plain`, with no credentials in any text: for a report, a page, a registry."""
+    return _without_credentials(to_plain(config))
+
+
+def _without_credentials(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_credentials(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_credentials(each) for each in value]
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def _convert(expected: Any, value: Any, where: str, problems: list[str]) -> Any:

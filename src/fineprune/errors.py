@@ -67,4 +67,6 @@ def excerpt(value: object) -> str:
 def without_credentials(text: str) -> str:
     """The text without ``user:password@`` and secret query values in any URI, fit for a message."""
     text = re.sub(r"(?<=://)[^/\s]*@", "", text)
+    # A password may hold slashes; what is a port and a path is none.
+    text = re.sub(r"(?<=://)[^/\s:@]*:(?!\d+/)[^\s@]*@", "", text)
     return re.sub(r"(?i)([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s]*", r"\1…", text)

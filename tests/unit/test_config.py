@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from fineprune.config import Count, Fraction, Range, Seed, override, parse, read_section, to_plain
+from fineprune.config import Count, Fraction, Range, Seed, override, parse, read_section, to_plain, to_show
 from fineprune.errors import ConfigError
 
 
@@ -346,3 +346,16 @@ def test_a_setting_that_does_not_fit_is_refused(setting: str, message: str) -> N
 def test_a_setting_leaves_the_section_as_it_was() -> None:
     override(GIVEN, ["free.width=8", "rate=1"])
     assert GIVEN["free"] == {"width": 1}
+
+
+def test_what_is_shown_has_no_credentials() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        source: str
+        runs: tuple[dict[str, Any], ...]
+
+    hidden = "dvc+https://me:planted@git.example/x@v1:d"
+    config = Config(hidden, ({"source": hidden, "rate": 0.5},))
+    assert to_plain(config) == {"source": hidden, "runs": [{"source": hidden, "rate": 0.5}]}
+    shown = "dvc+https://git.example/x@v1:d"
+    assert to_show(config) == {"source": shown, "runs": [{"source": shown, "rate": 0.5}]}

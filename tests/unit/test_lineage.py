@@ -204,6 +204,8 @@ def test_a_long_text_is_cut_and_shows_it() -> None:
         ("postgresql://h/db?user=me&password=x&a=1", "postgresql://h/db?user=me&password=…&a=1"),
         ("http://h/p?X-Amz-Security-Token=abc", "http://h/p?X-Amz-Security-Token=…"),
         ("at http://a:b@c/ and http://d:e@f/", "at http://c/ and http://f/"),
+        ("postgresql://me:pa/ss@db/x", "postgresql://db/x"),
+        ("https://h:8443/repo@v1:data", "https://h:8443/repo@v1:data"),
         ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
     ],
 )

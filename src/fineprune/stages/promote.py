@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fineprune import lineage
-from fineprune.config import Count, Range, to_plain
+from fineprune.config import Count, Range, to_show
 from fineprune.custody import check_custody
 from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
@@ -122,7 +122,7 @@ def run(
         look_at = tracker.look_at(parent)
         text = as_text(decision, report=inputs["evaluation"] / "report.html", look_at=look_at)
         write(outputs["report"], decision, page=page, text=text)
-        tracker.log_stage(parent, decision_record(decision, to_plain(config), outputs["report"]))
+        tracker.log_stage(parent, decision_record(decision, to_show(config), outputs["report"]))
         metrics = dict(headline(evidence.numbers, config.model))
         tracker.log(parent, metrics=metrics, tags={"verdict": decision.verdict}, description=page)
     print(f"\n{text}")
