@@ -48,6 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FinePruneError, OSError) as error:
         print(f"fineprune {name}: error: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        print(
+            f"fineprune {name}: error: out of memory: lower batch_size: {_one_line(error)}", file=sys.stderr
+        )
+        return USER_ERROR
     except KeyboardInterrupt:
         print(f"fineprune {name}: interrupted", file=sys.stderr)
         return 130
@@ -153,11 +160,18 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether NumPy, or PyTorch on a GPU or on a CPU, found no memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "DefaultCPUAllocator" in str(error)
+
+
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if isinstance(error.filename, (str, os.PathLike)) else ""
         return f"{place}{error.strerror}"
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

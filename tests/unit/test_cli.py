@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 from fineprune import __version__, cli
 from fineprune.config import Count
@@ -168,6 +169,22 @@ def test_warnings_go_to_stderr(stage, capsys):
             "none.yaml: cannot read: No such",
         ),
         (
+            ["profile", "--params", '{"steps": 1}', *PATHS[:4], "--report", "profile/report"],
+            "--profile: profile: expected a place of its own, found --report profile/report there",
+        ),
+        (
+            ["profile", "--params", '{"steps": 1}', *PATHS[:4], "--report", "x/../profile"],
+            "--profile: profile: expected a place of its own, found --report x/../profile there",
+        ),
+        (
+            ["profile", "--params", '{"steps": 1}', *PATHS[:4], "--report", "."],
+            "--report: .: expected a place of its own, found --model model there",
+        ),
+        (
+            ["profile", "--params", '{"steps": 1}', *PATHS, "--copy", "model"],
+            "--copy: model: expected a place of its own, found --model model there",
+        ),
+        (
             ["profile", "--params", '{"steps": 1}', "--model", "gone", *PATHS[2:]],
             "--model: gone: no such file or folder",
         ),
@@ -190,6 +207,15 @@ def test_a_users_mistake_is_one_line_and_code_2(stage, capsys, tmp_path, argumen
             "fineprune profile: error: profile/x: No sp",
         ),
         (OSError("short write"), "fineprune profile: error: short write"),
+        (MemoryError(), "fineprune profile: error: out of memory: lower batch_size: MemoryError"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried\nto"),
+            "fineprune profile: error: out of memory: lower batch_size: CUDA out of memory. Tried to",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            "fineprune profile: error: out of memory: lower batch_size: [enforce",
+        ),
     ],
 )
 def test_an_error_of_a_stage_is_one_line_and_code_2(stage, capsys, tmp_path, error, line):

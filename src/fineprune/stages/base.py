@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fineprune import __version__
-from fineprune.config import parse, to_plain
-from fineprune.errors import MissingInputError
+from fineprune.config import parse, to_show
+from fineprune.errors import ConfigError, MissingInputError
 from fineprune.files import sha256, whole_outputs, write_json
 from fineprune.lineage import REPORT
 
@@ -86,15 +86,17 @@ def execute(
         keywords: the stage's flags and options by name.
 
     Raises:
-        ConfigError: the section does not fit the stage's config.
+        ConfigError: the section does not fit the stage's config, or an output would be put over an
+            input, another output, or a folder that holds one.
         MissingInputError: an input is not there.
     """
     config: Any = parse(stage.config, section, stage.name)
     for name, path in inputs.items():
         if not path.exists():
-            raise MissingInputError(f"--{name.replace('_', '-')}: {path}: no such file or folder")
-    started = time.monotonic()
+            raise MissingInputError(f"{_flag(name)}: {path}: no such file or folder")
     views = views or {}
+    _check_apart(inputs, {**outputs, **views})
+    started = time.monotonic()
     with whole_outputs({**outputs, **views}) as scratch:
         scratch["report"].mkdir()
         result = stage.run(config, inputs, scratch, **(keywords or {}))
@@ -102,7 +104,7 @@ def execute(
             "schema": REPORT_SCHEMA,
             "stage": stage.name,
             "version": __version__,
-            "config": to_plain(config),
+            "config": to_show(config),
             "inputs": {name: content_digest(path) for name, path in inputs.items()},
             "outputs": {name: content_digest(scratch[name]) for name in outputs if name != "report"},
             "seconds": round(time.monotonic() - started, 3),
@@ -134,6 +136,19 @@ def content_digest(path: Path) -> str:
         if (path / card).is_file():
             return sha256(path / card)
     raise MissingInputError(f"{path}: not a dataset, model, attack, profile or report folder")
+
+
+def _check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
+    """Each output replaces what is at its path as a whole: nothing else may lie there."""
+    for name, path in outputs.items():
+        for other, place in {**inputs, **outputs}.items():
+            if other != name and place.resolve().is_relative_to(path.resolve()):
+                found = f"found {_flag(other)} {place} there"
+                raise ConfigError(f"{_flag(name)}: {path}: expected a place of its own, {found}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _peak_memory() -> int:
