@@ -135,15 +135,25 @@ def _tracked(git: GitRevision, path: PurePosixPath) -> tuple[str, PurePosixPath]
     holders = [path, *path.parents]
     outs: dict[PurePosixPath, Mapping[str, Any]] = {}
     for name in [*(f"{holder}.dvc" for holder in holders), *(str(up / "dvc.lock") for up in path.parents)]:
-        values = _yaml(git, name)
-        stages = [values, *values.get("stages", {}).values()]
-        outs |= {PurePosixPath(name).parent / out["path"]: out for s in stages for out in s.get("outs", ())}
+        outs |= _outs(git, name)
     for holder in holders:
         if holder in outs:
             return _md5_of(outs[holder], f"{git.repository}: {holder} at {git.revision}"), path.relative_to(
                 holder
             )
     raise StorageError(f"{git.repository}: {path} is not tracked by DVC at {git.revision}")
+
+
+def _outs(git: GitRevision, name: str) -> dict[PurePosixPath, Mapping[str, Any]]:
+    """What a ``.dvc`` file, or the stages of a ``dvc.lock``, track, by path."""
+    values = _yaml(git, name)
+    try:
+        stages = [values, *(values.get("stages") or {}).values()]
+        outs = [out for stage in stages for out in stage.get("outs") or ()]
+        return {PurePosixPath(name).parent / out["path"]: out for out in outs}
+    except (AttributeError, KeyError, TypeError) as error:
+        expected = "expected outs with a path each, as DVC writes them"
+        raise StorageError(f"{git.repository}@{git.revision}: {name}: {expected}") from error
 
 
 def _yaml(git: GitRevision, name: str) -> Mapping[str, Any]:

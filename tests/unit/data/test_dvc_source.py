@@ -229,6 +229,22 @@ def test_refuses_entries_of_an_older_dvc(repo, tmp_path):
     assert "expected an entry of DVC 3" in refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text", ["outs:\n- md5: a", "outs: 3", "outs: [3]", "stages: [3]", "stages: {a: 3}", "outs:\n- path: 3"]
+)
+def test_refuses_what_dvc_did_not_write(text, repo, tmp_path):
+    (repo / "data/single.txt.dvc").write_text(text)
+    run(repo, "git", "commit", "-q", "-a", "-m", "malformed")
+    message = refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
+    assert "data/single.txt.dvc: expected outs with a path each, as DVC writes them" in message
+
+
+def test_a_file_of_dvc_that_tracks_nothing_is_passed_by(repo, tmp_path):
+    (repo / "data/single.txt.dvc").write_text("outs:\nstages:\n")
+    run(repo, "git", "commit", "-q", "-a", "-m", "empty")
+    assert "data/single.txt is not tracked by DVC at" in refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
+
+
 def test_credentials_in_urls_are_not_repeated(tmp_path):
     message = refusal("dvc+http://me:unit-test-secret@127.0.0.1:9/repo@v1:data", tmp_path)
     assert message.startswith("http://127.0.0.1:9/repo: git clone: fatal: ")
