@@ -18,9 +18,9 @@ from fineprune.config import Text, override, parse, to_plain
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import resolve
 from fineprune.data.sources import EMBEDDED
-from fineprune.errors import ConfigError, MissingExtraError, without_credentials
+from fineprune.errors import ConfigError, without_credentials
 from pipeline.package import Package
-from pipeline.parameters import OWN, SECTIONS, defaults, without_nulls
+from pipeline.parameters import OWN, SECTIONS, default_case, defaults, sweep_runs, without_nulls
 
 _TYPES: Mapping[str, Any] = {
     "STRING": str,
@@ -74,11 +74,16 @@ def run_parameters(
     # What is as in the package was checked when that was compiled.
     touched = [stage for stage in SECTIONS if stage in values and _own(stage, values) != _own(stage, before)]
     values |= {stage: _checked(stage, values) for stage in touched}
+    if values.get("runs") != before.get("runs"):
+        values["runs"] = [_checked_run(number, run) for number, run in enumerate(values["runs"])]
     _check_public(values)
     for run in (values, *values.get("runs", ())):
         if "source" in run:
             check_reachable(str(run["source"]))
-    values |= _pinned(values, given)
+    by_hand = {"revision", "data_md5"} <= {argument.partition("=")[0] for argument in given}
+    values |= {} if by_hand else _pinned(values)
+    if "runs" in values:
+        values["runs"] = [run | _pinned(run) for run in values["runs"]]
     return {name: value for name, value in values.items() if value != before[name]}
 
 
@@ -154,21 +159,28 @@ def _own(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The section of a stage as the stage itself will read it, less the keys that are parameters."""
     own = {key: values[name] for key, name in OWN.get(stage, {}).items() if name in values}
-    try:
-        config = load_stage(stage).config
-    except ImportError as error:
-        needs = f"pip install fineprune[tracking] ({error.name} is not installed)"
-        raise MissingExtraError(f"{stage}: cannot check the section: {needs}") from error
+    config = load_stage(stage).config
     section = override(values[stage], [f"{key}={value}" for key, value in own.items()])
     plain: dict[str, Any] = without_nulls(to_plain(parse(config, section, stage)))
     return {key: value for key, value in plain.items() if key not in own}
 
 
-def _pinned(values: Mapping[str, Any], given: Sequence[str]) -> dict[str, str]:
+def _checked_run(number: int, run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run of a sweep as its stages will read it."""
+    wanted = sweep_runs([default_case()], ["baseline"], [0])[0].keys()
+    faults = [f"has no {name}" for name in sorted(wanted - run.keys())]
+    if faults := faults + [f"knows no {name}" for name in sorted(run.keys() - wanted)]:
+        raise ConfigError(f"runs[{number}]: expected {', '.join(wanted)}; it {', '.join(faults)}")
+    try:
+        return {**run, **{stage: _checked(stage, run) for stage in SECTIONS if stage in run}}
+    except ConfigError as error:
+        raise ConfigError(f"runs[{number}]: {error}") from error
+
+
+def _pinned(values: Mapping[str, Any]) -> dict[str, str]:
     """The commit and the md5 that a ``dvc+`` source stands for now, so that Kubeflow's cache is right."""
     source, revision, md5 = (str(values.get(name, "")) for name in ("source", "revision", "data_md5"))
-    by_hand = {"revision", "data_md5"} <= {argument.partition("=")[0] for argument in given}
-    if not source.startswith(DVC) or by_hand:
+    if not source.startswith(DVC):
         return {}
     commit, found = resolve(source, revision or None)
     if md5 and md5 != found:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import kfp
 
-from fineprune.errors import MissingExtraError, TrackingError, without_credentials
+from fineprune.errors import TrackingError, without_credentials
 from pipeline import compile as compiling
 from pipeline import exit_codes, settings, watch
 from pipeline.arguments import add_run_arguments, run_parameters
@@ -42,7 +43,7 @@ def run(given: argparse.Namespace) -> int:
     if not given.package:
         compiling.check_current(given.profile)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
-    if str(parameters.get("source", "")).startswith("s3://") and not parameters.get("data_md5"):
+    if any(_unpinned(run) for run in (parameters, *parameters.get("runs", ()))):
         print(
             "nothing pins what the source holds: with other data there, say data_md5=… or --no-cache",
             file=sys.stderr,
@@ -79,11 +80,8 @@ def check_registry(uri: str) -> None:
         TrackingError: it does not answer from here.
         MissingExtraError: MLflow is not installed.
     """
-    try:
-        from fineprune.tracking import verdict_of_run
-    except ImportError as error:
-        needs = f"pip install fineprune[tracking] ({error.name} is not installed)"
-        raise MissingExtraError(f"--watch cannot read the verdict: {needs}") from error
+    from fineprune.tracking import verdict_of_run
+
     try:
         verdict_of_run(uri, "none")
     except TrackingError as error:
@@ -147,6 +145,10 @@ def tell_verdict(run_id: str, uri: str) -> int:
     for reason in outcome.reasons:
         print(f"  - {reason}")
     return exit_codes.of_verdict(outcome.verdict)
+
+
+def _unpinned(run: Mapping[str, Any]) -> bool:
+    return str(run.get("source", "")).startswith("s3://") and not run.get("data_md5")
 
 
 def _registry(cluster: Settings) -> str:

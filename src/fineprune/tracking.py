@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fineprune.errors import TrackingError, without_credentials
+from fineprune.errors import MissingExtraError, TrackingError, without_credentials
 from fineprune.lineage import StageRecord, cut
 from fineprune.lock import Holder, PromotionLock
 from fineprune.mlflow_environment import environment, patience, quieten, silence
@@ -31,12 +31,15 @@ from fineprune.models.base import Detections
 
 # isort: split
 
-import mlflow
-import mlflow.pytorch
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
+try:
+    import mlflow
+    import mlflow.pytorch
+    from mlflow.entities import Metric, Param, Run, RunTag
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+except ImportError as error:
+    raise MissingExtraError("the registry needs mlflow: pip install 'fineprune[tracking]'") from error
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 # A version that carries the same values of these tags is the same version: it is reused, not made again.
@@ -135,12 +138,16 @@ def _answering(uri: str) -> Iterator[None]:
         ) from error
 
 
+class _MlflowError(TrackingError):
+    """MLflow refused or is gone: asking it for more would be to wait a second time."""
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"MLflow: {_brief(error)}") from error
+        raise _MlflowError(f"MLflow: {_brief(error)}") from error
 
 
 class Tracker:
@@ -175,7 +182,7 @@ class Tracker:
         try:
             yield run_id
         except BaseException as error:
-            if not given and not isinstance(error, TrackingError):
+            if not given and not isinstance(error, _MlflowError):
                 with contextlib.suppress(MlflowException, OSError):
                     self._client.set_terminated(run_id, "FAILED")
             raise
@@ -309,8 +316,14 @@ class Promotion:
     lock: PromotionLock
 
     def settle(self, alias: str, tags: Mapping[str, str], description: str) -> None:
-        """Write the verdict's tags and description (Markdown), then, as the last act, give the alias."""
+        """Write the verdict's tags and description (Markdown), then, as the last act, give the alias.
+
+        Raises:
+            TrackingError: the lock was held for too long, at the beginning or before the alias. Who is
+                champion is what the alias says; a tag that runs ahead of it is mended by the next run.
+        """
         client = self.tracker._client
+        self.lock.check()
         self.tracker._tag(self.name, self.version, tags)
         client.update_model_version(self.name, self.version, cut(description))
         self.lock.check()

@@ -242,6 +242,7 @@ def test_an_export_that_differs_is_not_registered(
     with pytest.raises(TrackingError, match=message), open_run(tracker) as run_id:
         tracker.register("net", network.eval(), EXAMPLE, run_id=run_id, tags=TAGS)
     assert not client.search_registered_models()
+    assert client.get_run(run_id).info.status == "FAILED"
 
 
 def test_a_pickle_is_not_opened(tracker: Tracker, tmp_path: Path) -> None:
@@ -357,8 +358,11 @@ def test_a_slow_promoter_does_not_write(tracker: Tracker, client: Any) -> None:
     with tracker.promotion("net", version, stale=0.2) as promotion:
         time.sleep(0.2)
         with pytest.raises(TrackingError, match="nothing was promoted"):
-            promotion.settle(CHAMPION, {}, "")
+            promotion.settle(CHAMPION, {"verdict": "promoted"}, "is now champion")
     assert not aliases(client)
+    untouched = client.get_model_version("net", version)
+    assert "verdict" not in untouched.tags
+    assert not untouched.description
 
 
 # --- what came of a Kubeflow run ----------------------------------------------------------------

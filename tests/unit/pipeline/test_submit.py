@@ -24,12 +24,13 @@ from fineprune.tracking import KUBEFLOW_RUN
 from pipeline import __main__, watch
 from pipeline import compile as compiling
 from pipeline.package import FOLDER, PACKAGE, Package, package_file
-from pipeline.parameters import ROOT, defaults
+from pipeline.parameters import ROOT, defaults, sweep_runs
 from pipeline.server import KubeflowError, connect
 
 from .kfp_stand_in import KfpStandIn
 
 check_current = compiling.check_current
+SWEEP = FOLDER / "fine_pruning_sweep.yaml"
 RUN_ID = "0b7f3e52-9a1c-4d55-8a55-3a1a5f0e9c11"
 
 
@@ -297,6 +298,40 @@ def test_data_that_is_not_as_expected(
     assert kfp.requests == []
 
 
+def sweep_run(**changes: Any) -> dict[str, Any]:
+    return sweep_runs(["digits"], ["baseline"], [3])[0] | changes
+
+
+def test_the_runs_of_a_sweep_are_pinned(
+    kfp: KfpStandIn, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [sweep_run(source=SPEECH), sweep_run(source="s3://bucket/speech")]
+    assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs)}") == 0
+    commit = git(repository, "rev-parse", "HEAD")
+    assert parameters(kfp)["runs"] == [runs[0] | {"revision": commit, "data_md5": MD5}, runs[1]]
+    assert "nothing pins what the source holds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"source": "digits"}, "it has no attack, has no data_md5, has no evaluate"),
+        (sweep_run(promote={}), "runs[0]: expected source, revision, "),
+        (sweep_run(attack={"bogus": 1}), "runs[0]: attack.bogus: unknown key"),
+        (sweep_run(source="data/speech"), "expected what a container can reach"),
+        (sweep_run(source="s3://me:planted@bucket/x"), "runs: expected an address without credentials"),
+    ],
+)
+def test_the_runs_of_a_sweep_are_checked(
+    kfp: KfpStandIn, capsys: pytest.CaptureFixture[str], run: dict[str, Any], message: str
+) -> None:
+    assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps([run])}") == 2
+    said = refused(capsys)
+    assert message in said
+    assert "planted" not in said
+    assert kfp.requests == []
+
+
 # --- servers ------------------------------------------------------------------------------------
 
 
@@ -466,9 +501,6 @@ def test_a_stage_that_could_not_be_prepared_is_named(capsys: pytest.CaptureFixtu
     with KfpStandIn(fail_driver="attack") as kfp:
         assert submit(kfp, "--watch") == 1
     assert capsys.readouterr().err.startswith("attack failed: it could not be prepared\n")
-
-
-SWEEP = FOLDER / "fine_pruning_sweep.yaml"
 
 
 def sweep(kfp: KfpStandIn) -> int:
