@@ -74,8 +74,11 @@ class PromotionLock:
             holder = self._store.holder(self._name)
             if holder and holder.age > self._stale:
                 self._take_over(self._name, holder.owner)
-            if holder and time.monotonic() > deadline:
-                text = f"held by {holder.owner} for {holder.age:.0f} s; if that promoter is dead, delete it"
+            if time.monotonic() > deadline:
+                text = "cannot be made, though nobody is seen to hold it"
+                if holder:
+                    text = f"held by {holder.owner} for {holder.age:.0f} s"
+                    text += "; if that promoter is dead, delete it"
                 raise TrackingError(f"registered model {self._name}: {text}")
             time.sleep(_POLL)
         return self

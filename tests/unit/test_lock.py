@@ -77,6 +77,18 @@ def most_inside(store: Entries, promoters: int, *, stale: float = 60.0) -> int:
     return most
 
 
+def test_a_lock_that_nobody_is_seen_to_hold_is_not_waited_for_longer() -> None:
+    class Refusing(Entries):
+        def make(self, name: str, owner: str, *, age: float = 0.0) -> bool:
+            return False
+
+    with (
+        pytest.raises(TrackingError, match="nobody is seen to hold it"),
+        PromotionLock(Refusing(), "net", wait=0.05),
+    ):
+        pass
+
+
 def test_one_promoter_at_a_time() -> None:
     store = Entries()
     assert most_inside(store, 8) == 1
