@@ -65,7 +65,7 @@ def test_repro_runs_what_changed_and_nothing_else(workspace: Workspace, run: Run
         name: command.argv for name, command in workspace.commands.items()
     }
 
-    assert started(run("dvc", "repro")) == []
+    assert started(run("dvc", "repro")) == ["promote"]  # the registry may have changed
 
     params = yaml.safe_load((workspace.path / "params.yaml").read_text())
     params["finetune"]["seed"] = 1
