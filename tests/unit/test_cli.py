@@ -10,7 +10,7 @@ from fineprune import __version__, cli
 from fineprune.config import Count
 from fineprune.errors import DataError
 from fineprune.stages import STAGES
-from fineprune.stages.base import Result, Stage
+from fineprune.stages.base import Result, Stage, execute
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,18 @@ def test_kubeflow_is_told_only_of_a_stage_that_succeeded(stage, capsys, tmp_path
     stage.body = Result
     assert run(capsys, "profile", "--params", '{"steps": 2}', *given, *PATHS) == (0, [])
     assert json.loads(told.read_text()) == {"artifacts": {}}
+
+
+def test_the_report_shows_no_credentials(tmp_path):
+    @dataclass(frozen=True)
+    class Fetching:
+        source: str
+
+    stage = Stage("ingest", Fetching, (), ("report",), lambda config, inputs, outputs: Result())
+    section = {"source": "dvc+https://me:planted@git.example/x@v1:d"}
+    execute(stage, section, {}, {"report": tmp_path / "report"})
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["config"] == {"source": "dvc+https://git.example/x@v1:d"}
 
 
 def test_the_stages_own_exit_code_is_the_programs(stage, capsys):
