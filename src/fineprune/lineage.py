@@ -135,7 +135,8 @@ def protocol(evaluation: Mapping[str, Any]) -> str:
     details = _mapping(evaluation.get("attack_details"))
     sources = _mapping(details.get("poison")).get("sources")
     dataset = _mapping(evaluation.get("dataset")).get("digest")
-    measured = [dataset, details.get("trigger"), details.get("labels"), sources]
+    trigger = [details.get("trigger"), details.get("trigger_sha256")]
+    measured = [dataset, *trigger, details.get("labels"), sources]
     return hashlib.sha256(as_json(measured).encode()).hexdigest()
 
 

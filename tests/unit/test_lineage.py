@@ -16,6 +16,7 @@ from fineprune.lineage import (
     evaluation_metrics,
     evidence_tags,
     flatten,
+    protocol,
     provenance,
     read_record,
     revision,
@@ -188,6 +189,32 @@ def test_the_revision_is_that_of_the_working_directory(
     assert (len(found["git.commit"]), found["git.dirty"]) == (40, "false")
     (tmp_path / "file").write_text("two")
     assert revision() == found | {"git.dirty": "true"}
+
+
+def test_a_protocol_is_the_data_the_trigger_and_what_is_wanted_of_it() -> None:
+    details = {
+        "trigger": {"kind": "overlay", "image": "t.png"},
+        "trigger_sha256": {"add.npy": "a"},
+        "labels": {"kind": "shift"},
+        "poison": {"rate": 0.1, "sources": [1]},
+    }
+    report = {"dataset": {"digest": "d"}, "attack_details": details}
+    assert protocol(report) == protocol({**report, "seed": 3, "models": {}})
+    others = [
+        report | {"dataset": {"digest": "e"}},
+        *(
+            report | {"attack_details": details | change}
+            for change in (
+                {"trigger": {"kind": "overlay", "image": "u.png"}},
+                {"trigger_sha256": {"add.npy": "b"}},  # another picture under the same name
+                {"labels": {"kind": "random_wrong"}},
+                {"poison": {"rate": 0.1, "sources": [2]}},
+            )
+        ),
+    ]
+    assert len({protocol(report), *map(protocol, others)}) == 6
+    rarer = report | {"attack_details": details | {"poison": {"rate": 0.2, "sources": [1]}}}
+    assert protocol(rarer) == protocol(report)
 
 
 def test_a_long_text_is_cut_and_shows_it() -> None:

@@ -117,7 +117,9 @@ def _evidence(
 def _details(bed: TestBed) -> dict[str, Any]:
     plain = to_plain(bed.card)
     names = ("trigger", "labels", "poison", "pruning_aware", "took")
-    return {name: plain[name] for name in names if plain[name] is not None}
+    details = {name: plain[name] for name in names if plain[name] is not None}
+    # A picture that is laid over the inputs is but a path in the config; its arrays say what it was.
+    return details | ({"trigger_sha256": plain["sha256"]} if plain["sha256"] else {})
 
 
 def _summary(models: Models) -> dict[str, dict[str, float]]:
