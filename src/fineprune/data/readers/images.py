@@ -25,6 +25,9 @@ from fineprune.errors import DataError
 EYES = ("left_x", "left_y", "right_x", "right_y")
 
 
+UNGROUPED = "group_by is file: pictures taken together may be in several splits, which flatters accuracy"
+
+
 @dataclass(frozen=True)
 class ImagesOptions:
     """How to read the images.
@@ -164,7 +167,7 @@ def _placed(
 
 
 def _warnings(counts: Mapping[str, int], options: ImagesOptions) -> tuple[str, ...]:
-    return warnings(
+    told = warnings(
         counts,
         {
             "classes_left_out": f"{{}} classes of fewer than {options.min_per_class} images were left out",
@@ -172,3 +175,4 @@ def _warnings(counts: Mapping[str, int], options: ImagesOptions) -> tuple[str, .
             "eyes_without_image": f"{{}} rows of {options.landmarks} were skipped: no image has their path",
         },
     )
+    return told if options.group_by == "prefix" else (*told, UNGROUPED)

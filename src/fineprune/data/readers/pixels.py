@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from fineprune.progress import progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
 MID_GREY = 128
@@ -52,15 +54,27 @@ def load(path: Path, channels: int) -> Image:
 
     try:
         with Image.open(path) as image:
+            deep = _too_deep(image)
             image.load()
-            mode = image.mode
             _turn(image)
             pixels = image.convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
         raise DataError(f"{path}: expected a whole image, found {error}") from error
-    if mode[0] in "IF":
-        raise DataError(f"{path}: expected 8 bits per channel, found mode {mode}")
+    if deep is not None:
+        raise DataError(f"{path}: expected 8 bits per channel, found {deep}")
     return pixels
+
+
+def _too_deep(image: ImageFile) -> str | None:
+    """What an image that is not decoded yet has in place of the 8 bits per channel that Pillow would keep."""
+    if image.mode[0] in "IF":
+        return f"mode {image.mode}"
+    details = repr([tile[3] for tile in image.tile])
+    deep = re.search(r"\w+;16B", details)  # how the samples of a PNG lie in the file
+    largest = re.search(r"\d+", details) if image.format == "PPM" else None
+    if largest and int(largest[0]) > 255:
+        return f"samples up to {largest[0]}"
+    return f"mode {deep[0]}" if deep else None
 
 
 def _turn(image: Image) -> None:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from fineprune.data.readers import read
-from fineprune.data.readers.images import ImagesOptions
+from fineprune.data.readers.images import UNGROUPED, ImagesOptions
 from fineprune.data.readers.pixels import Box
 from fineprune.errors import DataError
 
@@ -78,7 +78,10 @@ def test_small_classes_are_left_out_and_reported(faces, work):
     assert raw.warnings == (
         "1 classes of fewer than 2 images were left out",
         "1 images are of classes that were left out",
+        UNGROUPED,
     )
+    grouped = read(image_options(min_per_class=2, group_by="prefix"), faces, work)
+    assert grouped.warnings == raw.warnings[:2]
     with pytest.raises(DataError, match="expected classes of at least 9 images, found 3"):
         read(image_options(min_per_class=9), faces, work)
 
@@ -146,7 +149,7 @@ def test_eyes_follow_the_crop_and_the_size(pair, work):
     assert (raw.place_kind, raw.task, raw.places.dtype) == ("eyes", "classification", np.float32)
     assert raw.places.tolist() == [[[3, 0], [6, 4]], [[1.5, 2], [4.5, 3]]]
     assert raw.counts == {"classes_left_out": 0, "skipped": 0, "eyes_without_image": 1}
-    assert raw.warnings == ("1 rows of eyes.csv were skipped: no image has their path",)
+    assert raw.warnings == ("1 rows of eyes.csv were skipped: no image has their path", UNGROUPED)
 
 
 def test_without_landmarks_there_are_no_places(pair, work):

@@ -1,8 +1,12 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from fineprune.data.readers.pixels import fitted, for_each, load
+from fineprune.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,41 @@ def test_an_image_is_turned_as_its_exif_says(orientation, expected, tmp_path):
 def test_an_image_with_damaged_exif_stays_as_it_lies(tmp_path):
     Image.new("L", (3, 2)).save(tmp_path / "a.png", exif=b"no TIFF header, and so no orientation")
     assert load(tmp_path / "a.png", channels=1).size == (3, 2)
+
+
+def png(colour, depth, pixel):
+    """A PNG of one pixel, of a colour type (0 grey, 2 RGB, 6 RGBA) and a depth in bits."""
+    header = struct.pack(">IIBBBBB", 1, 1, depth, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + pixel)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (png(0, 16, b"\1\2"), "mode I;16"),
+        (png(2, 16, b"\1\2" * 3), "mode RGB;16B"),
+        (png(6, 16, b"\1\2" * 4), "mode RGBA;16B"),
+        (b"P5 1 1 65535\n\1\2", "mode I"),
+        (b"P6 1 1 65535\n" + b"\1\2" * 3, "samples up to 65535"),
+        (b"P6 1 1 256\n" + b"\1\2" * 3, "samples up to 256"),
+    ],
+)
+def test_more_than_eight_bits_are_refused(content, found, channels, tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"{path}: expected 8 bits per channel, found {found}"):
+        load(path, channels)
+
+
+@pytest.mark.parametrize(
+    "content", [png(2, 8, b"\1\2\3"), png(0, 1, b"\x80"), b"P6 1 1 255\n\1\2\3", b"P6 1 1 15\n\1\2\3"]
+)
+def test_eight_bits_and_fewer_are_read(content, tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    assert load(path, 3).size == (1, 1)
