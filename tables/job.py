@@ -68,6 +68,8 @@ class Job:
         self._tell = tell
         self._by_target = {step.target: step for step in steps}
         self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+        self._starting = threading.Lock()  # nothing is started once the job is stopped
         self._used = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -77,9 +79,11 @@ class Job:
 
     def stop(self) -> None:
         """End DVC and the stage that it runs."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        with self._starting:
+            self._stopped = True
+            if self._process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
         self._thread.join()
 
     def _run(self) -> None:
@@ -99,18 +103,10 @@ class Job:
 
     def _once(self) -> bool:
         """Run DVC; True where another DVC was in its way, so that it is worth another try."""
-        targets = [f"{self._pipeline}:{step.target}" for step in self.steps]
-        self._process = subprocess.Popen(  # noqa: S603 - targets are of our own dvc.yaml
-            [*REPRO, *targets],
-            cwd=self._root,
-            env=dict(self._environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        with self._starting:
+            if self._stopped:
+                return False
+            self._process = self._started()
         assert self._process.stdout is not None
         with _Logs(self._logs) as logs:
             step = self._follow(self._process.stdout, logs)
@@ -127,6 +123,20 @@ class Job:
             self.failure = Failure(self.where, failed.label, why, self._told_path(logs.path))
             self._say("failed", failed)
             return False
+
+    def _started(self) -> subprocess.Popen[str]:
+        targets = [f"{self._pipeline}:{step.target}" for step in self.steps]
+        return subprocess.Popen(  # noqa: S603 - targets are of our own dvc.yaml
+            [*REPRO, *targets],
+            cwd=self._root,
+            env=dict(self._environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
 
     def _follow(self, lines: IO[str], logs: _Logs) -> Step | None:
         """Read until the process closes its output; gives the step that was then being run."""
