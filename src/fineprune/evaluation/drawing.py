@@ -200,14 +200,12 @@ def _hidden(boxes: Array, corner: tuple[float, float], side: float) -> int:
 
 
 def example(on: Axes, one: Array, bounds: tuple[float, float], colour: str) -> None:
-    """One input: (samples,) as a line, (rows, columns) as a spectrogram, (channels, …) as an image."""
+    """One input: (samples,) as a line, (channels, rows, columns) as an image."""
     on.set(xticks=[], yticks=[])
     on.spines[:].set_visible(one.ndim > 1)
     if one.ndim == 1:
         on.plot(one, color=colour, linewidth=0.4)
         on.set_ylim(*bounds)
-    elif one.ndim == 2:
-        on.imshow(one, cmap="magma", vmin=bounds[0], vmax=bounds[1], aspect="auto", origin="lower")
     else:
         on.imshow(_shown(one), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 

@@ -12,6 +12,7 @@ from fineprune.evaluation.average_precision import Detected
 from fineprune.evaluation.drawing import BLUE, INK, LIGHT_VERMILION, PALE, VERMILION, Array
 from fineprune.evaluation.table import Models, number, rows
 
+LEAST_SCORE = 0.5  # of a detection that is drawn
 Series = Mapping[str, Sequence[tuple[int, float]]]
 
 
@@ -166,8 +167,7 @@ def examples(path: Path, clean: Array, triggered: Array, captions: Sequence[tupl
 
     Args:
         path: the PNG to write.
-        clean: (K, channels, height, width) images in 0…255, (K, rows, columns) spectrograms, or
-            (K, samples) waveforms.
+        clean: (K, channels, height, width) images in 0…255, or (K, samples) waveforms.
         triggered: the same inputs with the trigger on.
         captions: for each input, a line above the clean one and a line above the triggered one.
     """
@@ -190,8 +190,6 @@ def scenes(
     truth: tuple[Array, Array],
     found: tuple[Detected, Detected],
     classes: Sequence[str],
-    *,
-    least_score: float = 0.5,
 ) -> None:
     """Some images, clean above and triggered below, with what is in them and what a detector finds.
 
@@ -205,7 +203,6 @@ def scenes(
         truth: boxes (n, K, 4) in pixels and their classes (n, K), -1 where the slot is empty.
         found: detections in the clean images and in the triggered ones.
         classes: names.
-        least_score: detections below it are not drawn.
     """
     boxes, labels = truth
     height = 0.6 + 6.7 * clean.shape[2] / clean.shape[3]
@@ -213,7 +210,7 @@ def scenes(
         grid = figure.subplots(2, len(clean), squeeze=False)
         for i, column in enumerate(grid.T):
             there = boxes[i, labels[i] >= 0]
-            shown = [Detected(*(part[i, one.scores[i] >= least_score] for part in one)) for one in found]
+            shown = [Detected(*(part[i, one.scores[i] >= LEAST_SCORE] for part in one)) for one in found]
             for axes, image, one in zip(column, (clean[i], triggered[i]), shown, strict=True):
                 drawing.scene(axes, image, there)
                 for box, score, kind in zip(*one, strict=True):

@@ -59,7 +59,6 @@ PICTURES = {
     "utility_bars, undefined": lambda path: figures.utility_bars(path, UNDEFINED),
     "examples, colour": lambda path: figures.examples(path, IMAGES, IMAGES, WORDS),
     "examples, grey": lambda path: figures.examples(path, IMAGES[:, :1], IMAGES[:, :1], WORDS),
-    "examples, spectrogram": lambda path: figures.examples(path, IMAGES[:, 0], IMAGES[:, 0], WORDS),
     "examples, wave": lambda path: figures.examples(path, WAVES, WAVES, WORDS),
     "examples, one": lambda path: figures.examples(path, WAVES[:1], WAVES[:1], WORDS[:1]),
     "confusion": lambda path: figures.confusion(path, np.array([[3, 0], [1, 0]]), ["yes", "no"]),
