@@ -5,7 +5,9 @@
 Each seed's pruned model is what ``dvc exp run`` makes of it in the workspace with ``attack.seed`` set; only
 what has not changed since the run before is left out. It is then fine-tuned by the case's own recipe and by
 every combination of the values to try (without any: those of ``AROUND``), on four fifths of the defender's
-data; each seed holds out another fifth. A cell is the mean over the seeds, then the value of each seed.
+data; each seed holds out another fifth. That fifth also stops the training early, as the stage's does, so
+that its accuracy is a little high, for every recipe. A cell is the mean over the seeds, then the value of
+each seed.
 
 The choice is the recipe that moves the weights furthest among those whose accuracy on what is held out is
 within one point of the highest, or within its standard error where that is more: what may hide in the weights

@@ -30,8 +30,8 @@ def outputs(
 ) -> Iterator[tuple[Outputs, Batch]]:
     """What the network puts out for each batch, which is as the network saw it.
 
-    All of it in fp32, as the registered model computes: a gate must not judge other arithmetic than is
-    served.
+    All of it in fp32 (on a GPU PyTorch's, whose convolutions are in TF32), as the registered model
+    computes: a gate must not judge other arithmetic than is served.
 
     Args:
         network: in evaluation mode.

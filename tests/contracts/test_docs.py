@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+from fineprune.models import ARCHITECTURES
 from fineprune.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
+COMMAND = re.compile(r"\s*(?:\. [\w./-]+; *)?(?:[A-Z_]+=\S+ )*(?:[\w./-]+/)?(?:python|fineprune|dvc) ")
 PATH_IN_COMMAND = re.compile(r"[\w./-]+\.(?:py|ya?ml|toml|sh)")
 
 
@@ -28,7 +30,7 @@ def doc_problems(text: str, root: Path) -> list[str]:
     found += [
         f"{path}: in a command, but not there"
         for line in code.splitlines()
-        if line.strip().startswith(("python ", "fineprune ", "dvc "))
+        if COMMAND.match(line)
         for path in PATH_IN_COMMAND.findall(line)
         if not (root / path).exists()
     ]
@@ -65,12 +67,24 @@ def test_the_readme_names_only_what_is_there() -> None:
     assert doc_problems((ROOT / "README.md").read_text(encoding="utf-8"), ROOT) == []
 
 
+def test_every_kind_that_can_be_chosen_is_listed() -> None:
+    text = (ROOT / "cases" / "README.md").read_text(encoding="utf-8")
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py")]
+    kinds = {
+        kind for source in sources for kind in re.findall(r'^    kind: Literal\["(\w+)"\]', source, re.M)
+    }
+    assert len(kinds) > 15
+    nested = {"authors", "random", "fixed"}  # of a split, of a place
+    assert [kind for kind in sorted({*kinds, *ARCHITECTURES} - nested) if f"`{kind}`" not in text] == []
+
+
 README = """
 Run `make demo`, or:
 
 ```sh
 make everything
 fineprune distil --config params.yaml --config cases/nowhere.yaml
+. .venv/bin/activate; OMP_NUM_THREADS=1 python benchmarks/nowhere.py
 ```
 
 ```
@@ -88,6 +102,7 @@ def test_what_is_not_there_is_found() -> None:
         "make everything: no such target",
         "fineprune distil: no such stage",
         "cases/nowhere.yaml: in a command, but not there",
+        "benchmarks/nowhere.py: in a command, but not there",
         "src/fineprune/door.py: in the tree, but not there",
     ]
 
