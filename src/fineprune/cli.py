@@ -68,6 +68,8 @@ def load_stage(name: str) -> Stage:
 
 def stage_parser(stage: Stage) -> argparse.ArgumentParser:
     """The parser of one stage's command line."""
+    from fineprune.stages.base import flag
+
     # Without abbreviations: a renamed flag must not go unnoticed.
     parser = Parser(prog=f"fineprune {stage.name}", description=STAGES[stage.name], allow_abbrev=False)
     source = parser.add_mutually_exclusive_group(required=True)
@@ -92,14 +94,14 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
     for names, verb in ((stage.inputs, "read"), (stage.outputs, "write")):
         for port in names:
             parser.add_argument(
-                _flag(port), type=Path, required=True, metavar="PATH", help=f"{verb} {port} here"
+                flag(port), type=Path, required=True, metavar="PATH", help=f"{verb} {port} here"
             )
     for view, file in stage.views.items():
-        parser.add_argument(_flag(view), type=Path, metavar="PATH", help=f"put a copy of {file} here")
-    for flag in stage.flags:
-        parser.add_argument(_flag(flag), action="store_true")
+        parser.add_argument(flag(view), type=Path, metavar="PATH", help=f"put a copy of {file} here")
+    for switch in stage.flags:
+        parser.add_argument(flag(switch), action="store_true")
     for option in stage.options:
-        parser.add_argument(_flag(option), metavar="TEXT")
+        parser.add_argument(flag(option), metavar="TEXT")
     return parser
 
 
@@ -154,10 +156,6 @@ def _refuse_twice(stage: str, section: Mapping[str, Any], settings: Sequence[str
     for key in [setting.partition("=")[0] for setting in settings]:
         if key in section:
             raise ConfigError(f"{stage}.{key}: expected once, found in --params and in --set")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -93,7 +93,7 @@ def execute(
     config: Any = parse(stage.config, section, stage.name)
     for name, path in inputs.items():
         if not path.exists():
-            raise MissingInputError(f"{_flag(name)}: {path}: no such file or folder")
+            raise MissingInputError(f"{flag(name)}: {path}: no such file or folder")
     views = views or {}
     _check_apart(inputs, {**outputs, **views})
     started = time.monotonic()
@@ -143,11 +143,12 @@ def _check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Non
     for name, path in outputs.items():
         for other, place in {**inputs, **outputs}.items():
             if other != name and place.resolve().is_relative_to(path.resolve()):
-                found = f"found {_flag(other)} {place} there"
-                raise ConfigError(f"{_flag(name)}: {path}: expected a place of its own, {found}")
+                found = f"found {flag(other)} {place} there"
+                raise ConfigError(f"{flag(name)}: {path}: expected a place of its own, {found}")
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """How an input, an output, a switch or an option is called on the command line."""
     return f"--{name.replace('_', '-')}"
 
 
