@@ -12,6 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
+# On so small a network threads wait for each other for longer than they work: minutes, where a core is busy.
+demo: export OMP_NUM_THREADS ?= 1
 demo: .venv/installed ## set up .venv and run the whole pipeline on the embedded digits
 	dvc repro
 	@cat artifacts/evaluate/table.txt artifacts/promote/summary.txt
