@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import make_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,16 @@ def run_parameters(
     touched = [stage for stage in SECTIONS if stage in values and _own(stage, values) != _own(stage, before)]
     values |= {stage: _checked(stage, values) for stage in touched}
     if values.get("runs") != before.get("runs"):
-        values["runs"] = [_checked_run(number, run) for number, run in enumerate(values["runs"])]
+        values["runs"] = _checked_runs(values["runs"])
     _check_public(values)
     for run in (values, *values.get("runs", ())):
         if "source" in run:
             check_reachable(str(run["source"]))
     by_hand = {"revision", "data_md5"} <= {argument.partition("=")[0] for argument in given}
-    values |= {} if by_hand else _pinned(values)
+    resolved = cache(resolve)  # the runs of a sweep share sources: one clone each, and one commit for all
+    values |= {} if by_hand else _pinned(values, resolved)
     if "runs" in values:
-        values["runs"] = [run | _pinned(run) for run in values["runs"]]
+        values["runs"] = [run | _pinned(run, resolved) for run in values["runs"]]
     return {name: value for name, value in values.items() if value != before[name]}
 
 
@@ -165,24 +167,29 @@ def _checked(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key not in own}
 
 
-def _checked_run(number: int, run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run of a sweep as its stages will read it."""
+def _checked_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The runs of a sweep as their stages will read them."""
     wanted = sweep_runs([default_case()], ["baseline"], [0])[0].keys()
-    faults = [f"has no {name}" for name in sorted(wanted - run.keys())]
-    if faults := faults + [f"knows no {name}" for name in sorted(run.keys() - wanted)]:
-        raise ConfigError(f"runs[{number}]: expected {', '.join(wanted)}; it {', '.join(faults)}")
-    try:
-        return {**run, **{stage: _checked(stage, run) for stage in SECTIONS if stage in run}}
-    except ConfigError as error:
-        raise ConfigError(f"runs[{number}]: {error}") from error
+    checked = []
+    for number, run in enumerate(runs):
+        faults = [f"has no {name}" for name in sorted(wanted - run.keys())]
+        if faults := faults + [f"knows no {name}" for name in sorted(run.keys() - wanted)]:
+            raise ConfigError(f"runs[{number}]: expected {', '.join(wanted)}; it {', '.join(faults)}")
+        try:
+            checked.append({**run, **{stage: _checked(stage, run) for stage in SECTIONS if stage in run}})
+        except ConfigError as error:
+            raise ConfigError(f"runs[{number}]: {error}") from error
+    return checked
 
 
-def _pinned(values: Mapping[str, Any]) -> dict[str, str]:
+def _pinned(
+    values: Mapping[str, Any], resolved: Callable[[str, str | None], tuple[str, str]]
+) -> dict[str, str]:
     """The commit and the md5 that a ``dvc+`` source stands for now, so that Kubeflow's cache is right."""
     source, revision, md5 = (str(values.get(name, "")) for name in ("source", "revision", "data_md5"))
     if not source.startswith(DVC):
         return {}
-    commit, found = resolve(source, revision or None)
+    commit, found = resolved(source, revision or None)
     if md5 and md5 != found:
         raise ConfigError(f"{source} at {commit}: expected data_md5 {md5}, found {found}")
     return {"revision": commit, "data_md5": found}

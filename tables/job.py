@@ -106,7 +106,7 @@ class Job:
         with self._starting:
             if self._stopped:
                 return False
-            self._process = self._started()
+            self._process = self._launch()
         assert self._process.stdout is not None
         with _Logs(self._logs) as logs:
             step = self._follow(self._process.stdout, logs)
@@ -124,7 +124,7 @@ class Job:
             self._say("failed", failed)
             return False
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _launch(self) -> subprocess.Popen[str]:
         targets = [f"{self._pipeline}:{step.target}" for step in self.steps]
         return subprocess.Popen(  # noqa: S603 - targets are of our own dvc.yaml
             [*REPRO, *targets],

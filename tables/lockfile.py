@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from fineprune.files import as_mapping
+
 # The C loader reads in a tenth of a second what the other needs two for.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -67,4 +69,4 @@ def _stages(path: Path) -> Mapping[str, Any]:
         stages = yaml.load(path.read_bytes(), _LOADER)["stages"]  # noqa: S506 - a safe loader
     except (OSError, yaml.YAMLError, TypeError, KeyError):
         return {}
-    return stages if isinstance(stages, Mapping) else {}
+    return as_mapping(stages)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fineprune.errors import DataError
-from fineprune.lineage import REPORT, read_report
+from fineprune.files import as_mapping
+from fineprune.lineage import REPORT
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,21 @@ STEPS: Mapping[str, Step] = {
 }
 
 
-def check_custody(evaluation: Mapping[str, Any], folders: Mapping[str, Path]) -> None:
+def check_custody(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path]) -> None:
     """Raise :class:`DataError` at the first report that is not of the evaluation's run.
 
     Args:
-        evaluation: the evaluation's report.
-        folders: where the report of each of :data:`STEPS` lies.
+        reports: the ``evaluation``'s, and that of each of :data:`STEPS`.
+        folders: where they lie.
     """
-    measured = _mapping(evaluation.get("inputs"))
+    measured = as_mapping(reports["evaluation"].get("inputs"))
     for flag, step in STEPS.items():
-        file, report = folders[flag] / REPORT, read_report(folders[flag])
+        file, report = folders[flag] / REPORT, reports[flag]
         if report.get("stage") != step.stage:
             raise DataError(f"{file}: expected a report of {step.stage}, found {report.get('stage')!r}")
         for side, names in (("inputs", step.inputs), ("outputs", step.outputs)):
             for name, known_as in names.items():
-                expected, found = measured.get(known_as), _mapping(report.get(side)).get(name)
+                expected, found = measured.get(known_as), as_mapping(report.get(side)).get(name)
                 if not isinstance(expected, str) or found != expected:
                     wanted = f"expected the {known_as} of the evaluation, {_short(expected)}"
                     raise DataError(f"{file}: {side}.{name}: {wanted}, found {_short(found)}")
@@ -65,7 +66,3 @@ def check_custody(evaluation: Mapping[str, Any], folders: Mapping[str, Path]) ->
 
 def _short(digest: object) -> str:
     return f"digest {digest[:16]}…" if isinstance(digest, str) else "no digest"
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

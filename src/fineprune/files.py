@@ -56,6 +56,11 @@ def read_json(path: Path, error: type[FinePruneError] = DataError) -> Any:
         raise error(f"{path}: not valid JSON: {fault}") from fault
 
 
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """A value of a file whose content is not trusted, if it is a mapping; else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as strict JSON (NaN is refused) with sorted keys."""
     path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fineprune.errors import excerpt
+from fineprune.files import as_mapping
 
 # The figures that the decision rests on, and the values that each may take. Utility is the difference of
 # clean accuracy and backdoor success, so these two must be measured well enough too.
@@ -110,8 +111,8 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
     Returns:
         ``promoted`` with every condition that was met, or ``held`` with every one that was not.
     """
-    models = _mapping(_mapping(report).get("models"))
-    row, undefended = _mapping(models.get(model)), _mapping(models.get("undefended"))
+    models = as_mapping(as_mapping(report).get("models"))
+    row, undefended = as_mapping(models.get(model)), as_mapping(models.get("undefended"))
     figures = {name: interval(row.get(name), *limits) for name, limits in RANGES.items()}
     before = interval(undefended.get("clean_accuracy"), *RANGES["clean_accuracy"])
     findings = [
@@ -159,7 +160,7 @@ def beats(challenger_low: float, champion_low: str | float | None) -> bool:
 
 def interval(value: object, low: float, high: float) -> Interval | str:
     """The figure in a report as an :class:`Interval` within [low, high], or what is wrong with it."""
-    entry = _mapping(value)
+    entry = as_mapping(value)
     if not entry:
         return "is missing"
     for name in ("value", "low", "high"):
@@ -233,7 +234,7 @@ def _figures_agree(
 
 
 def _attack_took(report: Mapping[str, Any]) -> _Finding:
-    attack = _mapping(_mapping(report).get("attack_took"))
+    attack = as_mapping(as_mapping(report).get("attack_took"))
     took, reason = attack.get("took"), _sentence(attack.get("reason"))
     if took is True:
         return _Finding(True, reason)
@@ -243,12 +244,13 @@ def _attack_took(report: Mapping[str, Any]) -> _Finding:
 
 
 def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
-    checks = _mapping(report).get("checks")
+    checks = as_mapping(report).get("checks")
     if not isinstance(checks, (list, tuple)) or not checks:
         yield _Finding(False, f"The evaluation lists no sanity checks, but {excerpt(checks)}.")
         return
-    failed = [_mapping(check) for check in checks if _mapping(check).get("passed") is not True]
-    names = [_mapping(check).get("name") for check in checks]
+    made = [as_mapping(check) for check in checks]
+    failed = [check for check in made if check.get("passed") is not True]
+    names = [check.get("name") for check in made]
     missing = [name for name in CHECKS if name not in names]
     if missing:
         yield _Finding(False, f"The evaluation does not list the sanity checks {', '.join(missing)}.")
@@ -257,7 +259,7 @@ def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
             False, f"Sanity check {excerpt(check.get('name'))} failed: {_sentence(check.get('message'))}"
         )
     if not failed and not missing:
-        yield _Finding(True, f"All sanity checks of the measurement passed ({len(checks)}).")
+        yield _Finding(True, f"All sanity checks of the measurement passed ({len(made)}).")
 
 
 def _against(
@@ -294,10 +296,6 @@ def _bound(value: object) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) and -1 <= number <= 1 else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _sentence(value: object) -> str:

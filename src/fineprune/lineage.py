@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from fineprune import __version__
 from fineprune.errors import DataError
-from fineprune.files import read_json, sha256
+from fineprune.files import as_mapping, read_json, sha256
 
 REPORT = "report.json"
 FIGURES = ("utility", "clean_accuracy", "backdoor_success", "robust_accuracy", "clean_loss")
@@ -95,9 +95,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def evaluation_metrics(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """``fine_pruned.utility``, ``fine_pruned.utility.low``, … of every model and figure that is a number."""
-    for model, row in _mapping(evaluation.get("models")).items():
+    for model, row in as_mapping(evaluation.get("models")).items():
         for figure in FIGURES:
-            entry = _mapping(_mapping(row).get(figure))
+            entry = as_mapping(as_mapping(row).get(figure))
             for part, name in _PARTS.items():
                 if (number := _number(entry.get(part))) is not None:
                     yield f"{model}.{figure}{name}", number
@@ -132,9 +132,9 @@ def protocol(evaluation: Mapping[str, Any]) -> str:
 
     Two evaluations with the same protocol can be compared by their numbers.
     """
-    details = _mapping(evaluation.get("attack_details"))
-    sources = _mapping(details.get("poison")).get("sources")
-    dataset = _mapping(evaluation.get("dataset")).get("digest")
+    details = as_mapping(evaluation.get("attack_details"))
+    sources = as_mapping(details.get("poison")).get("sources")
+    dataset = as_mapping(evaluation.get("dataset")).get("digest")
     trigger = [details.get("trigger"), details.get("trigger_sha256")]
     measured = [dataset, *trigger, details.get("labels"), sources]
     return hashlib.sha256(as_json(measured).encode()).hexdigest()
@@ -143,7 +143,7 @@ def protocol(evaluation: Mapping[str, Any]) -> str:
 def provenance(evaluation: Mapping[str, Any]) -> dict[str, str]:
     """Which case, attack, seed, data and code it was; what is not known is left out."""
     tags = {name: str(evaluation.get(name)) for name in ("case", "attack", "seed")}
-    dvc_md5 = _mapping(evaluation.get("dataset")).get("dvc_md5")
+    dvc_md5 = as_mapping(evaluation.get("dataset")).get("dvc_md5")
     tags |= {"dataset.dvc_md5": str(dvc_md5)} if dvc_md5 else {}
     return tags | revision() | {"fineprune.version": __version__}
 
@@ -227,10 +227,6 @@ def _number(value: object) -> float | None:
         return value if math.isfinite(value) else None
     except OverflowError:  # an int that no float can hold
         return None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _git(*arguments: str) -> str | None:

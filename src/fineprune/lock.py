@@ -77,8 +77,8 @@ class PromotionLock:
             if time.monotonic() > deadline:
                 text = "cannot be made, though nobody is seen to hold it"
                 if holder:
-                    text = f"held by {holder.owner} for {holder.age:.0f} s"
-                    text += "; if that promoter is dead, delete it"
+                    held = f"held by {holder.owner} for {holder.age:.0f} s"
+                    text = f"{held}; if that promoter is dead, delete it"
                 raise TrackingError(f"registered model {self._name}: {text}")
             time.sleep(_POLL)
         return self

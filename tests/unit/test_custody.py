@@ -9,9 +9,11 @@ import pytest
 from fineprune.custody import STEPS, check_custody
 from fineprune.errors import DataError
 from fineprune.files import write_json
+from fineprune.lineage import read_report
 from fineprune.stages.evaluate import STAGE as EVALUATE
 
-MEASURED = {name: f"{number:064x}" for number, name in enumerate(EVALUATE.inputs)}
+from .reports import MEASURED, handed_on
+
 LINKS = [
     (flag, side, name)
     for flag, step in STEPS.items()
@@ -21,11 +23,14 @@ LINKS = [
 
 
 def report(flag: str) -> dict[str, Any]:
-    step = STEPS[flag]
-    sides = {
-        side: {name: MEASURED[x] for name, x in getattr(step, side).items()} for side in ("inputs", "outputs")
-    }
-    return {"stage": step.stage} | sides
+    return {"stage": STEPS[flag].stage} | handed_on(flag)
+
+
+def check(folders: dict[str, Path], evaluation: dict[str, Any] | None = None) -> None:
+    reports = {flag: read_report(folder) for flag, folder in folders.items()}
+    check_custody(
+        reports | {"evaluation": {"inputs": MEASURED} if evaluation is None else evaluation}, folders
+    )
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def folders(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_one_run_passes(folders: dict[str, Path]) -> None:
-    check_custody({"inputs": MEASURED}, folders)
+    check(folders)
 
 
 @pytest.mark.parametrize(("flag", "side", "name"), LINKS)
@@ -51,20 +56,20 @@ def test_each_link_is_held_against_the_evaluation(
     with pytest.raises(
         DataError, match=rf"{flag}/report.json: {side}.{name}: expected the .* of the evaluation"
     ):
-        check_custody({"inputs": MEASURED}, folders)
+        check(folders)
 
 
 @pytest.mark.parametrize("flag", STEPS)
 def test_a_report_of_another_stage_is_refused(flag: str, folders: dict[str, Path]) -> None:
     write_json(folders[flag] / "report.json", report(flag) | {"stage": "evaluate"})
     with pytest.raises(DataError, match=f"expected a report of {STEPS[flag].stage}, found 'evaluate'"):
-        check_custody({"inputs": MEASURED}, folders)
+        check(folders)
 
 
 def test_nothing_agrees_with_an_evaluation_that_names_nothing(folders: dict[str, Path]) -> None:
     write_json(folders["ingest_report"] / "report.json", {"stage": "ingest"})
     with pytest.raises(DataError, match=r"outputs.dataset: .* no digest, found no digest"):
-        check_custody({}, folders)
+        check(folders, {})
 
 
 @pytest.mark.parametrize("flag", STEPS)

@@ -21,7 +21,7 @@ from typing import Any
 
 from fineprune.data.git_revision import GitRevision
 from fineprune.errors import StorageError, without_credentials
-from fineprune.files import dvc_folder_md5, dvc_md5
+from fineprune.files import as_mapping, dvc_folder_md5, dvc_md5
 from fineprune.storage import Bucket, split_url
 
 PREFIX = "dvc+"
@@ -163,7 +163,7 @@ def _yaml(git: GitRevision, name: str) -> Mapping[str, Any]:
         values = yaml.safe_load(git.show(name)) or {}
     except yaml.YAMLError as error:
         raise StorageError(f"{git.repository}@{git.revision}: {name}: not valid YAML") from error
-    return values if isinstance(values, Mapping) else {}
+    return as_mapping(values)
 
 
 def _md5_of(out: Mapping[str, Any], where: str) -> str:

@@ -95,9 +95,10 @@ def execute(
         if not path.exists():
             raise MissingInputError(f"{flag(name)}: {path}: no such file or folder")
     views = views or {}
-    _check_apart(inputs, {**outputs, **views})
+    targets = {**outputs, **views}
+    _check_apart(inputs, targets)
     started = time.monotonic()
-    with whole_outputs({**outputs, **views}) as scratch:
+    with whole_outputs(targets) as scratch:
         scratch["report"].mkdir()
         result = stage.run(config, inputs, scratch, **(keywords or {}))
         report = {

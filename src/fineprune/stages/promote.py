@@ -14,6 +14,7 @@ from fineprune.custody import check_custody
 from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
 from fineprune.errors import ConfigError, DataError
+from fineprune.files import as_mapping
 from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
 from fineprune.models.format import check_fits, load_model
@@ -143,14 +144,13 @@ def read_evidence(
         DataError: a report is malformed or of another run, or the evaluation was made on another dataset.
     """
     model, limits = config.model, config.thresholds
-    evaluation = lineage.read_report(inputs["evaluation"])
+    reports = {port: lineage.read_report(inputs[port]) for port in REPORTS}
+    evaluation = reports["evaluation"]
     check_dataset(evaluation, dataset)
-    check_custody(evaluation, inputs)
+    check_custody(reports, inputs)
     parts = {"model": model, "evaluation": "evaluation", "dataset": "dataset"}
     digests = {name: content_digest(inputs[port]) for name, port in parts.items()}
-    configs = {
-        stage: lineage.read_report(inputs[port]).get("config") for stage, port in made_by(model).items()
-    }
+    configs = {stage: reports[port].get("config") for stage, port in made_by(model).items()}
     origin = lineage.provenance(evaluation) | {"model": model}
     origin |= {KUBEFLOW_RUN: kubeflow_run} if kubeflow_run else {}
     shown = lineage.evidence_tags(evaluation, model=model, thresholds=asdict(limits), configs=configs)
@@ -177,8 +177,7 @@ def made_by(model: str) -> dict[str, str]:
 
 def check_dataset(evaluation: Mapping[str, Any], dataset: Dataset) -> None:
     """Raise :class:`DataError` unless the evaluation was made on this dataset."""
-    entry = evaluation.get("dataset")
-    found = entry.get("digest") if isinstance(entry, Mapping) else None
+    found = as_mapping(evaluation.get("dataset")).get("digest")
     if found != dataset.digest:
         wanted = f"expected an evaluation on this dataset, digest {dataset.digest[:16]}…"
         raise DataError(f"{dataset.path}: {wanted}, found {str(found)[:16]}…")

@@ -24,12 +24,10 @@ from fineprune.models import build
 from fineprune.models.base import NetworkSpec
 from fineprune.models.format import save_model
 from fineprune.stages.base import content_digest
-from fineprune.stages.evaluate import STAGE as EVALUATE
 from fineprune.stages.promote import HELD, MODELS, REPORTS, STAGE, PromoteConfig
+from tests.unit.reports import MEASURED, handed_on
 
 CLASSES = ("no", "yes")
-# What the evaluation read, each with a digest of its own.
-MEASURED = {name: f"{number:064x}" for number, name in enumerate(EVALUATE.inputs)}
 INPUT = InputSpec(kind="image", shape=(1, 8, 8), dtype="uint8", low=0, high=16, sample_rate=None)
 
 
@@ -72,9 +70,7 @@ class Delivery:
 
     def write_report(self, port: str, **changes: Any) -> None:
         """The report of a stage that read and wrote what the evaluation measured, but for the changes."""
-        step = STEPS[port]
-        read, wrote = ({name: MEASURED[x] for name, x in y.items()} for y in (step.inputs, step.outputs))
-        report = stage_report(step.stage, inputs=read, outputs=wrote) | changes
+        report = stage_report(STEPS[port].stage, **handed_on(port)) | changes
         write_json(self.path / port / "report.json", report)
 
     def run(self, *flags: str, **changes: Any) -> int:

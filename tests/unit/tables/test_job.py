@@ -19,7 +19,7 @@ def test_nothing_is_started_once_it_is_stopped(tmp_path: Path, monkeypatch: pyte
         environment={},
         tell=lambda _, event, *__: events.append(event),
     )
-    monkeypatch.setattr(job, "_started", lambda: pytest.fail("started all the same"))
+    monkeypatch.setattr(job, "_launch", lambda: pytest.fail("started all the same"))
     with job._starting:  # the job's thread waits for this before it starts DVC
         job.start()
         job._stopped = True

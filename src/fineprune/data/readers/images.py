@@ -23,8 +23,6 @@ from fineprune.data.readers.tables import Row, check_once, read_table, warnings
 from fineprune.errors import DataError
 
 EYES = ("left_x", "left_y", "right_x", "right_y")
-
-
 UNGROUPED = "group_by is file: pictures taken together may be in several splits, which flatters accuracy"
 
 
