@@ -10,10 +10,11 @@ that its accuracy is a little high, for every recipe. A cell is the mean over th
 each seed.
 
 The choice is the recipe that moves the weights furthest among those whose accuracy on what is held out is
-within one point of the highest, or within its standard error where that is more: what may hide in the weights
-is erased by moving them, so the defender moves them as far as clean accuracy permits. (The lowest loss would
-favour the gentlest recipe, which erases least.) Only the defender's clean data is read: neither the test
-split nor the backdoor's success has a say.
+within one point of the highest, or within the standard error of the difference where that is more: what may
+hide in the weights is erased by moving them, so the defender moves them as far as clean accuracy permits.
+(The lowest loss would favour the gentlest recipe, which erases least.) The difference is one of pairs, since
+all recipes are asked for the same labels: only those on which two disagree make it uncertain. Only the
+defender's clean data is read: neither the test split nor the backdoor's success has a say.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from fineprune.training import Recipe
 PRUNED = "prune@undefended"
 DATASET, MODEL = Path("artifacts/ingest/dataset"), Path("artifacts/prune/undefended/model")
 DEFENDER = ("defender_fit", "defender_holdout")
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 # Factors on the case's own values.
 AROUND = {"learning_rate": (0.5, 1, 2), "weight_decay": (0.1, 1, 10)}
 TOLERANCE = 0.01  # of accuracy, below the highest
@@ -62,17 +64,18 @@ FOLDS = 5
 class Outcome:
     """What fine-tuning by one recipe gave: figures on what is held out, and how far the weights moved.
 
-    ``distance`` is the length of the change over the length of the weights before, ``labels`` how many the
-    accuracy is a share of.
+    ``right`` says of each label whether it is given, ``distance`` is the length of the change over the length
+    of the weights before. What diverged has an infinite loss, and no label right.
     """
 
     loss: float
-    accuracy: float
+    right: Flags
     distance: float
-    labels: int
 
-
-DIVERGED = Outcome(math.inf, 0.0, 0.0, 0)
+    @property
+    def accuracy(self) -> float:
+        """Share of right labels."""
+        return float(self.right.mean())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -141,10 +144,9 @@ def outcome(config: FinetuneConfig) -> Outcome:
     try:
         best = [tuned for tuned in epochs if tuned.best][-1]
     except (DefenseError, ModelError):
-        return DIVERGED
+        return Outcome(math.inf, np.zeros(int((holdout.labels != EMPTY).sum()), bool), 0.0)
     moved = (weights(network) - before).norm() / before.norm()
-    right = right_labels(network, holdout, config.recipe)
-    return Outcome(best.holdout_loss, float(right.float().mean()), float(moved), len(right))
+    return Outcome(best.holdout_loss, right_labels(network, holdout, config.recipe), float(moved))
 
 
 def fold(dataset: Dataset, seed: int) -> dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
@@ -158,13 +160,13 @@ def fold(dataset: Dataset, seed: int) -> dict[str, np.ndarray[tuple[int], np.dty
     return dict(zip(DEFENDER, (rows[~held_out], rows[held_out]), strict=True))
 
 
-def right_labels(network: Network, samples: Samples, recipe: Recipe) -> Tensor:
+def right_labels(network: Network, samples: Samples, recipe: Recipe) -> Flags:
     """Whether the network gives each label, as evaluate counts: a detector, whether it finds the sign and
     names it right.
     """
     labels = samples.labels.cpu()
     said = predict(network, in_order(samples, recipe.batch_size))
-    return (said == labels)[labels != EMPTY]
+    return (said == labels)[labels != EMPTY].numpy()
 
 
 def weights(network: Network) -> Tensor:
@@ -189,17 +191,18 @@ def table(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> list[list[str]]:
 
 def choice(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> FinetuneConfig:
     """The recipe that moves the weights furthest within :data:`TOLERANCE` of the highest accuracy, or within
-    its standard error.
+    the standard error of the difference.
     """
-    accuracy = {
-        config: statistics.mean(one.accuracy for one in outcomes) for config, outcomes in found.items()
-    }
-    best = max(accuracy, key=accuracy.__getitem__)
-    highest, labels = accuracy[best], sum(one.labels for one in found[best])
-    error = math.sqrt(highest * (1 - highest) / labels) if labels else 0.0
-    floor = highest - max(TOLERANCE, error) - 1e-9
-    fit = [config for config in found if accuracy[config] >= floor]
+    right = {config: np.concatenate([one.right for one in outcomes]) for config, outcomes in found.items()}
+    highest = max(right.values(), key=np.mean)
+    fit = [config for config in found if _as_accurate(right[config], highest)]
     return max(fit, key=lambda config: statistics.mean(one.distance for one in found[config]))
+
+
+def _as_accurate(right: Flags, highest: Flags) -> bool:
+    lost = highest.astype(float) - right
+    error = lost.std(ddof=1) / math.sqrt(len(lost))
+    return bool(lost.mean() <= max(TOLERANCE, error) + 1e-9)
 
 
 def cell(values: Sequence[float]) -> str:

@@ -1,5 +1,6 @@
 """The choice of a recipe by hand-written outcomes, and what is tried."""
 
+import math
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
@@ -9,7 +10,6 @@ import pytest
 
 from benchmarks.recipe import (
     DEFENDER,
-    DIVERGED,
     Outcome,
     candidates,
     cell,
@@ -35,7 +35,8 @@ def at_rate(rate):
 
 
 def outcomes(*accuracies, distance, labels=1000):
-    return [Outcome(0.1, accuracy, distance, labels) for accuracy in accuracies]
+    """One outcome per accuracy; the first labels are the ones that are right."""
+    return [Outcome(0.1, np.arange(labels) < round(a * labels), distance) for a in accuracies]
 
 
 def chosen(found):
@@ -52,13 +53,24 @@ def test_the_recipe_that_moves_the_weights_furthest_within_a_point_of_the_highes
 
 
 @pytest.mark.parametrize(("labels", "expected"), [(1000, 1.0), (20, 2.0)])
-def test_few_labels_tolerate_their_standard_error(labels, expected):
-    # .96 of 40 labels has a standard error of sqrt(.96 × .04 / 40) = 3.1 points; of 2,000, of .4.
+def test_few_labels_tolerate_the_standard_error_of_the_difference(labels, expected):
+    # One label of 40 makes the difference of 2.5 points, which is no more than its error; of 2,000 labels 50
+    # make it, with an error of .3 points.
     found = {
-        1.0: outcomes(0.96, 0.96, distance=0.1, labels=labels),
-        2.0: outcomes(0.93, 0.93, distance=0.3, labels=labels),
+        1.0: outcomes(0.95, 0.95, distance=0.1, labels=labels),
+        2.0: outcomes(0.95, 0.90, distance=0.3, labels=labels),
     }
     assert chosen(found) == expected
+
+
+def test_labels_that_two_recipes_share_do_not_widen_what_is_tolerated():
+    # Both miss half of 400 labels, which is a standard error of 2.5 points for each; they differ in 8.
+    half, fewer = np.arange(400) < 200, np.arange(400) < 192
+    found = {1.0: [Outcome(0.1, half, 0.1)], 2.0: [Outcome(0.1, fewer, 0.3)]}
+    assert chosen(found) == 1.0
+    # The same 2 points, but of 40 labels that only the first and 32 that only the second gives.
+    exchanged = np.roll(np.arange(400) < 192, 40)
+    assert chosen(found | {2.0: [Outcome(0.1, exchanged, 0.3)]}) == 2.0
 
 
 def test_five_seeds_in_a_row_hold_out_all_of_the_defender_s_data_by_whole_groups():
@@ -76,7 +88,8 @@ def test_five_seeds_in_a_row_hold_out_all_of_the_defender_s_data_by_whole_groups
 
 
 def test_what_diverged_is_not_chosen_and_is_shown():
-    found = {at_rate(1.0): outcomes(0.9, distance=0.1), at_rate(2.0): [DIVERGED]}
+    diverged = Outcome(math.inf, np.zeros(1000, bool), 0.0)
+    found = {at_rate(1.0): outcomes(0.9, distance=0.1), at_rate(2.0): [diverged]}
     assert choice(found) == at_rate(1.0)
     header, first, second = table(found)
     assert header == ["learning rate", "loss", "accuracy", "distance", ""]
