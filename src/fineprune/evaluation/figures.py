@@ -158,7 +158,7 @@ def utility_bars(path: Path, models: Models) -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(names)), list(names.values()))
         axes.tick_params(axis="y", length=0)
-        axes.set_xlim(min(0, (values - whiskers[0]).min()) * 1.05, 1.12)
+        axes.set_xlim((values - whiskers[0]).min(initial=0) * 1.05, 1.12)
         axes.invert_yaxis()
 
 

@@ -21,6 +21,7 @@ def model(value=0.5):
 
 MODELS = {name: model() for name in ("control", "undefended", "pruned", "fine_tuned", "fine_pruned")}
 UNDEFINED = MODELS | {"pruned": model() | {"backdoor_success": None, "utility": None}}
+ALL_UNDEFINED = dict.fromkeys(MODELS, UNDEFINED["pruned"])  # detectors that find no sign at all
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (3, 3, 8, 8)).astype(np.uint8)
 WAVES = RANDOM.integers(-99, 99, (3, 400)).astype(np.int16)
@@ -55,8 +56,10 @@ PICTURES = {
     ),
     "outcome_bars": lambda path: figures.outcome_bars(path, MODELS),
     "outcome_bars, undefined": lambda path: figures.outcome_bars(path, UNDEFINED),
+    "outcome_bars, all undefined": lambda path: figures.outcome_bars(path, ALL_UNDEFINED),
     "utility_bars": lambda path: figures.utility_bars(path, MODELS),
     "utility_bars, undefined": lambda path: figures.utility_bars(path, UNDEFINED),
+    "utility_bars, all undefined": lambda path: figures.utility_bars(path, ALL_UNDEFINED),
     "examples, colour": lambda path: figures.examples(path, IMAGES, IMAGES, WORDS),
     "examples, grey": lambda path: figures.examples(path, IMAGES[:, :1], IMAGES[:, :1], WORDS),
     "examples, wave": lambda path: figures.examples(path, WAVES, WAVES, WORDS),
