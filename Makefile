@@ -18,7 +18,7 @@ demo: .venv/installed ## set up .venv and run the whole pipeline on the embedded
 	dvc repro
 	@cat artifacts/evaluate/table.txt artifacts/promote/summary.txt
 
-tables: .venv/installed ## both result tables of the paper; PROFILE=quick|real|full JOBS=N ARGS="--source lfw=PATH …"
+tables: .venv/installed ## both result tables of the paper; PROFILE=quick|real|full JOBS=N ARGS="--case lfw --source lfw=PATH …"
 	python -m tables $(or $(PROFILE),quick) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 test: .venv/installed ## run the tests

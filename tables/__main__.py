@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the jobs would outlive us
     try:
-        profile = read_profile(given.profile)
+        profile = read_profile(given.profile).only(given.case)
         outcome = Outcome([], [])
         if not given.no_run:
             threads = max(1, _cores() // given.jobs)
@@ -53,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m tables", description=__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("profile", nargs="?", choices=PROFILES, default="quick", help="what to run")
+    parser.add_argument(
+        "--case",
+        action="append",
+        default=[],
+        metavar="CASE",
+        help="run and show this case of the profile alone; may be given again (default: all)",
+    )
     parser.add_argument(
         "--jobs",
         type=_count,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,17 @@ class Profile:
         """All cells, seed by seed, so that a run that is cut short has whole rows of the tables."""
         wheel = product(self.seeds, self.cases, self.attacks)
         return [Cell(case, attack, seed) for seed, case, attack in wheel]
+
+    def only(self, cases: Collection[str]) -> Profile:
+        """The profile with those of its cases, or with all where none is named.
+
+        Raises:
+            ConfigError: a case is not among them.
+        """
+        for case in cases:
+            if case not in self.cases:
+                raise ConfigError(f"--case: expected one of {', '.join(self.cases)}, found {case}")
+        return replace(self, cases=tuple(case for case in self.cases if case in cases)) if cases else self
 
 
 def read_profile(name: str, path: Path = HERE / "profiles.yaml") -> Profile:

@@ -18,6 +18,19 @@ def test_a_profile_is_three_cases_under_two_attacks_with_three_seeds(name: str) 
     assert [cell.seed for cell in profile.cells] == sorted(cell.seed for cell in profile.cells)
 
 
+def test_some_cases_of_a_profile_keep_its_order() -> None:
+    profile = read_profile("real")
+    some = profile.only(["road_signs", "lfw"])
+    assert some.cases == ("lfw", "road_signs")
+    assert some.cells == [cell for cell in profile.cells if cell.case != "fsdd"]
+    assert profile.only([]) == profile
+
+
+def test_a_case_of_another_profile_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--case: expected one of lfw, fsdd, road_signs, found faces"):
+        read_profile("real").only(["lfw", "faces"])
+
+
 def test_a_cell_has_nine_steps_in_an_order_that_can_be_run() -> None:
     steps = Pipeline().steps(Cell("faces", "baseline", 1))
     assert [step.label for step in steps] == [
