@@ -211,6 +211,35 @@ def test_a_users_mistake_is_one_line_and_code_2(stage, capsys, tmp_path, argumen
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--report", "photos"], "--report: photos: expected nothing or a stage's own output, found other"),
+        (["--report", "notes.txt"], "--report: notes.txt: expected nothing or a stage's own output"),
+        (["--report", "photos/x/.."], "--report: photos/x/..: expected a path that ends in a name"),
+        (["--report", "report", "--copy", "photos"], "--copy: photos: expected the path of a file, found a"),
+    ],
+)
+def test_nothing_is_put_over_what_no_stage_wrote(stage, capsys, tmp_path, arguments, message):
+    (tmp_path / "photos").mkdir()
+    for name in "photos/one.png", "notes.txt":
+        (tmp_path / name).write_text("mine")
+    code, lines = run(
+        capsys, "profile", "--params", '{"steps": 1}', *PATHS[:2], "--profile", "place/profile", *arguments
+    )
+    assert (code, len(lines)) == (2, 1)
+    assert message in lines[0]
+    assert (tmp_path / "photos" / "one.png").read_text() == (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "place").exists()
+
+
+def test_empty_folders_and_what_a_stage_wrote_make_way(stage, capsys, tmp_path):
+    (tmp_path / "profile").mkdir()
+    for _ in range(2):
+        assert run(capsys, "profile", "--params", '{"steps": 1}', *PATHS) == (0, [])
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.json"]
+
+
+@pytest.mark.parametrize(
     ("error", "line"),
     [
         (DataError("two\n  lines"), "fineprune profile: error: two lines"),

@@ -18,6 +18,7 @@ from fineprune.files import sha256, whole_outputs, write_json
 from fineprune.lineage import REPORT
 
 REPORT_SCHEMA = 1
+CARDS = ("dataset.json", "model.json", "attack.json", "profile.json", REPORT)  # what a stage's folders have
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def execute(
 
     Raises:
         ConfigError: the section does not fit the stage's config, or an output would be put over an
-            input, another output, or a folder that holds one.
+            input, another output, a folder that holds one, or what no stage wrote.
         MissingInputError: an input is not there.
     """
     config: Any = parse(stage.config, section, stage.name)
@@ -97,6 +98,7 @@ def execute(
     views = views or {}
     targets = {**outputs, **views}
     _check_apart(inputs, targets)
+    _check_replaceable(outputs, views)
     started = time.monotonic()
     with whole_outputs(targets) as scratch:
         scratch["report"].mkdir()
@@ -133,7 +135,7 @@ def content_digest(path: Path) -> str:
     """
     if path.is_file():
         return sha256(path)
-    for card in ("dataset.json", "model.json", "attack.json", "profile.json", REPORT):
+    for card in CARDS:
         if (path / card).is_file():
             return sha256(path / card)
     raise MissingInputError(f"{path}: not a dataset, model, attack, profile or report folder")
@@ -146,6 +148,24 @@ def _check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Non
             if other != name and place.resolve().is_relative_to(path.resolve()):
                 found = f"found {flag(other)} {place} there"
                 raise ConfigError(f"{flag(name)}: {path}: expected a place of its own, {found}")
+
+
+def _check_replaceable(folders: Mapping[str, Path], files: Mapping[str, Path]) -> None:
+    """Somebody's photographs, or a file where a folder is to be, are found before hours of work, not after."""
+    for name, path in {**folders, **files}.items():
+        if path.name in ("", ".."):
+            raise ConfigError(f"{flag(name)}: {path}: expected a path that ends in a name")
+        if name in files and path.is_dir():
+            raise ConfigError(f"{flag(name)}: {path}: expected the path of a file, found a folder")
+        if name in folders and path.exists() and not _is_replaceable(path):
+            raise ConfigError(f"{flag(name)}: {path}: expected nothing or a stage's own output, found other files")
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Whether it is an empty folder, or one that a stage wrote."""
+    if not path.is_dir():
+        return False
+    return any((path / card).is_file() for card in CARDS) or not any(path.iterdir())
 
 
 def flag(name: str) -> str:
