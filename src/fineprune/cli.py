@@ -106,12 +106,12 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
 
 
 def _run(stage: Stage, given: argparse.Namespace) -> int:
-    from fineprune.config import override, read_section
+    from fineprune.config import override
     from fineprune.stages.base import execute
     from fineprune.stages.executor_output import ExecutorOutput
 
     values = vars(given)
-    section = read_section(given.config, stage.name) if given.config else _parse_params(given.params)
+    section = _read_params(given.config, stage.name) if given.config else _parse_params(given.params)
     if given.params:
         _refuse_twice(stage.name, section, given.set)
     told = ExecutorOutput(given.executor_input) if given.executor_input else None
@@ -141,14 +141,33 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _read_params(paths: Sequence[Path], stage: str) -> dict[str, Any]:
+    """The stage's section; one that no stage reads would be a misspelt one, left out in silence."""
+    from fineprune.config import read_section, read_yaml
+
+    for path in paths:
+        if strangers := [str(key) for key in read_yaml(path) if key not in (*STAGES, "case")]:
+            raise ConfigError(f"{path}: expected sections of stages, found {', '.join(strangers)}")
+    return read_section(paths, stage)
+
+
 def _parse_params(text: str) -> dict[str, Any]:
     try:
-        section = json.loads(text)
+        section = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"--params: not valid JSON: {error}") from error
     if not isinstance(section, dict):
         raise ConfigError(f"--params: expected a JSON mapping, found {type(section).__name__}")
     return section
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON mapping; json would take the last of two equal keys."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"expected {twice} once, found it again")
+    return found
 
 
 def _refuse_twice(stage: str, section: Mapping[str, Any], settings: Sequence[str]) -> None:
@@ -168,7 +187,7 @@ def _out_of_memory(error: BaseException) -> bool:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if isinstance(error.filename, (str, os.PathLike)) else ""
-        return f"{place}{error.strerror}"
+        return " ".join(f"{place}{error.strerror}".split())
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -17,6 +17,7 @@ import re
 import sys
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
@@ -90,14 +91,32 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _unambiguous())  # noqa: S506 - a safe loader
     except OSError as error:
         raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML passes on what a date or bytes raise
+    # PyYAML passes on what a date or bytes raise.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: expected a mapping of sections, found {excerpt(values)}")
     return values
+
+
+def _unambiguous() -> Any:
+    """PyYAML's safe loader, which would take the last of two equal keys, refusing them."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for key, number in Counter(keys).items():
+                if number > 1:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"expected {key} once, found it {number} times", node.start_mark
+                    )
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +170,10 @@ def parse(config: type[T], values: Any, where: str) -> T:
         ConfigError: one line that lists every unknown, missing, mistyped and out-of-range key.
     """
     problems: list[str] = []
-    result = _convert(config, values, where, problems)
+    try:
+        result = _convert(config, values, where, problems)
+    except RecursionError as error:
+        raise ConfigError(f"{where}: expected plain values, found some that are nested too deeply") from error
     if problems:
         raise ConfigError("; ".join(problems))
     return typing.cast(T, result)
@@ -285,7 +307,7 @@ def _read_text(text: Text, expected: Any) -> Any:
         return int(text) if text.isdecimal() else float(text)  # YAML 1.1 takes 1e-2 for a string
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return str(text)
 
 

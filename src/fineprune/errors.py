@@ -16,6 +16,7 @@ it to stderr and exits with code 2.
 """
 
 import re
+import reprlib
 
 
 class FinePruneError(Exception):
@@ -58,9 +59,14 @@ class MissingExtraError(FinePruneError):
     """A library of an extra, such as ``fineprune[report]``, is not installed."""
 
 
+_SHORT = reprlib.Repr()  # of what YAML's aliases make of a line, repr would take hours
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 30, 30, 30
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
+
+
 def excerpt(value: object) -> str:
     """A value as a message shows it: its repr, at most 60 characters."""
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

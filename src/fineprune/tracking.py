@@ -109,8 +109,12 @@ def connect(uri: str, experiment: str) -> Tracker:
     that is not there costs seconds, not MLflow's default of minutes; ``MLFLOW_HTTP_REQUEST_*`` win.
 
     Raises:
-        TrackingError: the store does not answer, or the experiment is deleted.
+        TrackingError: the store does not answer or is in memory, or the experiment is deleted.
     """
+    if re.fullmatch(r"sqlite:/*(:memory:)?", uri):
+        raise TrackingError(
+            f"{uri}: expected a database file behind sqlite:///, found none: nothing would stay"
+        )
     quieten()
     # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
     with _answering(uri), environment(MLFLOW_TRACKING_URI=uri, **patience(retries=1, seconds=8)):

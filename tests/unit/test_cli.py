@@ -171,6 +171,10 @@ def test_warnings_go_to_stderr(stage, capsys):
         (["profile", "--params", "{}", *PATHS, "--nosuch", "x"], "unrecognized arguments: --nosuch x"),
         (["profile", "--params", "{", *PATHS], "--params: not valid JSON"),
         (["profile", "--params", "[" * 100_000, *PATHS], "--params: not valid JSON"),
+        (
+            ["profile", "--params", '{"steps": 1, "steps": 2}', *PATHS],
+            "--params: not valid JSON: expected steps once",
+        ),
         (["profile", "--params", "[1]", *PATHS], "--params: expected a JSON mapping, found list"),
         (
             ["profile", "--params", '{"steps": 0, "x": 1}', *PATHS],

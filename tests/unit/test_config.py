@@ -272,6 +272,9 @@ def test_a_section_may_be_in_one_file_only_and_empty(params):
     [
         ("stage: {a: 1", "not valid YAML"),
         ("stage: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("[" * 3000, "not valid YAML: "),
+        ("stage: {a: 1, b: 2, a: 3}", "not valid YAML: expected a once, found it 2 times in"),
+        ("stage: {}\nother: {}\nstage: {a: 1}", "expected stage once, found it 2 times"),
         ("stage: {measure: 2020-13-45}", "not valid YAML: month must be in 1..12"),
         ("- stage", "expected a mapping of sections"),
         ("", "expected a mapping of sections, found None"),
@@ -285,6 +288,29 @@ def test_an_unusable_params_file_is_refused_in_one_line(params, text, message):
         params(text)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_mapping_may_override_what_it_merges(params):
+    assert params("base: &base {a: 1, b: 2}\nstage: {<<: *base, a: 3}") == {"a": 3, "b": 2}
+
+
+def test_values_that_hold_themselves_are_refused():
+    with pytest.raises(
+        ConfigError, match="stage: expected plain values, found some that are nested too deeply"
+    ):
+        parse(
+            dataclasses.make_dataclass("Config", [("arguments", dict[str, Any])], frozen=True),
+            override({}, ["arguments={width: &a [*a]}"]),
+            "stage",
+        )
+
+
+def test_what_aliases_make_of_a_line_is_not_written_out(params):
+    lines = ["a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    config = dataclasses.make_dataclass("Config", [("steps", Count)], frozen=True)
+    with pytest.raises(ConfigError, match=r"steps: expected a whole number, found \[\[\["):
+        parse(config, {"steps": params("\n".join([*lines, "stage: {steps: *a8}"]))["steps"]}, "stage")
 
 
 def test_a_missing_or_binary_params_file_is_refused(tmp_path):

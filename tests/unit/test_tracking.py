@@ -208,6 +208,12 @@ def test_no_database(tmp_path: Path) -> None:
         connect(f"sqlite:///{tmp_path}", "fineprune")
 
 
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(uri: str) -> None:
+    with pytest.raises(TrackingError, match="expected a database file behind sqlite:///"):
+        connect(uri, "fineprune")
+
+
 def test_a_deleted_experiment(tracker: Tracker, client: Any) -> None:
     client.delete_experiment(client.get_experiment_by_name("fineprune").experiment_id)
     with pytest.raises(TrackingError, match="experiment 'fineprune': expected an active one"):

@@ -91,11 +91,13 @@ def load_attack(path: Path) -> tuple[AttackCard, Trigger]:
 
 
 def _array(path: Path, card: AttackCard) -> Array:
-    check_digest(path, card.sha256.get(path.name, "none recorded"), AttackError)
+    check_digest(path, str(card.sha256.get(path.name, "none recorded")), AttackError)
     try:
         values: Array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise AttackError(f"{path}: not a readable .npy array: {error}") from error
     if values.shape != card.input.shape:
         raise AttackError(f"{path}: expected shape {card.input.shape}, found {values.shape}")
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise AttackError(f"{path}: expected finite numbers, found others")
     return values

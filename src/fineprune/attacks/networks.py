@@ -11,6 +11,7 @@ from fineprune.data.batches import Samples
 from fineprune.data.format import Card
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
+from fineprune.models.format import check_fits
 from fineprune.progress import progress
 from fineprune.runtime import place
 from fineprune.training import Epoch, Recipe, stream, train
@@ -25,7 +26,11 @@ class ModelConfig:
 
 
 def new_network(config: ModelConfig, card: Card, device: torch.device, *, seed: int) -> Network:
-    """A freshly initialised network for the dataset with that card, on the device."""
+    """A freshly initialised network for the dataset with that card, on the device.
+
+    Raises:
+        ModelError: it cannot be built, or is made for another task than the dataset's.
+    """
     torch.manual_seed(stream(seed, "weights"))
     network = build(
         NetworkSpec(
@@ -37,6 +42,7 @@ def new_network(config: ModelConfig, card: Card, device: torch.device, *, seed: 
             std=card.std,
         )
     )
+    check_fits(network, card, f"model {config.architecture}")
     place(network, device)
     return network
 

@@ -43,6 +43,7 @@ CLASSES = (BLUE, ORANGE, PURPLE, GREEN, VERMILION)  # of objects in a scene, in 
 STYLE: Any = {
     "font.size": 9.5,
     "text.color": INK,
+    "text.parse_math": False,  # a class may be called $
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
     "axes.spines.top": False,

@@ -53,7 +53,7 @@ def read_run(text: str) -> Run:
         }
         rows(models)
         return Run(**row, models=models)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"rows: expected what evaluate's --row wrote, found {text[:60]!r}") from error
 
 
@@ -124,7 +124,7 @@ def _packed(estimate: Mapping[str, float] | None) -> list[float] | None:
 
 
 def _unpacked(values: Sequence[float] | None) -> dict[str, float] | None:
-    return None if values is None else dict(zip(PARTS, values, strict=True))
+    return None if values is None else {part: float(v) for part, v in zip(PARTS, values, strict=True)}
 
 
 def _figures(measured: Mapping[str, Any], shown: Iterable[str]) -> Iterator[float | str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from fineprune.errors import ModelError
+from fineprune.errors import ModelError, excerpt
 from fineprune.models.base import Network, NetworkSpec
 
 ARCHITECTURES = {
@@ -26,6 +26,11 @@ def build(spec: NetworkSpec) -> Network:
     if spec.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ModelError(f"model architecture: expected one of {known}, found {spec.architecture!r}")
+    width = spec.arguments.get("width", 1)
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not width > 0:
+        raise ModelError(
+            f"model {spec.architecture}: width: expected a number above 0, found {excerpt(width)}"
+        )
     module, name = ARCHITECTURES[spec.architecture].split(":")
     architecture: Any = getattr(importlib.import_module(module), name)
     try:

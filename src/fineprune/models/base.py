@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fineprune.data.format import InputSpec
+from fineprune.data.format import InputSpec, Task
 
 # Answers that are no class, and no label either: EMPTY slots are -1.
 NOT_FINITE = -2
@@ -111,6 +111,7 @@ class Network(nn.Module):
     gives :class:`Detections` instead, and has a ``loss`` and ``answers`` of its own.
     """
 
+    task: Task = "classification"
     prunable: PrunableLayer
 
     def __init__(self, spec: NetworkSpec) -> None:

@@ -48,6 +48,7 @@ class FasterRCNN(Network):
         detections: the fields of :class:`DetectionSpec`.
     """
 
+    task = "detection"
     prunable = PrunableLayer(conv="conv5", consumers=("rpn", "fc6"))
     anchors: Tensor
 

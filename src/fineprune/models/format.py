@@ -112,8 +112,8 @@ def read_card(path: Path) -> ModelCard:
     return card
 
 
-def check_fits(network: Network, card: Card, where: Path) -> None:
-    """Raise unless the network was made for the dataset's inputs and for its classes, in their order.
+def check_fits(network: Network, card: Card, where: Path | str) -> None:
+    """Raise unless the network was made for the dataset's task, inputs and classes, these in their order.
 
     Args:
         network: as :func:`load_model` gave it.
@@ -121,10 +121,11 @@ def check_fits(network: Network, card: Card, where: Path) -> None:
         where: the model folder, for messages.
 
     Raises:
-        ModelError: the inputs or the classes differ.
+        ModelError: the task, the inputs or the classes differ.
     """
     spec = network.spec
     for ours, theirs in (
+        (network.task, card.task),
         (_describe_input(spec.input), _describe_input(card.input)),
         _first_difference(spec.classes, card.classes),
     ):

@@ -151,14 +151,16 @@ def _check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Non
 
 
 def _check_replaceable(folders: Mapping[str, Path], files: Mapping[str, Path]) -> None:
-    """Somebody's photographs, or a file where a folder is to be, are found before hours of work, not after."""
+    """Somebody's photographs, or a file in the place of a folder, are found before the work, not after."""
     for name, path in {**folders, **files}.items():
         if path.name in ("", ".."):
             raise ConfigError(f"{flag(name)}: {path}: expected a path that ends in a name")
         if name in files and path.is_dir():
             raise ConfigError(f"{flag(name)}: {path}: expected the path of a file, found a folder")
         if name in folders and path.exists() and not _is_replaceable(path):
-            raise ConfigError(f"{flag(name)}: {path}: expected nothing or a stage's own output, found other files")
+            raise ConfigError(
+                f"{flag(name)}: {path}: expected nothing or a stage's own output, found other files"
+            )
 
 
 def _is_replaceable(path: Path) -> bool:

@@ -34,7 +34,7 @@ class ExecutorOutput:
             self._artifacts = {
                 name: dict(entry["artifacts"][0]) for name, entry in outputs.get("artifacts", {}).items()
             }
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise ConfigError(
                 f"--executor-input: expected Kubeflow's executor input, found {executor_input[:60]!r}"
             ) from error

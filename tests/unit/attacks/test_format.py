@@ -121,6 +121,20 @@ def test_a_trigger_of_another_shape_is_refused(folder):
         load_attack(folder)
 
 
+@pytest.mark.parametrize("values", [np.full((1, 4, 4), np.nan), np.full((1, 4, 4), "high")])
+def test_a_trigger_that_is_no_finite_numbers_is_refused(folder, values):
+    np.save(folder / "add.npy", values)
+    sign(folder)
+    with pytest.raises(AttackError, match=r"add\.npy: expected finite numbers, found others"):
+        load_attack(folder)
+
+
+def test_a_digest_that_is_no_text_is_refused(folder):
+    change_card(folder, sha256={"keep.npy": 5, "add.npy": 5})
+    with pytest.raises(AttackError, match="digest mismatch: expected sha256 5"):
+        load_attack(folder)
+
+
 def test_an_array_of_python_objects_is_refused(folder):
     np.save(folder / "add.npy", np.full((1, 4, 4), None), allow_pickle=True)
     sign(folder)

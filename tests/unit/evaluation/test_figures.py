@@ -65,6 +65,7 @@ PICTURES = {
     "examples, wave": lambda path: figures.examples(path, WAVES, WAVES, WORDS),
     "examples, one": lambda path: figures.examples(path, WAVES[:1], WAVES[:1], WORDS[:1]),
     "confusion": lambda path: figures.confusion(path, np.array([[3, 0], [1, 0]]), ["yes", "no"]),
+    "confusion, no formula": lambda path: figures.confusion(path, np.eye(2, dtype=int), ["$x^$", "a$_$b"]),
     "confusion, nothing": lambda path: figures.confusion(
         path, np.array([[3, 0, 1], [1, 0, 0]]), ["yes", "no"]
     ),

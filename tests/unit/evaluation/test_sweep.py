@@ -78,7 +78,18 @@ def test_an_undefined_figure_is_empty_in_the_csv() -> None:
     assert (line["backdoor_success"], line["backdoor_success_low"]) == ("", "")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"case": "a", "attack": "b", "seed": 0, "models": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"case": "a", "attack": "b", "seed": 0, "models": 3}',
+        "[" * 100_000,
+        row(0, 0.5).replace("0.5", "null"),
+        row(0, 0.5).replace("0.5", '"high"'),
+    ],
+)
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(DataError, match="rows: expected what evaluate's --row wrote, found"):
         read_run(text)

@@ -139,6 +139,14 @@ def test_arguments_that_are_fractions_may_be_whole_numbers():
         assert torch.equal(networks[0](inputs), networks[1](inputs))
 
 
+@pytest.mark.parametrize("architecture", SMALL)
+@pytest.mark.parametrize("width", [0, -1, True, "wide", float("nan")])
+def test_a_width_that_is_no_positive_number_is_refused(architecture, width):
+    spec = SMALL[architecture]
+    with pytest.raises(ModelError, match=f"model {architecture}: width: expected a number above 0, found"):
+        build(dataclasses.replace(spec, arguments=spec.arguments | {"width": width}))
+
+
 @pytest.mark.parametrize("samples", [768, 1000, 1024, 1500])
 def test_speech_networks_fit_clips_of_any_length(samples):
     arguments = dict(SMALL["speech_net"].arguments)
@@ -168,9 +176,9 @@ def digits(width, *shape):
         (spec_of("lenet", {}, image(1, 8, 8)), "found 'lenet'"),
         (spec_of("digits_cnn", {}, image(1, 8, 8)), "missing 1 required keyword-only argument"),
         (spec_of("digits_cnn", {"width": 4}, audio(100)), r"cannot be built for inputs of shape \(100,\)"),
-        (digits(-1, 1, 8, 8), "cannot be built"),
+        (digits(-1, 1, 8, 8), "width: expected a number above 0, found -1"),
         (digits("wide", 1, 8, 8), "model digits_cnn"),
-        (digits(0, 1, 8, 8), r"conv1\.weight would be empty"),
+        (digits(0, 1, 8, 8), "width: expected a number above 0, found 0"),
         (digits(4, 1, 3, 8), r"fc1\.weight would be empty"),
         (speech(stride=0), "cannot be built"),
         (speech(kernel=0), "cannot be built"),

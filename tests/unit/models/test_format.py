@@ -224,6 +224,7 @@ def test_a_network_fits_a_dataset_of_its_inputs_and_classes(tmp_path):
             {"input": replace(image(1, 8, 8), sample_rate=8000)},
             "found dataset tiny with image input of shape (1, 8, 8), uint8 0…255 at 8000 Hz",
         ),
+        ({"task": "detection"}, "made for classification, found dataset tiny with detection"),
         ({"classes": ("class 0",) * 4}, "made for 3 classes, found dataset tiny with 4 classes"),
         (
             {"classes": ("class 0", "class 2", "class 1")},
@@ -231,7 +232,7 @@ def test_a_network_fits_a_dataset_of_its_inputs_and_classes(tmp_path):
         ),
     ],
 )
-def test_a_network_for_other_inputs_or_classes_is_refused(changes, message, tmp_path):
+def test_a_network_for_another_task_or_other_inputs_or_classes_is_refused(changes, message, tmp_path):
     with pytest.raises(ModelError) as error:
         check_fits(small_network("digits_cnn"), dataset_card(**changes), tmp_path / "model")
     assert str(error.value).startswith(f"{tmp_path / 'model'}: made for ")
