@@ -1,7 +1,8 @@
 """Whether the reports behind a model speak of one run: each stage read what another of them wrote.
 
 A report names the SHA-256 of the card of all that its stage read and wrote, and the evaluation's of all
-that it measured: a report of another run, or one that is given in another's place, does not fit in.
+that it measured: a report of another run, or one that is given in another's place, does not fit in. Nor does
+an evaluation that names other models than it says it has read.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ STEPS: Mapping[str, Step] = {
 
 
 def check_custody(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path]) -> None:
-    """Raise :class:`DataError` at the first report that is not of the evaluation's run.
+    """Raise :class:`DataError` at the first report that is not of the evaluation's run or of its own stage.
 
     Args:
         reports: the ``evaluation``'s, and that of each of :data:`STEPS`.
@@ -54,14 +55,30 @@ def check_custody(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str
     measured = as_mapping(reports["evaluation"].get("inputs"))
     for flag, step in STEPS.items():
         file, report = folders[flag] / REPORT, reports[flag]
-        if report.get("stage") != step.stage:
-            raise DataError(f"{file}: expected a report of {step.stage}, found {report.get('stage')!r}")
+        _check_stage(report, step.stage, file)
         for side, names in (("inputs", step.inputs), ("outputs", step.outputs)):
             for name, known_as in names.items():
                 expected, found = measured.get(known_as), as_mapping(report.get(side)).get(name)
                 if not isinstance(expected, str) or found != expected:
                     wanted = f"expected the {known_as} of the evaluation, {_short(expected)}"
                     raise DataError(f"{file}: {side}.{name}: {wanted}, found {_short(found)}")
+    _check_evaluation(reports["evaluation"], folders["evaluation"] / REPORT)
+
+
+def _check_evaluation(report: Mapping[str, Any], file: Path) -> None:
+    """What it says of a model, or of the data, is of the one that it read. What is left out the gate misses."""
+    _check_stage(report, "evaluate", file)
+    about = {**as_mapping(report.get("models")), "dataset": report.get("dataset")}
+    for name, told in about.items():
+        expected, found = as_mapping(report.get("inputs")).get(name), as_mapping(told).get("digest")
+        if found is not None and found != expected:
+            wanted = f"expected the one that was read, {_short(expected)}"
+            raise DataError(f"{file}: {name}: {wanted}, found {_short(found)}")
+
+
+def _check_stage(report: Mapping[str, Any], stage: str, file: Path) -> None:
+    if report.get("stage") != stage:
+        raise DataError(f"{file}: expected a report of {stage}, found {report.get('stage')!r}")
 
 
 def _short(digest: object) -> str:

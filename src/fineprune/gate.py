@@ -119,6 +119,7 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
         _same_model(row, model, model_digest),
         *_figures_keep(figures, model, thresholds),
         *_figures_agree(figures, model, before),
+        *_enough_before(before, thresholds),
         _attack_took(report),
         *_checks_passed(report),
     ]
@@ -231,6 +232,12 @@ def _figures_agree(
         if not abs(figure.value - difference) <= TOLERANCE:
             text = f"contradicts itself: {figure.value:.6g} is not {whole.value:.6g} − {part.value:.6g}"
             yield _Finding(False, f"{model}: {name} {text}.")
+
+
+def _enough_before(before: Interval | str, thresholds: Thresholds) -> Iterator[_Finding]:
+    if isinstance(before, Interval) and before.n < thresholds.min_samples:
+        text = f"rests on {before.n} test inputs, fewer than min_samples {thresholds.min_samples}"
+        yield _Finding(False, f"undefended: clean_accuracy {text}.")
 
 
 def _attack_took(report: Mapping[str, Any]) -> _Finding:

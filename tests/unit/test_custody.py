@@ -10,9 +10,10 @@ from fineprune.custody import STEPS, check_custody
 from fineprune.errors import DataError
 from fineprune.files import write_json
 from fineprune.lineage import read_report
+from fineprune.stages.evaluate import MODELS
 from fineprune.stages.evaluate import STAGE as EVALUATE
 
-from .reports import MEASURED, handed_on
+from .reports import evaluation, handed_on
 
 LINKS = [
     (flag, side, name)
@@ -26,11 +27,10 @@ def report(flag: str) -> dict[str, Any]:
     return {"stage": STEPS[flag].stage} | handed_on(flag)
 
 
-def check(folders: dict[str, Path], evaluation: dict[str, Any] | None = None) -> None:
+def check(folders: dict[str, Path], told: dict[str, Any] | None = None) -> None:
     reports = {flag: read_report(folder) for flag, folder in folders.items()}
-    check_custody(
-        reports | {"evaluation": {"inputs": MEASURED} if evaluation is None else evaluation}, folders
-    )
+    reports["evaluation"] = evaluation() if told is None else told
+    check_custody(reports, folders | {"evaluation": Path("evaluation")})
 
 
 @pytest.fixture
@@ -70,6 +70,24 @@ def test_nothing_agrees_with_an_evaluation_that_names_nothing(folders: dict[str,
     write_json(folders["ingest_report"] / "report.json", {"stage": "ingest"})
     with pytest.raises(DataError, match=r"outputs.dataset: .* no digest, found no digest"):
         check(folders, {})
+
+
+@pytest.mark.parametrize("name", [*MODELS, "dataset"])
+@pytest.mark.parametrize("digest", ["f" * 64, 7])
+def test_an_evaluation_speaks_of_what_it_has_read(
+    name: str, digest: object, folders: dict[str, Path]
+) -> None:
+    told = evaluation()
+    (told if name == "dataset" else told["models"])[name]["digest"] = digest
+    with pytest.raises(DataError, match=rf"evaluation/report.json: {name}: expected the one that was read"):
+        check(folders, told)
+
+
+def test_an_evaluation_is_one(folders: dict[str, Path]) -> None:
+    with pytest.raises(
+        DataError, match=r"evaluation/report.json: expected a report of evaluate, found 'prune'"
+    ):
+        check(folders, evaluation() | {"stage": "prune"})
 
 
 @pytest.mark.parametrize("flag", STEPS)

@@ -130,6 +130,10 @@ HELD = {
         changed(*row("backdoor_success", "n"), to=20),
         "backdoor_success rests on 20 test inputs",
     ),
+    "too few undefended": (
+        changed("models", "undefended", "clean_accuracy", "n", to=99),
+        "undefended: clean_accuracy rests on 99 test inputs, fewer than min_samples 100.",
+    ),
     "no n": (without(*row("clean_loss", "n")), "clean_loss has no whole number of test inputs, but None"),
     "n no whole number": (
         changed(*row("utility", "n"), to=500.0),

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -17,6 +18,10 @@ def trained(*, seed=0, count=10, network=None, **changes):
     samples = InMemory(*halves(count))
     epochs = list(train(network, samples, dataclasses.replace(RECIPE, **changes), seed=seed))
     return network, epochs, samples
+
+
+def weights(network):
+    return torch.cat([part.detach().flatten() for part in network.parameters()]).clone()
 
 
 def same(one, other):
@@ -95,6 +100,29 @@ def test_cosine_falls_from_the_given_rate_to_zero_over_all_steps(steps):
     assert rates[-1] == pytest.approx(0, abs=1e-12)
 
 
+def test_the_rate_rises_before_it_falls(steps):
+    trained(epochs=4, warm_up=0.25)  # 12 steps
+    rates = [rate / 0.05 for _, rate in steps]
+    assert rates[:4] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1.0])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[3:] == pytest.approx([(1 + math.cos(math.pi * step / 9)) / 2 for step in range(9)])
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1e9])
+def test_a_gradient_that_is_too_long_is_shortened(clip):
+    """The one step of plain SGD is as long as its rate times the clip, or as it is without one."""
+    taken = {}
+    for limit in (clip, None):
+        network, before = fresh_cnn(), weights(fresh_cnn())
+        trained(network=network, count=4, epochs=1, momentum=0.0, schedule="constant", clip=limit)
+        taken[limit] = weights(network) - before
+    if clip == 1e9:
+        assert torch.equal(taken[clip], taken[None])
+    else:
+        assert float(taken[clip].norm()) == pytest.approx(0.05 * clip, rel=1e-3)
+        assert torch.nn.functional.cosine_similarity(taken[clip], taken[None], dim=0) > 0.999
+
+
 def test_constant_is_constant(steps):
     trained(epochs=2, schedule="constant")
     assert [rate for _, rate in steps] == [0.05] * 6
@@ -105,7 +133,7 @@ def test_the_recipe_reaches_the_optimizer(steps):
     trained(optimizer="adam", momentum=0.8, weight_decay=0.01)
     sgd, adam = steps[0][0], steps[-1][0]
     assert isinstance(sgd, torch.optim.SGD)
-    assert isinstance(adam, torch.optim.Adam)
+    assert type(adam) is torch.optim.Adam  # AdamW is one too, with another decay
     assert sgd.param_groups[0]["momentum"] == adam.param_groups[0]["betas"][0] == 0.8
     assert sgd.param_groups[0]["weight_decay"] == adam.param_groups[0]["weight_decay"] == 0.01
 

@@ -73,6 +73,9 @@ def average_precision(
     gives the same, as with a detector that is always right, Wilson's limits of as many images (groups)
     stand in, lest a few images prove certainty.
 
+    On few images the area is .01 to .03 too high, as a maximum over a noisy curve is, and so are the
+    intervals: of 95 % they keep 83 to 91 % (simulated with 50 to 200 images), the true value being below.
+
     Args:
         found: what the detector says; its scores are compared between images.
         boxes: (N, K, 4) what there is.

@@ -6,9 +6,9 @@ point where every input is right, or every one wrong — the usual outcome of a 
 claim certainty from twenty inputs. MOVER keeps there the width that Wilson gives, needs no random
 numbers, and holds its level in small samples.
 
-Wilson's coverage is 95 % on average over the rate and dips towards 90 % at single rates very near to 0
-or 1 (Brown, Cai and DasGupta 2001, Stat. Sci. 16:101). All that is missed there lies outwards: the end
-that faces the middle, the one that a gate should use, covers more than its 97.5 %.
+Wilson's coverage is 95 % on average over the rate and dips to 84 % at single rates very near to 0 or 1
+(Brown, Cai and DasGupta 2001, Stat. Sci. 16:101). All that is missed there lies outwards: the end that
+faces the middle, the one that a gate should use, covers more than its 97.5 %.
 
 All intervals take the inputs as independent. Where several come from one speaker, video or track,
 they are narrower than they should be.

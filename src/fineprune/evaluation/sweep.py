@@ -120,7 +120,7 @@ def as_csv(runs: Sequence[Run]) -> str:
 
 
 def _packed(estimate: Mapping[str, float] | None) -> list[float] | None:
-    return None if estimate is None else [round(estimate[part], 5) for part in PARTS]
+    return None if estimate is None else [round(estimate[part], 9) for part in PARTS]
 
 
 def _unpacked(values: Sequence[float] | None) -> dict[str, float] | None:

@@ -97,6 +97,12 @@ class TestWilson:
         assert exact_coverage(n, 1 - p)[1] >= 0.965
         assert exact_coverage(n, p)[0] >= 0.9
 
+    @pytest.mark.parametrize("n", [20, 100, 1000])
+    def test_dips_to_84_percent_outwards_alone(self, n):
+        both, _, high = exact_coverage(n, 0.1765 / n)
+        assert both == pytest.approx(0.838, abs=0.001)
+        assert high >= 0.999
+
     @pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
     def test_refuses_impossible_counts(self, successes, n):
         with pytest.raises(DataError):

@@ -8,7 +8,7 @@ import pytest
 
 from fineprune.errors import DataError
 from fineprune.evaluation.sweep import as_csv, as_markdown, as_row, cell, groups, read_run, table
-from fineprune.evaluation.table import REQUIRED, ROWS
+from fineprune.evaluation.table import REQUIRED, ROWS, number
 
 
 def estimate(value: float) -> dict[str, float]:
@@ -105,15 +105,25 @@ def test_the_same_run_twice_is_refused() -> None:
         groups([read_run(row(1, 0.5)), read_run(row(1, 0.25))])
 
 
-def test_a_row_is_read_back_to_five_digits() -> None:
-    found = read_run(row(3, 0.123456789))
+def test_a_row_is_read_back_to_nine_digits() -> None:
+    found = read_run(row(3, 0.12345678912))
     assert (found.case, found.attack, found.seed) == ("digits", "baseline", 3)
-    assert found.models["control"]["utility"] == {"value": 0.12346, "low": 0.02346, "high": 0.22346}
+    assert found.models["control"]["utility"] == {
+        "value": 0.123456789,
+        "low": 0.023456789,
+        "high": 0.223456789,
+    }
+
+
+def test_a_figure_is_rounded_once() -> None:
+    shares = {wins / n for n in (101, 539) for wins in range(n)}
+    for share in shares:
+        assert cell([read_run(row(0, share)).models["control"]["utility"]]) == number(share)
 
 
 def test_the_rows_of_fifty_runs_fit_into_an_argument() -> None:
     """Kubeflow's driver and launcher hand them on inside another JSON, hence with every quote escaped."""
     figures = ("clean_accuracy", "backdoor_success", "robust_accuracy", "utility")
-    models = {name: {figure: estimate(0.123456789) for figure in figures} for name in ROWS}
+    models = {name: {figure: estimate(0.1234567891) for figure in figures} for name in ROWS}
     text = as_row({"case": "road_signs", "attack": "pruning_aware", "seed": 1234, "models": models})
     assert len(json.dumps(json.dumps([text] * 50))) < 128 * 1024

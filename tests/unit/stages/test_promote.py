@@ -47,10 +47,9 @@ class Delivery:
             "experiment": "fineprune",
         }
         write_digits(path / "dataset")
-        self.new_model(seed=0)
-        for port, name in list(REPORTS.items())[:-1]:
+        for port in STEPS:
             (path / port).mkdir()
-            self.write_report(port, made=name)
+        self.new_model(seed=0)
         (path / "prune_report" / "figures").mkdir()
         (path / "prune_report" / "figures" / "curve.png").write_bytes(b"\x89PNG")
 
@@ -62,15 +61,18 @@ class Delivery:
             remove(self.path / folder)
         for name in MODELS:
             save_model(self.path / name, network)
-        digest = content_digest(self.path / "fine_pruned")
-        report = evaluation_report(digest, utility, content_digest(self.path / "dataset")) | changes
+        read = {name: content_digest(self.path / name) for name in ("dataset", *MODELS)}
+        self.measured = MEASURED | read
+        for port in STEPS:
+            self.write_report(port, made=REPORTS[port])
+        report = evaluation_report(self.measured, utility) | changes
         (self.path / "evaluation").mkdir()
         write_json(self.path / "evaluation" / "report.json", report)
         (self.path / "evaluation" / "report.html").write_text("<p>evidence</p>")
 
     def write_report(self, port: str, **changes: Any) -> None:
         """The report of a stage that read and wrote what the evaluation measured, but for the changes."""
-        report = stage_report(STEPS[port].stage, **handed_on(port)) | changes
+        report = stage_report(STEPS[port].stage, **handed_on(port, self.measured)) | changes
         write_json(self.path / port / "report.json", report)
 
     def run(self, *flags: str, **changes: Any) -> int:
@@ -127,16 +129,16 @@ def stage_report(stage: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def evaluation_report(digest: str, utility: float, dataset: str) -> dict[str, Any]:
+def evaluation_report(measured: dict[str, str], utility: float) -> dict[str, Any]:
     row = {
-        "digest": digest,
+        "digest": measured["fine_pruned"],
         "utility": {"value": utility, "low": utility - 0.05, "high": utility + 0.02, "n": 500},
         "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
         "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
         "backdoor_success": {"value": 0.95 - utility, "low": 0.0, "high": 0.2, "n": 400},
         "robust_accuracy": None,
     }
-    undefended = copy.deepcopy(row) | {"digest": "f" * 64}
+    undefended = copy.deepcopy(row) | {"digest": measured["undefended"]}
     undefended["clean_accuracy"] = {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500}
     return stage_report(
         "evaluate",
@@ -146,8 +148,12 @@ def evaluation_report(digest: str, utility: float, dataset: str) -> dict[str, An
         models={"fine_pruned": row, "undefended": undefended},
         attack_took={"took": True, "reason": "backdoor success is 0.99"},
         checks=[{"name": name, "passed": True, "message": "it is so"} for name in CHECKS],
-        inputs=MEASURED,
-        dataset={"digest": dataset, "dvc_md5": "d41d8cd98f00b204e9800998ecf8427e.dir", "origin": {}},
+        inputs=measured,
+        dataset={
+            "digest": measured["dataset"],
+            "dvc_md5": "d41d8cd98f00b204e9800998ecf8427e.dir",
+            "origin": {},
+        },
     )
 
 

@@ -29,8 +29,8 @@ class AnchorSpec:
 def anchor_grid(spec: AnchorSpec, height: int, width: int, stride: int) -> Tensor:
     """All anchors (height · width · len(spec), 4) of a feature map, row by row, cell by cell.
 
-    They are centred where the receptive fields of the cells are, at multiples of the stride (the
-    original code has them 7.5 pixels to the right and below).
+    They are centred half a pixel from where the receptive fields of the cells are, at multiples of the
+    stride (the original code has them 7.5 pixels to the right and below).
     """
     sizes = torch.tensor(spec.sizes).view(-1, 1)
     root = torch.tensor(spec.ratios).sqrt()
