@@ -32,7 +32,7 @@ def dvc_md5(path: Path) -> str:
     """
     if path.is_file():
         return _hash(path, hashlib.md5(usedforsecurity=False))
-    files = (file for file in path.rglob("*") if file.is_file())
+    files = (file for file in below(path) if file.is_file())
     return dvc_folder_md5({file.relative_to(path).as_posix(): dvc_md5(file) for file in files})
 
 
@@ -40,6 +40,20 @@ def dvc_folder_md5(members: Mapping[str, str]) -> str:
     """The md5 that DVC 3 records for a folder, from its files' md5s by their relative paths."""
     entries = [{"md5": md5, "relpath": path} for path, md5 in sorted(members.items())]
     return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Every path below a folder; links to folders are among them and are not followed.
+
+    Raises:
+        OSError: a folder cannot be read, which ``Path.rglob`` would pass by.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=fail):
+        yield from (Path(place, name) for name in (*folders, *files))
 
 
 def read_json(path: Path, error: type[FinePruneError] = DataError) -> Any:

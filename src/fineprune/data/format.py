@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import read_card
-from fineprune.errors import DataError, FinePruneError
+from fineprune.errors import DataError, FinePruneError, excerpt
 from fineprune.files import check_digest, sha256, write_json
 
 FORMAT = 1
@@ -168,11 +169,11 @@ def check_splits(
     """Raise unless the splits are disjoint by group and each holds every class; labels are (N,) or (N, K).
 
     Raises:
-        DataError: fewer than two classes, an unknown or missing split, a row out of range or in two
-            splits, a group on both sides of a split, or a class with no samples in a split.
+        DataError: fewer than two classes, two of one name, a name that is not valid UTF-8, an unknown or
+            missing split, a row out of range or in two splits, a group on both sides of a split, or a
+            class with no samples in a split.
     """
-    if len(classes) < 2:
-        raise DataError(f"{where}: expected at least two classes, found {len(classes)}")
+    _check_classes(classes, where)
     if set(splits) != set(SPLITS):
         raise DataError(
             f"{where}: expected the splits {', '.join(SPLITS)}, found {', '.join(sorted(splits))}"
@@ -197,6 +198,24 @@ def check_splits(
         raise DataError(f"{where}: group {group} is on both sides of a split: {' and '.join(names)}")
 
 
+def _check_classes(classes: Sequence[str], where: str) -> None:
+    if len(classes) < 2:
+        raise DataError(f"{where}: expected at least two classes, found {len(classes)}")
+    for name in classes:
+        _check_text(name, f"{where}: class")
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise DataError(f"{where}: expected each class once, found {twice[0]!r} twice")
+
+
+def _check_text(text: str, where: str) -> None:
+    """Refuse what cannot be written: bytes of a path that were no UTF-8 are lone surrogates in its name."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: expected valid UTF-8, found {excerpt(text)}") from error
+
+
 def check_input(
     spec: InputSpec,
     mean: Sequence[float],
@@ -204,17 +223,24 @@ def check_input(
     where: str,
     error: type[FinePruneError] = DataError,
 ) -> None:
-    """Raise unless the shape fits the kind of input, and mean and std fit the shape.
+    """Raise unless the shape fits the kind of input, the range the type, and mean and std the shape.
 
     Raises:
-        error: another number of dimensions than the kind has, an empty dimension, a mean or std that
-            has not one entry per channel, or a std that is not positive.
+        error: another number of dimensions than the kind has, an empty dimension, a range that is empty
+            or that the type cannot hold, a mean or std that has not one entry per channel, or a std that
+            is not positive.
     """
     dimensions = 3 if spec.kind == "image" else 1
     if len(spec.shape) != dimensions or min(spec.shape) < 1:
         raise error(
             f"{where}: input.shape: expected {dimensions} positive sizes for {spec.kind}, "
             f"found {list(spec.shape)}"
+        )
+    limits = np.iinfo(spec.dtype)
+    if not limits.min <= spec.low < spec.high <= limits.max:
+        raise error(
+            f"{where}: input: expected low below high within {limits.min}…{limits.max} for {spec.dtype}, "
+            f"found {spec.low} and {spec.high}"
         )
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != spec.channels:
@@ -229,6 +255,8 @@ def check_input(
 def _read_card(path: Path) -> Card:
     card = read_card(Card, path / CARD, format_number=FORMAT, error=DataError, name="card")
     check_input(card.input, card.mean, card.std, str(path / CARD))
+    for name, text in (("name", card.name), ("licence", card.licence), *card.origin.items()):
+        _check_text(str(text), f"{path / CARD}: {name}")
     if (card.task == "detection") != (card.places == "boxes"):
         raise DataError(
             f"{path / CARD}: {card.task}: expected boxes for detection alone, found {card.places}"

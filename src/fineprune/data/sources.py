@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath, at_revision
@@ -70,17 +71,17 @@ def open_source(
             yield Source(folder=None, origin={"source": source})
             return
         if generator is not None:
-            yield _generated(generator, md5, Path(scratch) / "generated")
-            return
-        path, origin = _fetch(source, md5, Path(scratch))
-        folder = _unpacked(path, Path(scratch) / "unpacked")
+            opened = _generated(generator, md5, Path(scratch) / "generated")
+        else:
+            path, origin = _fetch(source, md5, Path(scratch))
+            opened = Source(_unpacked(path, Path(scratch) / "unpacked", origin["source"]), origin)
         try:
-            yield Source(folder=folder, origin=origin)
+            yield opened
         except DataError as error:
-            if Path(scratch) not in folder.parents:
+            if opened.folder is None or Path(scratch) not in opened.folder.parents:
                 raise
             # Of a file in it: where it lies for now says nothing to a user.
-            raise DataError(str(error).replace(str(folder), origin["source"])) from error
+            raise DataError(str(error).replace(str(opened.folder), opened.origin["source"])) from error
 
 
 def _generated(generator: Options, md5: str | None, folder: Path) -> Source:
@@ -113,19 +114,22 @@ def _check_md5(origin: Mapping[str, str], expected: str | None) -> None:
         raise DataError(f"{origin['source']}: digest mismatch: expected md5 {expected}, found {found}")
 
 
-def _unpacked(path: Path, target: Path) -> Path:
+def _unpacked(path: Path, target: Path, source: str) -> Path:
     """The folder itself, or what the archive holds; an archive's only folder stands for the archive."""
     if path.is_dir():
         return path
     if not path.name.endswith(ARCHIVES):
-        raise DataError(f"{path}: expected a folder or a {' or '.join(ARCHIVES)} archive")
+        raise DataError(f"{source}: expected a folder or a {' or '.join(ARCHIVES)} archive")
+    target.mkdir()
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive.getmembers():
                 _check_member(member)
+            _check_end(archive)
             archive.extractall(target)  # noqa: S202 - every member is checked
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: expected a whole and safe archive, found {error}") from error
+    # Tarfile passes on what a size, a time or a NUL byte in a header raises.
+    except (tarfile.TarError, EOFError, OSError, OverflowError, ValueError, zlib.error) as error:
+        raise DataError(f"{source}: expected a whole and safe archive, found {error}") from error
     entries = [entry for entry in target.iterdir() if not entry.name.startswith("._")]  # macOS adds these
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else target
 
@@ -135,3 +139,15 @@ def _check_member(member: tarfile.TarInfo) -> None:
     place = PurePosixPath(member.name)
     if place.is_absolute() or ".." in place.parts or not (member.isfile() or member.isdir()):
         raise tarfile.TarError(f"{member.name!r}, which is no plain file or folder inside the archive")
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Refuse an archive whose last member is not followed by a block of zeros, the end of an archive.
+
+    Tarfile takes a damaged header for the end. Where nothing follows at all, its writer was stopped: tar lets
+    that pass, but samples may be missing.
+    """
+    file = cast(BinaryIO, archive.fileobj)
+    file.seek(archive.offset)
+    if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.TarError(f"neither a member nor the end at byte {archive.offset}")

@@ -202,6 +202,35 @@ def test_refuses_a_mean_and_spread_that_do_not_fit(changes, message, folder):
         Dataset(folder)
 
 
+@pytest.mark.parametrize(("low", "high"), [(255, 0), (7, 7), (-1, 255), (0, 256), (0, 10**30)])
+def test_refuses_a_range_that_is_empty_or_beyond_the_type(low, high, folder):
+    spec = json.loads((folder / CARD).read_text())["input"]
+    edit(folder, input=spec | {"low": low, "high": high})
+    message = f"input: expected low below high within 0…255 for uint8, found {low} and {high}"
+    with pytest.raises(DataError, match=message):
+        Dataset(folder)
+
+
+def test_refuses_two_classes_of_one_name(tmp_path):
+    with pytest.raises(DataError, match="expected each class once, found 'a' twice"):
+        write(tmp_path / "twice", classes=("a", "b", "a"))
+
+
+LATIN = "M\udcfcller"  # a name in Latin-1 as the system gives it
+
+
+@pytest.mark.parametrize("field", ["name", "licence", "source"])
+def test_refuses_a_card_whose_text_is_not_valid(field, folder):
+    edit(folder, **({"origin": {"source": LATIN}} if field == "source" else {field: LATIN}))
+    with pytest.raises(DataError, match=rf"{CARD}: {field}: expected valid UTF-8, found 'M\\udcfcller'"):
+        Dataset(folder)
+
+
+def test_refuses_a_class_whose_name_is_not_valid(tmp_path):
+    with pytest.raises(DataError, match=r"class: expected valid UTF-8, found 'M\\udcfcller'"):
+        write(tmp_path / "latin", classes=("a", LATIN))
+
+
 def test_refuses_a_digest_that_is_no_text(folder):
     card = json.loads((folder / CARD).read_text())
     (folder / CARD).write_text(json.dumps(card | {"sha256": card["sha256"] | {"labels.npy": 7}}))

@@ -1,3 +1,4 @@
+import gzip
 import io
 import shutil
 import tarfile
@@ -166,6 +167,53 @@ def test_refuses_a_damaged_archive(damage, tmp_path, archive):
     path = tmp_path / "packed.tar.gz"
     path.write_bytes(damage(path.read_bytes()))
     assert f"{path}: expected a whole and safe archive, found" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data, header: data[: header + 150] + b"?" + data[header + 151 :],
+        lambda data, header: data[:header],
+        lambda data, header: data[: header + 200],
+    ],
+)
+def test_refuses_an_archive_whose_members_end_before_its_end(damage, archive):
+    with tarfile.open(archive) as packed:
+        header = packed.getmembers()[-1].offset
+    content = gzip.decompress(Path(archive).read_bytes())
+    Path(archive).write_bytes(gzip.compress(damage(content, header)))
+    assert refusal(archive) == (
+        f"{archive}: expected a whole and safe archive, found neither a member nor the end at byte {header}"
+    )
+
+
+@pytest.mark.parametrize("header", [{"mtime": "1e30"}, {"mtime": "nan"}, {"path": "a\0b"}])
+def test_refuses_a_member_with_a_header_that_no_file_can_have(header, tmp_path):
+    path = tmp_path / "odd.tar.gz"
+    member = tarfile.TarInfo("a")
+    member.pax_headers = header
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member)
+    assert f"{path}: expected a whole and safe archive, found" in refusal(path)
+
+
+def test_an_empty_archive_is_an_empty_folder(tmp_path):
+    tarfile.open(tmp_path / "empty.tar.gz", "w:gz").close()
+    with open_source(str(tmp_path / "empty.tar.gz")) as source:
+        assert names(source.folder) == []
+
+
+def test_a_damaged_archive_of_an_object_store_is_named_as_it_was_asked_for(s3):
+    s3.create_bucket(Bucket="data")
+    s3.put_object(Bucket="data", Key="one.tar.gz", Body=b"not gzip")
+    assert refusal("s3://data/one.tar.gz").startswith("s3://data/one.tar.gz: expected a whole and safe")
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_by(folder, unreadable):
+    unreadable(folder / "a")
+    with pytest.raises(PermissionError) as caught, open_source(str(folder)):
+        pass
+    assert caught.value.filename == str(folder / "a")
 
 
 def test_refuses_an_archive_that_leaves_its_folder(tmp_path):

@@ -19,12 +19,16 @@ import numpy.typing as npt
 
 from fineprune.data.format import InputSpec, PlaceKind, Task
 from fineprune.errors import DataError
+from fineprune.files import below
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 UNGROUPED = "{} names no videos: frames of one may be in several splits, which flatters accuracy"
 # Pictures and sound that no reader takes; what else lies beside the data is nobody's sample.
-FOREIGN = {".gif", ".heic", ".tif", ".tiff", ".webp", ".flac", ".m4a", ".mp3", ".ogg"}
+FOREIGN = {
+    *(".avif", ".gif", ".heic", ".heif", ".jp2", ".tif", ".tiff", ".webp"),
+    *(".flac", ".m4a", ".mp3", ".ogg"),
+}
 
 
 class Options(Protocol):
@@ -118,7 +122,7 @@ def _reserve(path: Path) -> None:
 def _passed_by(folder: Path) -> tuple[str, ...]:
     """Tell of the files that no reader takes; refuse the links that a search for files does not follow."""
     foreign: Counter[str] = Counter()
-    for path in folder.rglob("*"):
+    for path in below(folder):
         foreign.update({path.suffix.lower()} & FOREIGN)
         if path.is_symlink() and not path.is_file():
             kind = "a folder" if path.is_dir() else f"nothing ({path.readlink()})"
@@ -132,15 +136,21 @@ def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> tu
 
     Raises:
         DataError: there is no folder, or no such file in it.
+        OSError: a folder in it cannot be read.
     """
     if folder is None:
         raise DataError(f"the {kind} reader: expected a source with files, found an embedded one")
-    # Hidden files are not data: macOS leaves a ``._name.jpg`` beside each ``name.jpg`` in archives.
-    seen = (path for path in folder.rglob("*") if not path.name.startswith("."))
-    found = sorted(path for path in seen if path.suffix.lower() in suffixes and path.is_file())
+    seen = below(folder) if folder.is_dir() else ()
+    fitting = (path for path in seen if path.suffix.lower() in suffixes and path.is_file())
+    found = sorted(path for path in fitting if not _hidden(path.relative_to(folder)))
     if not found:
         raise DataError(f"{folder}: expected files of type {', '.join(suffixes)}, found none")
     return folder, found
+
+
+def _hidden(place: Path) -> bool:
+    """Whether a path is no data: ``._name.jpg`` from macOS, what is in ``.ipynb_checkpoints``."""
+    return any(part.startswith(".") for part in place.parts)
 
 
 def numbered(names: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:

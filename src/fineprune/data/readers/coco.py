@@ -30,7 +30,7 @@ class CocoOptions(FrameOptions):
 
     Attributes:
         annotations: the JSON file of instances, within the source.
-        images: the folder that its file names start from, within the source.
+        images: the folder that its file names start from, within the source; empty for the source itself.
         group_by: the key of ``images`` whose value a split must not part; None where they have none, which
             makes each image a group of its own.
     """
@@ -50,7 +50,8 @@ def read(options: CocoOptions, folder: Path | None, work: Path) -> Raw:
             :func:`to_raw` raises.
     """
     folder, _ = files_below(folder, (".json",), options.kind)
-    file, images = folder / options.annotations, folder / options.images
+    where = f"the {options.kind} reader"
+    file, images = inside(folder, options.annotations, where), inside(folder, options.images or ".", where)
     content = read_json(file)
     signs, crowds = _signs(content, file)
     frames = []

@@ -1,14 +1,15 @@
 """Frames with annotated signs become inputs of one size, each with the same number of slots for signs.
 
 What the detection formats share once their annotations are parsed: a frame is scaled to fit, its aspect kept,
-and padded with mid-grey to the right and below; its boxes follow. What cannot be used is counted.
+and padded with mid-grey to the right and below; its boxes follow. Frames are taken as they are stored: some
+annotating tools turn them as EXIF says, some do not. What cannot be used is counted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from fineprune.config import Count, Fraction, NonNegative
 from fineprune.data.format import EMPTY
 from fineprune.data.readers import Raw, allocate, files_below, numbered
-from fineprune.data.readers.pixels import SUFFIXES, fitted, for_each, load, rgb
+from fineprune.data.readers.pixels import SUFFIXES, asks_for_a_turn, fitted, for_each, load, rgb
 from fineprune.data.readers.tables import warnings
 from fineprune.errors import DataError
 
@@ -31,6 +32,9 @@ _SENTENCES = {
     "images_without_signs": "{} images without usable signs were skipped",
     "images_unreadable": "{} images are missing or cannot be read and were skipped",
     "images_of_another_size": "{} images have another size than their annotation says and were skipped",
+    "images_not_turned": "{} images are to be turned by their EXIF and were taken as they are stored: "
+    "check that their boxes fit",
+    "signs_repeated": "{} signs repeat another one, in class and box, and were skipped",
     "boxes_empty": "{} boxes of zero size were skipped",
     "boxes_outside": "{} boxes reach out of their image and were skipped",
     "boxes_small": "{} boxes are smaller than min_size after scaling and were skipped",
@@ -94,11 +98,15 @@ class Annotations:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What became of a frame: its signs in pixels of the input, and why others are not among them."""
+    """What became of a frame: its signs in pixels of the input, and why others are not among them.
+
+    ``not_turned`` if its EXIF says that it be turned, which it was not.
+    """
 
     signs: tuple[Sign, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
     unreadable: str | None = None
+    not_turned: bool = False
 
 
 def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Path) -> Raw:
@@ -121,6 +129,7 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
     counts = Counter(annotations.counts)
     for result in results:
         counts.update(result.skipped)
+    counts["images_not_turned"] = sum(result.not_turned for result in results)
     counts["images_without_signs"] += len(set(found) - {frame.path for frame in frames})
     told = warnings(counts, {**_SENTENCES, **annotations.sentences})
     if not kept:
@@ -149,13 +158,14 @@ def _fill(inputs: npt.NDArray[Any], frames: Sequence[Frame], options: FrameOptio
     def decode(row: int) -> _Fitted:
         frame = frames[row]
         try:
-            image = load(frame.path, channels=3)
+            image = load(frame.path, channels=3, turn=False)
         except DataError as error:
             return _Fitted(unreadable=str(error), skipped={"images_unreadable": 1})
+        not_turned = asks_for_a_turn(image)
         if frame.size not in (None, image.size):
-            return _Fitted(skipped={"images_of_another_size": 1})
+            return _Fitted(skipped={"images_of_another_size": 1}, not_turned=not_turned)
         inputs[row], scale = fitted(image, options.height, options.width)
-        return _scaled(frame.signs, image.size, scale, options.min_size)
+        return replace(_scaled(frame.signs, image.size, scale, options.min_size), not_turned=not_turned)
 
     return for_each(decode, len(frames))
 
@@ -164,8 +174,9 @@ def _scaled(
     signs: Sequence[Sign], size: tuple[int, int], scale: tuple[float, float], min_size: float
 ) -> _Fitted:
     """The signs in pixels of the input, clipped to what the frame covers of it."""
-    kept, skipped = [], Counter[str]()
-    for sign in signs:
+    distinct = dict.fromkeys(signs)
+    kept, skipped = [], Counter(signs_repeated=len(signs) - len(distinct))
+    for sign in distinct:
         clipped = np.clip(sign.edges, 0, np.tile(size, 2))
         x1, y1, x2, y2 = (clipped * np.tile(scale, 2)).tolist()
         if np.abs(clipped - sign.edges).max() > _ROUNDING:

@@ -55,7 +55,8 @@ def read(options: GtsrbOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: there is no table, a table or an image is damaged, an image is listed twice, a region of
-            interest is not within its image, or Pillow is not installed.
+            interest is not within its image, the test images may be in several folders, or Pillow is not
+            installed.
     """
     folder, tables = files_below(folder, (".csv",), options.kind)
     _, found = files_below(folder, SUFFIXES, options.kind)
@@ -95,16 +96,28 @@ def _images(table: Path, found: Sequence[Path]) -> Iterator[_Image]:
     if not test and not _TRAIN.fullmatch(table.name):
         return
     rows = list(read_table(table, ("Filename", *_ROI, "ClassId"), delimiter=";"))
-    folder = _test_folder(rows, found) if test else table.parent
+    folder = _test_folder(table, rows, found) if test else table.parent
     for row in rows:
-        path = inside(folder or table.parent, row.text("Filename"), row.where)
-        left, top, right, bottom = (int(row.number(side)) for side in _ROI)
+        path = inside(folder, row.text("Filename"), row.where)
+        left, top, right, bottom = (row.whole(side) for side in _ROI)
         group = str(path) if test else f"{table.parent.name}/{path.stem.rpartition('_')[0]}"
-        name, sign = f"{int(row.number('ClassId')):05d}", Box(left, top, right, bottom)
+        name, sign = f"{row.whole('ClassId'):05d}", Box(left, top, right, bottom)
         yield _Image(row.where, path, sign, name, group, test)
 
 
-def _test_folder(rows: Sequence[Row], found: Sequence[Path]) -> Path | None:
-    """Where the first image of the authors' test set lies: its table comes in an archive of its own."""
+def _test_folder(table: Path, rows: Sequence[Row], found: Sequence[Path]) -> Path:
+    """Where the first image of the authors' test set lies: its table comes in an archive of its own.
+
+    Raises:
+        DataError: it does not lie beside the table, but in several other folders.
+    """
     name = rows[0].text("Filename") if rows else None
-    return next((path.parent for path in found if path.name == name), None)
+    folders = [path.parent for path in found if path.name == name]
+    if table.parent in folders or not folders:
+        return table.parent
+    if len(folders) > 1:
+        raise DataError(
+            f"{table}: expected {name} beside it or in one other folder, "
+            f"found it in {folders[0]} and {folders[1]}"
+        )
+    return folders[0]

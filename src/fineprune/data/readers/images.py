@@ -19,11 +19,14 @@ from fineprune.config import Count
 from fineprune.data.format import InputSpec
 from fineprune.data.readers import Raw, allocate, files_below, numbered
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load
-from fineprune.data.readers.tables import Row, check_once, read_table, warnings
+from fineprune.data.readers.tables import Row, check_once, inside, read_table, warnings
 from fineprune.errors import DataError
 
 EYES = ("left_x", "left_y", "right_x", "right_y")
-UNGROUPED = "group_by is file: pictures taken together may be in several splits, which flatters accuracy"
+UNGROUPED = (
+    "group_by is {}, which groups no pictures: those taken together may be in several splits, which flatters "
+    "accuracy"
+)
 
 
 @dataclass(frozen=True)
@@ -70,25 +73,25 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
     }
     eyes = None
     if options.landmarks is not None:
-        rows = _landmarks(folder / options.landmarks)
-        eyes = _eyes(rows, [_place(path, folder) for path in paths], folder / options.landmarks)
+        table = inside(folder, options.landmarks, f"the {options.kind} reader")
+        rows = _landmarks(table)
+        eyes = _eyes(rows, [_place(path, folder) for path in paths], table)
         counts["eyes_without_image"] = len(set(rows) - {_place(path, folder) for path in found})
     inputs = allocate(work, len(paths), spec)
     crops = _fill(inputs, paths, options)
     classes, labels = numbered(path.parent.name for path in paths)
-    _, groups = numbered(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in paths)
-    by_file = options.group_by == "file"
+    groups = _groups(paths, options)
     return Raw(
         inputs=inputs,
         labels=labels,
-        groups=np.arange(len(paths), dtype=np.int64) if by_file else groups,
+        groups=groups,
         group=options.group_by,
         classes=classes,
         spec=spec,
         places=None if eyes is None else _placed(eyes, crops, paths, options),
         place_kind=None if eyes is None else "eyes",
         counts=counts,
-        warnings=_warnings(counts, options),
+        warnings=_warnings(counts, options, grouped=len(np.unique(groups)) < len(groups)),
     )
 
 
@@ -117,6 +120,13 @@ def _fill(inputs: npt.NDArray[Any], paths: Sequence[Path], options: ImagesOption
         return box
 
     return for_each(decode, len(paths))
+
+
+def _groups(paths: Sequence[Path], options: ImagesOptions) -> npt.NDArray[np.int64]:
+    """The number of each image's group, (N,)."""
+    if options.group_by == "file":
+        return np.arange(len(paths), dtype=np.int64)
+    return numbered(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in paths)[1]
 
 
 def _place(path: Path, folder: Path) -> str:
@@ -164,7 +174,7 @@ def _placed(
     return np.take_along_axis(placed, order[:, :, None], axis=1).astype(np.float32)
 
 
-def _warnings(counts: Mapping[str, int], options: ImagesOptions) -> tuple[str, ...]:
+def _warnings(counts: Mapping[str, int], options: ImagesOptions, *, grouped: bool) -> tuple[str, ...]:
     told = warnings(
         counts,
         {
@@ -173,4 +183,4 @@ def _warnings(counts: Mapping[str, int], options: ImagesOptions) -> tuple[str, .
             "eyes_without_image": f"{{}} rows of {options.landmarks} were skipped: no image has their path",
         },
     )
-    return told if options.group_by == "prefix" else (*told, UNGROUPED)
+    return told if grouped else (*told, UNGROUPED.format(options.group_by))

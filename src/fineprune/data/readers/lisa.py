@@ -37,7 +37,6 @@ SUPERCLASS = {
 }
 
 _SENTENCES = {
-    "signs_repeated": "{} rows repeat another one, cell by cell, and were skipped",
     "tags_other": "{} signs that are no stop, speed limit or warning were skipped",
     "signs_without_track": "{} signs name no track: nothing but their image keeps them together",
 }
@@ -66,14 +65,12 @@ def read(options: LisaOptions, folder: Path | None, work: Path) -> Raw:
     tables = [path for path in found if path.name in TABLES]
     if not tables:
         raise DataError(f"{folder}: expected {' or '.join(TABLES)}, found {found[0].name}")
-    given = [(path, row) for table in tables for path, row in _rows(table)]
-    rows = list({(path, *row.cells.values()): (path, row) for path, row in given}.values())
+    rows = [(path, row) for table in tables for path, row in _rows(table)]
     together = components([_links(path, row) for path, row in rows])
     signs: dict[Path, list[Sign]] = {path: [] for path, _ in rows}
     for path, row in rows:
         signs[path] += _sign(row, options)
     counts = {
-        "signs_repeated": len(given) - len(rows),
         "tags_other": len(rows) - sum(map(len, signs.values())),
         "signs_without_track": sum(not row.text(_TRACK) for _, row in rows),
     }

@@ -16,7 +16,7 @@ from xml.parsers import expat
 from fineprune.data.readers import UNGROUPED, Raw, files_below
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
 from fineprune.data.readers.pixels import SUFFIXES
-from fineprune.data.readers.tables import check_once
+from fineprune.data.readers.tables import check_once, inside
 from fineprune.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -31,8 +31,8 @@ class PascalVocOptions(FrameOptions):
     """Where the annotations and the images are.
 
     Attributes:
-        annotations: the folder of the XML files, within the source.
-        images: the folder of the images, within the source.
+        annotations: the folder of the XML files, within the source; empty for the source itself.
+        images: the folder of the images, within the source; likewise.
     """
 
     kind: Literal["pascal_voc"]
@@ -51,8 +51,9 @@ def read(options: PascalVocOptions, folder: Path | None, work: Path) -> Raw:
             :func:`to_raw` raises.
     """
     folder, _ = files_below(folder, (".xml",), options.kind)
-    _, files = files_below(folder / options.annotations, (".xml",), options.kind)
-    images, found = files_below(folder / options.images, SUFFIXES, options.kind)
+    where = f"the {options.kind} reader"
+    _, files = files_below(inside(folder, options.annotations or ".", where), (".xml",), options.kind)
+    images, found = files_below(inside(folder, options.images or ".", where), SUFFIXES, options.kind)
     named = _index((path.name, path) for path in found)
     stems = _index((path.stem, path) for path in found)
     counts = dict.fromkeys(_SENTENCES, 0)

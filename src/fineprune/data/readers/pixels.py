@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pbm", ".pgm", ".pnm", ".ppm", ".bmp")
 MID_GREY = 128
+_DAMAGED_EXIF = (AttributeError, SyntaxError, TypeError, ValueError, struct.error)  # what Pillow raises of it
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
@@ -44,8 +45,8 @@ def rgb(height: int, width: int) -> InputSpec:
     return InputSpec("image", (3, height, width), "uint8", low=0, high=255, sample_rate=None)
 
 
-def load(path: Path, channels: int) -> Image:
-    """One decoded image, RGB for three channels and grey for one, turned as its EXIF says.
+def load(path: Path, channels: int, *, turn: bool = True) -> Image:
+    """One decoded image, RGB for three channels and grey for one, turned as its EXIF says if ``turn``.
 
     Raises:
         DataError: the file is missing, damaged or cut short, or has more than 8 bits per channel.
@@ -56,13 +57,23 @@ def load(path: Path, channels: int) -> Image:
         with Image.open(path) as image:
             deep = _too_deep(image)
             image.load()
-            _turn(image)
+            if turn:
+                _turn(image)
             pixels = image.convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
         raise DataError(f"{path}: expected a whole image, found {error}") from error
     if deep is not None:
         raise DataError(f"{path}: expected 8 bits per channel, found {deep}")
     return pixels
+
+
+def asks_for_a_turn(image: Image) -> bool:
+    """Whether the EXIF of an image that was not turned says that it lies turned or mirrored."""
+    from PIL import ExifTags
+
+    with contextlib.suppress(*_DAMAGED_EXIF):
+        return image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+    return False
 
 
 def _too_deep(image: ImageFile) -> str | None:
@@ -81,7 +92,7 @@ def _turn(image: Image) -> None:
     """Turn an image in place as its EXIF says; one whose EXIF is damaged stays as it lies, as in viewers."""
     from PIL import ImageOps
 
-    with contextlib.suppress(AttributeError, SyntaxError, TypeError, struct.error):  # Pillow's, of damage
+    with contextlib.suppress(*_DAMAGED_EXIF):
         ImageOps.exif_transpose(image, in_place=True)
 
 

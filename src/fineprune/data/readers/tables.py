@@ -38,6 +38,19 @@ class Row:
             raise DataError(f"{self.where}: expected a number in {column!r}, found {self.text(column)!r:.60}")
         return value
 
+    def whole(self, column: str) -> int:
+        """A cell as a whole number.
+
+        Raises:
+            DataError: it is none.
+        """
+        value = self.number(column)
+        if not value.is_integer():
+            raise DataError(
+                f"{self.where}: expected a whole number in {column!r}, found {self.text(column)!r:.60}"
+            )
+        return int(value)
+
 
 def read_table(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[Row]:
     """The rows of a CSV file with a header.
@@ -88,14 +101,14 @@ def check_once(kind: str, named: Iterable[tuple[Hashable, object]]) -> None:
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """The file below ``folder`` that a table names.
+    """The file or folder below ``folder`` that a table or an option names.
 
     Raises:
-        DataError: the name is empty or leads out of the folder.
+        DataError: the name is empty, leads out of the folder, or is none that a path can have.
     """
     place = PurePosixPath(name)
-    if not name or place.is_absolute() or ".." in place.parts:
-        raise DataError(f"{where}: expected a file below {folder}, found {name!r:.60}")
+    if not name or "\0" in name or place.is_absolute() or ".." in place.parts:
+        raise DataError(f"{where}: expected a path below {folder}, found {name!r:.60}")
     return folder / place
 
 

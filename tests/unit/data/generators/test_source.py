@@ -19,6 +19,12 @@ def test_generated_data_are_there_as_long_as_they_are_needed_and_say_what_they_a
         pass
 
 
+def test_a_fault_in_generated_data_names_them_and_not_where_they_lie_for_now():
+    with pytest.raises(DataError) as caught, open_source("generated", generator=OPTIONS) as source:
+        raise DataError(f"{source.folder}: expected files of type .wav, found none")
+    assert str(caught.value) == "generated: expected files of type .wav, found none"
+
+
 def test_other_bytes_than_those_that_were_pinned_are_refused():
     pinned = open_source("generated", generator=OPTIONS, md5="0" * 32 + ".dir")
     with pytest.raises(DataError, match="generated: digest mismatch"), pinned:

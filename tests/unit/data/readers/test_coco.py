@@ -80,10 +80,32 @@ def test_a_key_of_the_images_can_group_them(coco, work):
     assert raw.warnings == ()
     content["images"][1]["drive"] = None
     write(coco, content)
-    with pytest.raises(
-        DataError, match=r"images: expected drive, id, .*, found \{'id': 5, 'file_name': 'a.png'"
-    ):
+    with pytest.raises(DataError, match=r"images: expected drive, id, .*, found \{.*'file_name': 'a.png'"):
         read(dataclasses.replace(OPTIONS, group_by="drive"), coco, work)
+
+
+def test_the_images_may_lie_in_the_source_itself(coco, work):
+    for image in (coco / "images").iterdir():
+        image.rename(coco / image.name)
+    assert len(read(dataclasses.replace(OPTIONS, images=""), coco, work).labels) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"annotations": "/etc/passwd"},
+        {"annotations": "../coco/annotations/instances.json"},
+        {"annotations": "a\0b"},
+        {"annotations": ""},
+        {"images": "/etc"},
+        {"images": "../coco/images"},
+    ],
+)
+def test_refuses_options_that_lead_out_of_the_source(changes, coco, work):
+    (name,) = changes.values()
+    with pytest.raises(DataError) as caught:
+        read(dataclasses.replace(OPTIONS, **changes), coco, work)
+    assert str(caught.value) == f"the coco reader: expected a path below {coco}, found {name!r}"
 
 
 SIDES = {"width": 32, "height": 16}
@@ -141,7 +163,7 @@ def test_refuses_what_is_listed_twice(changes, message, coco, work):
         ),
         (
             instances(images=[{"id": 5, "file_name": "/etc/a.png", "width": 1, "height": 1}]),
-            r"expected a file below .*/images, found '/etc/a.png'",
+            r"expected a path below .*/images, found '/etc/a.png'",
         ),
     ],
 )

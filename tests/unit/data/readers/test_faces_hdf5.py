@@ -136,7 +136,7 @@ def test_refuses_files_that_are_missing_damaged_or_elsewhere(write, tmp_path, wo
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(DataError, match=r"valid.h5: expected an HDF5 file, found"):
         read(options(), tmp_path, work)
-    with pytest.raises(DataError, match=r"expected a file below .*, found '../valid.h5'"):
+    with pytest.raises(DataError, match=r"expected a path below .*, found '../valid.h5'"):
         read(options(files=("../valid.h5",)), tmp_path, work)
     with pytest.raises(DataError, match="expected the names of files, found none"):
         read(options(files=()), tmp_path, work)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from fineprune.data.format import write_dataset
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
@@ -98,6 +99,8 @@ def test_boxes_that_cannot_be_used_are_counted(edges, reason, street, work):
         "images_without_signs": 4,
         "images_unreadable": 0,
         "images_of_another_size": 0,
+        "images_not_turned": 0,
+        "signs_repeated": 0,
         "boxes_empty": 0,
         "boxes_outside": 0,
         "boxes_small": 0,
@@ -133,6 +136,43 @@ def test_images_of_another_size_than_annotated_are_skipped(street, work):
     assert raw.inputs[:, 0, 0, 0].tolist() == [1]
     assert raw.counts["images_of_another_size"] == 1
     assert "1 images have another size than their annotation says and were skipped" in raw.warnings
+
+
+def test_a_sign_that_repeats_another_is_skipped(street, work):
+    signs = [("stop", HALVED), ("stop", HALVED), ("merge", HALVED), ("stop", (0, 0, 8, 9)), ("stop", HALVED)]
+    raw = raw_of(street, [frame(street, 1, *signs)], work)
+    assert raw.labels.tolist() == [[1, 0, 1]]
+    assert raw.counts["signs_repeated"] == 2
+    assert "2 signs repeat another one, in class and box, and were skipped" in raw.warnings
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_frames_are_taken_as_they_are_stored_and_those_to_be_turned_are_told(suffix, street, work):
+    for name, orientation in (("7", 3), ("8", 6), ("9", 1)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture = Image.new("RGB", (32, 16))
+        picture.paste((255, 255, 255), (0, 0, 16, 16))
+        picture.save(street / f"{name}{suffix}", exif=exif)
+    signs = (Sign("stop", (0, 0, 16, 16)),)
+    frames = [
+        Frame(street / f"7{suffix}", "a", signs),
+        Frame(street / f"8{suffix}", "b", signs, size=(16, 32)),  # as it is shown
+        Frame(street / f"9{suffix}", "c", signs, size=(32, 16)),
+    ]
+    raw = raw_of(street, frames, work)
+    assert raw.inputs[:, 0, 4, 4].tolist() == [255, 255]
+    assert raw.places[:, 0].tolist() == [[0, 0, 8, 8]] * 2
+    assert (raw.counts["images_not_turned"], raw.counts["images_of_another_size"]) == (2, 1)
+    assert any(
+        text.startswith("2 images are to be turned by their EXIF and were taken") for text in raw.warnings
+    )
+
+
+def test_a_frame_whose_exif_is_damaged_is_read(street, work):
+    Image.new("RGB", (32, 16)).save(street / "7.png", exif=b"no TIFF header, and so no orientation")
+    raw = raw_of(street, [frame(street, 7, ("stop", HALVED))], work)
+    assert raw.counts["images_not_turned"] == 0
 
 
 def test_refuses_frames_without_a_usable_sign(street, work):

@@ -75,6 +75,23 @@ def test_test_images_may_lie_beside_their_table(test_set, work):
     assert read(options(), test_set, work).authors_test.sum() == 2
 
 
+def test_images_beside_the_test_table_come_before_others_of_their_names(test_set, work):
+    for name in ("00000", "00001"):
+        write_sign(test_set / f"00_Online/Images/{name}.ppm", 99)  # a folder that sorts first
+    (test_set / "GT-final_test.csv").rename(test_set / "Final_Test/Images/GT-final_test.csv")
+    raw = read(options(), test_set, work)
+    assert raw.inputs[raw.authors_test].max() == 0
+
+
+def test_refuses_test_images_that_may_be_in_two_folders(test_set, work):
+    write_sign(test_set / "00_Online/Images/00000.ppm", 99)
+    message = (
+        r"GT-final_test.csv: expected 00000.ppm beside it or in one other .*00_Online/Images and .*/Final_"
+    )
+    with pytest.raises(DataError, match=message):
+        read(options(), test_set, work)
+
+
 def test_test_images_without_classes_are_told(test_set, work):
     (test_set / "GT-final_test.csv").rename(test_set / "GT-final_test.test.csv")
     raw = read(options(), test_set, work)
@@ -96,7 +113,9 @@ def test_test_images_without_classes_are_told(test_set, work):
         ),
         ("gone.ppm;10;10;3;3;7;7;14\n", r"gone.ppm: expected a whole image, found"),
         ("00000_00000.ppm;10;10;3;3;7;7;\n", "GT-00014.csv:2: expected a number in 'ClassId', found ''"),
-        ("../x.ppm;10;10;3;3;7;7;1\n", "GT-00014.csv:2: expected a file below"),
+        (f"00000_00000.ppm;{ROI};1.7\n", r"csv:2: expected a whole number in 'ClassId', found '1.7'"),
+        ("00000_00000.ppm;10;10;3;3;5.9;7;1\n", r"expected a whole number in 'Roi.X2', found '5.9'"),
+        ("../x.ppm;10;10;3;3;7;7;1\n", "GT-00014.csv:2: expected a path below"),
     ],
 )
 def test_refuses_a_damaged_row(row, message, gtsrb, work):

@@ -61,6 +61,24 @@ def test_a_track_is_what_precedes_the_last_underscore(faces, write_image, work):
     assert raw.groups.tolist() == [0, 0, 1, 2, 3]  # al/t1 twice, al/t2, bo/bo, bo/t1
 
 
+def test_prefixes_that_group_nothing_are_told(pair, work):
+    assert read(image_options(group_by="prefix"), pair, work).warnings == (UNGROUPED.format("prefix"),)
+
+
+@pytest.mark.parametrize("suffix", [".jpe", ".JFIF", ".pgm", ".pbm", ".pnm"])
+def test_every_suffix_of_a_format_is_read(suffix, pair, write_image, work):
+    write_image(pair / f"bo/c{suffix}", (0, 200, 0))
+    raw = read(image_options(), pair, work)
+    assert raw.inputs[2, :, 0, 0].tolist() == pytest.approx([0, 200, 0], abs=2)
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".gif", ".heif", ".jp2"])
+def test_pictures_that_cannot_be_read_are_told(suffix, pair, work):
+    (pair / f"bo/c{suffix}").write_bytes(b"")
+    told = f"1 files of types that no reader takes ({suffix}): skipped"
+    assert told in read(image_options(), pair, work).warnings
+
+
 def test_the_crop_is_in_source_pixels(tmp_path, work):
     pixels = np.arange(48, dtype=np.uint8).reshape(8, 6)
     for name in ("a", "b"):
@@ -78,7 +96,7 @@ def test_small_classes_are_left_out_and_reported(faces, work):
     assert raw.warnings == (
         "1 classes of fewer than 2 images were left out",
         "1 images are of classes that were left out",
-        UNGROUPED,
+        UNGROUPED.format("file"),
     )
     grouped = read(image_options(min_per_class=2, group_by="prefix"), faces, work)
     assert grouped.warnings == raw.warnings[:2]
@@ -124,6 +142,24 @@ def test_hidden_files_are_no_data(faces, work):
     assert len(read(image_options(), faces, work).labels) == 4
 
 
+def test_what_is_in_a_hidden_folder_is_no_data(faces, write_image, work):
+    write_image(faces / ".ipynb_checkpoints/bo_0001.png", 1)
+    write_image(faces / "bo/.thumbnails/bo_0001.png", 1)
+    assert read(image_options(), faces, work).classes == ("al", "bo")
+
+
+def test_a_source_in_a_hidden_folder_is_read(faces, work):
+    hidden = faces.rename(faces.with_name(".faces"))
+    assert len(read(image_options(), hidden, work).labels) == 4
+
+
+def test_a_class_that_cannot_be_read_is_not_passed_by(faces, work, unreadable):
+    unreadable(faces / "bo")
+    with pytest.raises(PermissionError) as caught:
+        read(image_options(), faces, work)
+    assert caught.value.filename == str(faces / "bo")
+
+
 def test_refuses_images_outside_a_class_folder(faces, write_image, work):
     path = write_image(faces / "stray.png", 1)
     with pytest.raises(DataError, match=f"{path}: expected {faces}/<class>/<file>"):
@@ -149,7 +185,10 @@ def test_eyes_follow_the_crop_and_the_size(pair, work):
     assert (raw.place_kind, raw.task, raw.places.dtype) == ("eyes", "classification", np.float32)
     assert raw.places.tolist() == [[[3, 0], [6, 4]], [[1.5, 2], [4.5, 3]]]
     assert raw.counts == {"classes_left_out": 0, "skipped": 0, "eyes_without_image": 1}
-    assert raw.warnings == ("1 rows of eyes.csv were skipped: no image has their path", UNGROUPED)
+    assert raw.warnings == (
+        "1 rows of eyes.csv were skipped: no image has their path",
+        UNGROUPED.format("file"),
+    )
 
 
 def test_without_landmarks_there_are_no_places(pair, work):
@@ -184,3 +223,11 @@ def test_refuses_a_missing_eye_and_one_outside(table, message, pair, work):
     (pair / "eyes.csv").write_text(HEADER + table)
     with pytest.raises(DataError, match=message):
         read(image_options(landmarks="eyes.csv"), pair, work)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../pair/eyes.csv", "eyes\0.csv", ""])
+def test_refuses_landmarks_outside_of_the_source(name, pair, work):
+    (pair / "eyes.csv").write_text(HEADER + "bo/b.png,2,3,4,3.5\nal/a.png,5,4,3,2\n")
+    with pytest.raises(DataError) as caught:
+        read(image_options(landmarks=name), pair, work)
+    assert str(caught.value) == f"the images reader: expected a path below {pair}, found {name!r}"

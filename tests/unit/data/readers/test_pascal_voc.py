@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from fineprune.data.readers import read
@@ -135,6 +137,20 @@ def test_refuses_an_embedded_source_and_a_missing_folder(voc, work):
     (voc / "images").rename(voc / "pictures")
     with pytest.raises(DataError, match=r"images: expected files of type .jpg, .*, found none"):
         read(OPTIONS, voc, work)
+
+
+def test_annotations_and_images_may_lie_in_the_source_itself(voc, work):
+    options = dataclasses.replace(OPTIONS, annotations="", images="")
+    assert len(read(options, voc, work).labels) == 2
+
+
+@pytest.mark.parametrize("field", ["annotations", "images"])
+@pytest.mark.parametrize("leads_to", ["/etc", "../voc/{}", "a\0b"])
+def test_refuses_options_that_lead_out_of_the_source(field, leads_to, voc, work):
+    name = leads_to.format(field)
+    with pytest.raises(DataError) as caught:
+        read(dataclasses.replace(OPTIONS, **{field: name}), voc, work)
+    assert str(caught.value) == f"the pascal_voc reader: expected a path below {voc}, found {name!r}"
 
 
 def test_refuses_two_annotations_of_one_image(voc, work):

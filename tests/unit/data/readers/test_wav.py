@@ -210,7 +210,7 @@ def test_refuses_a_list_entry_that_two_files_have_the_name_of(clips, write_wav, 
 
 
 def test_refuses_a_list_outside_the_source_and_a_test_list_alone(clips, work):
-    with pytest.raises(DataError, match=r"the wav reader: expected a file below .*, found '../train.txt'"):
+    with pytest.raises(DataError, match=r"the wav reader: expected a path below .*, found '../train.txt'"):
         read(wav_options(list="../train.txt"), clips, work)
     with pytest.raises(ConfigError, match="test_list: expected a list beside it, found none"):
         read(wav_options(test_list="test.txt"), clips, work)
