@@ -66,7 +66,7 @@ def check_custody(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str
 
 
 def _check_evaluation(report: Mapping[str, Any], file: Path) -> None:
-    """What it says of a model, or of the data, is of the one that it read; what it lacks, the gate asks for."""
+    """What it says of a model or of the data is of the one that it read; the gate asks for what it lacks."""
     _check_stage(report, "evaluate", file)
     about = {**as_mapping(report.get("models")), "dataset": report.get("dataset")}
     for name, told in about.items():
