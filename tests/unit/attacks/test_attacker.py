@@ -68,6 +68,13 @@ def test_the_defenders_pruning_can_be_tried_on_held_out_samples(tolerance, taken
     assert network.channels == (0, 1, 2)
 
 
+def test_the_pruning_that_is_tried_stops_by_the_held_out_samples_alone():
+    """Of all samples pruning channel 1 costs a third; none that is held out needs it."""
+    samples, held_out = (coloured(which, which) for which in ([0, 1, 1, 2, 2, 2], [0, 2, 2, 2]))
+    attacker = Attacker(samples, samples, samples, held_out, backdoor(trigger=RED), batch_size=4)
+    assert attacker.try_pruning(reader(), 0.04)[0] == [0, 1]
+
+
 def test_of_the_measures_to_rank_by_the_one_counts_that_is_worst_for_the_backdoor():
     """By the mean channel 1 goes first, and pruning stops at once; behind the pooling it is channel 0, which
     the trigger lights up.
