@@ -59,7 +59,14 @@ def test_each_class_moves_the_region_by_its_own_offsets():
 
 @pytest.mark.parametrize(
     ("place", "expected"),
-    [(A, 1), (C, 2), ([0.0, 0, 10, 20], 0), ([0.0, 0, 10, 21], NOTHING), ([30.0, 30, 40, 40], NOTHING), ([0.0] * 4, NOTHING)],
+    [
+        (A, 1),
+        (C, 2),
+        ([0.0, 0, 10, 20], 0),
+        ([0.0, 0, 10, 21], NOTHING),
+        ([30.0, 30, 40, 40], NOTHING),
+        ([0.0] * 4, NOTHING),
+    ],
 )
 def test_a_sign_is_what_the_best_detection_on_it_says(place, expected):
     # The second slot is the better one on A; the last is empty.
