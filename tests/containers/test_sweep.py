@@ -36,6 +36,6 @@ def test_sweep_puts_what_each_run_measured_into_one_table(
     for path in outputs.glob("*-iteration-*/evaluate/report/report.json"):
         report = json.loads(path.read_text())
         for name, model in report["models"].items():
-            expected[report["seed"], name] = round(model["clean_accuracy"]["value"], 5)
+            expected[report["seed"], name] = round(model["clean_accuracy"]["value"], 9)
     assert {seed for seed, _ in expected} == {3, 4}
     assert found == expected
