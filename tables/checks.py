@@ -181,10 +181,8 @@ def _fine_pruning(values: _Values, attack: str) -> Iterator[Line]:
 
 def _utility(values: _Values) -> Line:
     """Seed by seed, since both start from one network and are measured on the same inputs."""
-    name, required = (
-        "fine-pruning: utility",
-        "at least fine-tuning's, within the interval of the difference over the seeds",
-    )
+    name = "fine-pruning: utility"
+    required = "at least fine-tuning's, within the interval of the difference over the seeds"
     ours, theirs = (values.seeds("utility", defence) for defence in ("fine_pruning", "fine_tuning"))
     if not ours or not theirs:
         return name, required, "undefined", None

@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -106,12 +107,15 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
 
 
 def _run(stage: Stage, given: argparse.Namespace) -> int:
-    from fineprune.config import override
+    from fineprune.config import override, read_section
     from fineprune.stages.base import execute
     from fineprune.stages.executor_output import ExecutorOutput
 
     values = vars(given)
-    section = _read_params(given.config, stage.name) if given.config else _parse_params(given.params)
+    if given.config:
+        section = read_section(given.config, stage.name, known=(*STAGES, "case"))
+    else:
+        section = _parse_params(given.params)
     if given.params:
         _refuse_twice(stage.name, section, given.set)
     told = ExecutorOutput(given.executor_input) if given.executor_input else None
@@ -141,16 +145,6 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read_params(paths: Sequence[Path], stage: str) -> dict[str, Any]:
-    """The stage's section; one that no stage reads would be a misspelt one, left out in silence."""
-    from fineprune.config import read_section, read_yaml
-
-    for path in paths:
-        if strangers := [str(key) for key in read_yaml(path) if key not in (*STAGES, "case")]:
-            raise ConfigError(f"{path}: expected sections of stages, found {', '.join(strangers)}")
-    return read_section(paths, stage)
-
-
 def _parse_params(text: str) -> dict[str, Any]:
     try:
         section = json.loads(text, object_pairs_hook=_once)
@@ -163,11 +157,10 @@ def _parse_params(text: str) -> dict[str, Any]:
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON mapping; json would take the last of two equal keys."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"expected {twice} once, found it again")
-    return found
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"expected {twice[0]} once, found it again")
+    return dict(pairs)
 
 
 def _refuse_twice(stage: str, section: Mapping[str, Any], settings: Sequence[str]) -> None:

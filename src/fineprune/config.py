@@ -61,16 +61,25 @@ Count = Annotated[int, Range(ge=1)]
 Seed = Annotated[int, Range(ge=0, lt=2**63 - 1)]
 
 
-def read_section(paths: Sequence[Path], section: str) -> dict[str, Any]:
+def read_section(paths: Sequence[Path], section: str, *, known: Sequence[str] = ()) -> dict[str, Any]:
     """The ``section`` of the given params files, later files overriding earlier ones key by key.
 
+    Args:
+        paths: of the files.
+        section: its name.
+        known: all that a file may hold besides, so that a misspelt section is not left out in silence;
+            empty for anything.
+
     Raises:
-        ConfigError: a file is missing, is not YAML, or no file has the section.
+        ConfigError: a file is missing, is not YAML, holds what is not known, or no file has the section.
     """
     merged: dict[str, Any] = {}
     found = False
     for path in paths:
-        values = read_yaml(path).get(section)
+        whole = read_yaml(path)
+        if known and (strangers := [str(key) for key in whole if key not in known]):
+            raise ConfigError(f"{path}: expected sections of stages, found {', '.join(strangers)}")
+        values = whole.get(section)
         if values is None:
             continue
         if not isinstance(values, Mapping):

@@ -118,8 +118,8 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
     findings = [
         _same_model(row, model, model_digest),
         *_figures_keep(figures, model, thresholds),
+        *_usable("undefended", "clean_accuracy", before, thresholds),
         *_figures_agree(figures, model, before),
-        *_enough_before(before, thresholds),
         _attack_took(report),
         *_checks_passed(report),
     ]
@@ -194,11 +194,7 @@ def _figures_keep(
     figures: Mapping[str, Interval | str], model: str, thresholds: Thresholds
 ) -> Iterator[_Finding]:
     for name, figure in figures.items():
-        if isinstance(figure, str):
-            yield _Finding(False, f"{model}: {name} {figure}.")
-        elif not figure.n >= thresholds.min_samples:
-            text = f"{name} rests on {figure.n} test inputs, fewer than min_samples {thresholds.min_samples}"
-            yield _Finding(False, f"{model}: {text}.")
+        yield from _usable(model, name, figure, thresholds)
     sizes = [figure.n for figure in figures.values() if isinstance(figure, Interval)]
     if len(sizes) == len(figures) and min(sizes) >= thresholds.min_samples:
         text = (
@@ -215,12 +211,19 @@ def _figures_keep(
         yield _Finding(met, f"{model}: {text} max_clean_loss {limit:g}.")
 
 
+def _usable(model: str, name: str, figure: Interval | str, thresholds: Thresholds) -> Iterator[_Finding]:
+    """The fault of a figure by itself, if it has one."""
+    if isinstance(figure, str):
+        yield _Finding(False, f"{model}: {name} {figure}.")
+    elif not figure.n >= thresholds.min_samples:
+        text = f"{name} rests on {figure.n} test inputs, fewer than min_samples {thresholds.min_samples}"
+        yield _Finding(False, f"{model}: {text}.")
+
+
 def _figures_agree(
     figures: Mapping[str, Interval | str], model: str, before: Interval | str
 ) -> Iterator[_Finding]:
     """Faults of figures that are the difference of two others; ``before`` is of the undefended model."""
-    if isinstance(before, str):
-        yield _Finding(False, f"undefended: clean_accuracy {before}.")
     for name, whole, part in (
         ("utility", figures["clean_accuracy"], figures["backdoor_success"]),
         ("clean_loss", before, figures["clean_accuracy"]),
@@ -232,12 +235,6 @@ def _figures_agree(
         if not abs(figure.value - difference) <= TOLERANCE:
             text = f"contradicts itself: {figure.value:.6g} is not {whole.value:.6g} − {part.value:.6g}"
             yield _Finding(False, f"{model}: {name} {text}.")
-
-
-def _enough_before(before: Interval | str, thresholds: Thresholds) -> Iterator[_Finding]:
-    if isinstance(before, Interval) and before.n < thresholds.min_samples:
-        text = f"rests on {before.n} test inputs, fewer than min_samples {thresholds.min_samples}"
-        yield _Finding(False, f"undefended: clean_accuracy {text}.")
 
 
 def _attack_took(report: Mapping[str, Any]) -> _Finding:

@@ -214,6 +214,15 @@ def test_a_users_mistake_is_one_line_and_code_2(stage, capsys, tmp_path, argumen
     assert not (tmp_path / "profile").exists()
 
 
+def test_a_section_that_no_stage_reads_is_refused(stage, capsys, tmp_path):
+    (tmp_path / "params.yaml").write_text("case: digits\nprofile: {steps: 1}\nprune: {}\n")
+    assert run(capsys, "profile", "--config", "params.yaml", *PATHS) == (0, [])
+    (tmp_path / "more.yaml").write_text("profil: {steps: 2}\n")
+    code, lines = run(capsys, "profile", "--config", "params.yaml", "--config", "more.yaml", *PATHS)
+    assert code == 2
+    assert lines == ["fineprune profile: error: more.yaml: expected sections of stages, found profil"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
