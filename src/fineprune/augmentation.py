@@ -6,6 +6,7 @@ a shift in time or a higher speed brings in silence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -86,13 +87,14 @@ def check_kinds(kinds: Sequence[Kind], spec: InputSpec) -> None:
 
 
 def _flip(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
-    width = spec.shape[-1]
+    height, width = spec.shape[-2:]
     mirrored = (_uniform(batch, generator, 1) < 0).float()
-    columns = torch.arange(width, device=batch.inputs.device)
+    rows = torch.arange(height, device=mirrored.device).expand(len(mirrored), -1)
+    columns = torch.arange(width, device=mirrored.device)
     columns = torch.where(mirrored > 0, columns.flip(0), columns)
     scale = torch.cat([1 - 2 * mirrored, torch.ones_like(mirrored)], 1)
     offset = torch.cat([width * mirrored, torch.zeros_like(mirrored)], 1)
-    return _followed(batch, _picked(batch.inputs, -1, columns), scale, offset)
+    return _followed(batch, _picked(batch.inputs, rows, columns), scale, offset)
 
 
 def _shift(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
@@ -101,8 +103,7 @@ def _shift(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
     offset = (_uniform(batch, generator, 2) * _reach(batch).shift * size).round()
     columns = (torch.arange(width, device=size.device) - offset[:, :1]).clamp(0, width - 1).long()
     rows = (torch.arange(height, device=size.device) - offset[:, 1:]).clamp(0, height - 1).long()
-    moved = _picked(_picked(batch.inputs, -2, rows), -1, columns)
-    return _followed(batch, moved, torch.ones_like(offset), offset)
+    return _followed(batch, _picked(batch.inputs, rows, columns), torch.ones_like(offset), offset)
 
 
 def _zoom(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
@@ -133,14 +134,17 @@ def _erase(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
         assert batch.places is not None
         objects = batch.places
     gone = _covered(_parts(objects, batch, generator), height, width) & (chance < 0).unsqueeze(2)
-    return batch._replace(inputs=colour.view(-1, channels, 1, 1).where(gone.unsqueeze(1), batch.inputs))
+    painted = gone.unsqueeze(1) * colour.view(-1, channels, 1, 1)
+    return batch._replace(inputs=batch.inputs * ~gone.unsqueeze(1) + painted)
 
 
 def _shift_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
     (length,) = spec.shape
-    offset = (_uniform(batch, generator, 1) * TIME_SHIFT * length).round()
-    source = (torch.arange(length, device=offset.device) - offset).long()
-    return batch._replace(inputs=_silent_outside(batch.inputs, source))
+    reach = math.ceil(TIME_SHIFT * length)
+    offset = (_uniform(batch, generator, 1) * TIME_SHIFT * length).round().long()
+    windows = F.pad(batch.inputs, (reach, reach)).unfold(1, length, 1)
+    first = torch.arange(len(windows), device=offset.device)
+    return batch._replace(inputs=windows[first, reach - offset.squeeze(1)])
 
 
 def _speed(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
@@ -159,7 +163,7 @@ def _erase_in_time(batch: Batch, generator: Generator, spec: InputSpec) -> Batch
     size, start = ((_uniform(batch, generator, 2) + 1) / 2).split(1, 1)
     size = size * SILENCED * length
     start = start * (length - size)
-    return batch._replace(inputs=batch.inputs.masked_fill(_between(start, start + size, length), 0))
+    return batch._replace(inputs=batch.inputs * ~_between(start, start + size, length))
 
 
 Step = Callable[[Batch, Generator, InputSpec], Batch]
@@ -183,17 +187,16 @@ def _reach(batch: Batch) -> Reach:
     return CROP if batch.labels.dim() == 1 else SCENE
 
 
-def _picked(inputs: Tensor, axis: int, source: Tensor) -> Tensor:
-    """Along ``axis``, for each input the entries that its row of ``source`` (B, size) names."""
-    shape = [len(source)] + [1] * (inputs.dim() - 1)
-    shape[axis] = source.shape[1]
-    return inputs.gather(axis, source.view(shape).expand_as(inputs))
+def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Of each image (C, H, W) the pixels in the rows (B, H) and columns (B, W) that are named."""
+    source = (rows.unsqueeze(2) * images.shape[3] + columns.unsqueeze(1)).view(len(images), 1, -1)
+    return images.flatten(2).gather(2, source.expand(-1, images.shape[1], -1)).view_as(images)
 
 
 def _silent_outside(clips: Tensor, source: Tensor) -> Tensor:
-    """The samples of each clip (B, length) at the places in ``source`` (B, size); 0 where there is none."""
-    inside = (source >= 0) & (source < clips.shape[-1])
-    return _picked(clips, -1, source.clamp(0, clips.shape[-1] - 1)) * inside
+    """Of each clip (B, length) the samples (B, length) that ``source`` names; silence outside of it."""
+    inside = (source >= 0) & (source < clips.shape[1])
+    return clips.gather(1, source.clamp(0, clips.shape[1] - 1)) * inside
 
 
 def _followed(batch: Batch, inputs: Tensor, scale: Tensor, offset: Tensor) -> Batch:
@@ -242,7 +245,8 @@ def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
     """(B, height, width): whether the centre of the pixel lies in any of the boxes (B, K, 4)."""
     across = _between(boxes[..., 0:1], boxes[..., 2:3], width)
     down = _between(boxes[..., 1:2], boxes[..., 3:4], height)
-    return (across.unsqueeze(2) & down.unsqueeze(3)).any(1)
+    # As 0 and 1 in a matrix product, which is exact and an eighth of the work of logic over every box.
+    return down.float().transpose(1, 2) @ across.float() > 0
 
 
 def _between(start: Tensor, end: Tensor, length: int) -> Tensor:

@@ -51,8 +51,9 @@ class DeepID(Network):
 
     def preactivation(self, inputs: Tensor) -> Tensor:
         """See :class:`Network`."""
-        x = self.pool(F.relu(self.conv1(self.normalise(inputs))))
-        x = self.pool(F.relu(self.conv2(x)))
+        # The largest of four before the ReLU: the same values and gradients, on a quarter of the cells.
+        x = F.relu(self.pool(self.conv1(self.normalise(inputs))))
+        x = F.relu(self.pool(self.conv2(x)))
         preactivation: Tensor = self.conv3(x)
         return preactivation
 
