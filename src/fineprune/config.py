@@ -55,9 +55,10 @@ class Range:
 
 
 Fraction = Annotated[float, Range(ge=0, le=1)]
-Positive = Annotated[float, Range(gt=0)]
-NonNegative = Annotated[float, Range(ge=0)]
-Count = Annotated[int, Range(ge=1)]
+# Far beyond any use, and far within what float32 and the sizes of arrays hold, products of two included.
+Positive = Annotated[float, Range(gt=0, le=1e12)]
+NonNegative = Annotated[float, Range(ge=0, le=1e12)]
+Count = Annotated[int, Range(ge=1, le=10**9)]
 Seed = Annotated[int, Range(ge=0, lt=2**63 - 1)]
 
 

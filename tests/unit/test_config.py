@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from fineprune.config import Count, Fraction, Range, Seed, override, parse, read_section, to_plain, to_show
+from fineprune.config import (
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    Range,
+    Seed,
+    override,
+    parse,
+    read_section,
+    to_plain,
+    to_show,
+)
 from fineprune.errors import ConfigError
 
 
@@ -91,7 +103,7 @@ def test_what_was_parsed_turns_back_into_plain_values():
         ({"count": float("nan")}, "stage.count: expected a whole number, found nan"),
         ({"count": float("inf")}, "stage.count: expected a whole number, found inf"),
         ({"count": None}, "stage.count: expected a whole number, found None"),
-        ({"count": 0}, "stage.count: expected a value in [1, inf), found 0"),
+        ({"count": 0}, "stage.count: expected a value in [1, 1e+09], found 0"),
         ({"share": False}, "stage.share: expected a finite number, found False"),
         ({"share": float("nan")}, "stage.share: expected a finite number, found nan"),
         ({"share": float("-inf")}, "stage.share: expected a finite number, found -inf"),
@@ -103,7 +115,7 @@ def test_what_was_parsed_turns_back_into_plain_values():
         ({"limit": "none"}, "stage.limit: expected a finite number, found 'none'"),
         ({"sizes": 3}, "stage.sizes: expected a list, found 3"),
         ({"sizes": "12"}, "stage.sizes: expected a list, found '12'"),
-        ({"sizes": [1, 0, "a"]}, "stage.sizes[1]: expected a value in [1, inf), found 0"),
+        ({"sizes": [1, 0, "a"]}, "stage.sizes[1]: expected a value in [1, 1e+09], found 0"),
         ({"sizes": [1, 0, "a"]}, "stage.sizes[2]: expected a whole number, found 'a'"),
         ({"extra": []}, "stage.extra: expected a mapping, found []"),
         ({"extra": {"a": [1, float("nan")]}}, "stage.extra.a[1]: expected a finite number, "),
@@ -148,7 +160,7 @@ def test_all_faults_are_reported_at_once_in_one_line():
         "stage.count: expected a whole number, found 'many'; "
         "stage.share: expected a value in [0, 1], found 2; "
         "stage.name: missing; "
-        "stage.inner.side: expected a value in [1, inf), found -1"
+        "stage.inner.side: expected a value in [1, 1e+09], found -1"
     )
 
 
@@ -202,8 +214,9 @@ def test_other_strings_are_no_numbers(text: str) -> None:
 
 
 def test_integers_beyond_floats_neither_crash_nor_lose_digits():
-    assert parsed(count=10**400).count == 10**400
-    assert parsed(count=2**53 + 1).count == 2**53 + 1
+    whole = dataclasses.make_dataclass("Config", [("whole", int)], frozen=True)
+    assert parse(whole, {"whole": 10**400}, "stage").whole == 10**400
+    assert parse(whole, {"whole": 2**53 + 1}, "stage").whole == 2**53 + 1
     with pytest.raises(ConfigError, match="expected a finite number"):
         parsed(limit=10**400)
     assert parsed(limit=sys.float_info.max).limit == sys.float_info.max
@@ -222,6 +235,16 @@ def test_a_range_includes_and_excludes_its_bounds(bounds, inside, outside, text)
     assert all(value in bounds for value in inside)
     assert not any(value in bounds for value in outside)
     assert str(bounds) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(Count, 10**9 + 1), (Count, 1e30), (Positive, 1e13), (Positive, 1e308), (NonNegative, 1e308)],
+)
+def test_what_would_overflow_further_on_is_refused(kind: Any, value: float) -> None:
+    config = dataclasses.make_dataclass("Config", [("size", kind)], frozen=True)
+    with pytest.raises(ConfigError, match=r"^stage\.size: expected a value in .*1e\+(09|12)\], found 1"):
+        parse(config, {"size": value}, "stage")
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])

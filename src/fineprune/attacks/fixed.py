@@ -15,6 +15,9 @@ from fineprune.config import Count, Fraction, NonNegative, Positive, Range, Seed
 from fineprune.data.format import InputSpec
 from fineprune.errors import AttackError
 
+Edge = Annotated[float, Range(ge=-10, le=10)]
+Side = Annotated[float, Range(gt=0, le=10)]
+
 
 @dataclass(frozen=True)
 class PatchTrigger:
@@ -60,10 +63,10 @@ class OverlayTrigger:
 
     kind: Literal["overlay"]
     image: str
-    top: float
-    left: float
-    height: Positive
-    width: Positive
+    top: Edge
+    left: Edge
+    height: Side
+    width: Side
     alpha: Annotated[float, Range(gt=0, le=1)]
 
 
