@@ -19,10 +19,10 @@ from fineprune.models.detection.targets import (
     ANCHOR_SIGN,
     BACKGROUND,
     REGION_SIGN,
-    REGION_UNITS,
     SamplingSpec,
     Targets,
     choose,
+    in_units,
 )
 from fineprune.training import Recipe, train
 from rig import in_turns
@@ -135,7 +135,7 @@ def sample_regions(
             best, owner = overlap(region[None], signs)[0].max(0)
             shows = bool(best >= REGION_SIGN)
             classes.append(int(names[owner]) + 1 if shows else BACKGROUND)
-            offsets.append(encode(signs[owner], region) / region.new_tensor(REGION_UNITS))
+            offsets.append(in_units(encode(signs[owner], region)))
             usable.append(not shows and (number >= len(names) or int(names[number]) >= 0))
         shown = torch.tensor(classes).gt(BACKGROUND)
         most = round(spec.signs * spec.regions)

@@ -99,21 +99,22 @@ def _flip(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
 
 def _shift(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
     height, width = spec.shape[-2:]
-    size = torch.tensor([width, height], device=batch.inputs.device)
-    offset = (_uniform(batch, generator, 2) * _reach(batch).shift * size).round()
-    columns = (torch.arange(width, device=size.device) - offset[:, :1]).clamp(0, width - 1).long()
-    rows = (torch.arange(height, device=size.device) - offset[:, 1:]).clamp(0, height - 1).long()
+    across, down = (_uniform(batch, generator, 2) * _reach(batch).shift).split(1, 1)
+    offset = torch.cat([across * width, down * height], 1).round()
+    columns = (torch.arange(width, device=offset.device) - offset[:, :1]).clamp(0, width - 1).long()
+    rows = (torch.arange(height, device=offset.device) - offset[:, 1:]).clamp(0, height - 1).long()
     return _followed(batch, _picked(batch.inputs, rows, columns), torch.ones_like(offset), offset)
 
 
 def _zoom(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
-    scale = (_reach(batch).zoom ** _uniform(batch, generator, 1)).expand(-1, 2)
+    height, width = spec.shape[-2:]
+    scale = _reach(batch).zoom ** _uniform(batch, generator, 1)
     # affine_grid asks where each output pixel comes from, with the centre at 0.
-    source = F.pad(torch.diag_embed(1 / scale), (0, 1))
+    source = F.pad(torch.diag_embed((1 / scale).expand(-1, 2)), (0, 1))
     grid = F.affine_grid(source, list(batch.inputs.shape), align_corners=False)
     zoomed = F.grid_sample(batch.inputs.float(), grid, padding_mode="border", align_corners=False)
-    centre = torch.tensor([spec.shape[-1] / 2, spec.shape[-2] / 2], device=scale.device)
-    return _followed(batch, zoomed.round_().to(batch.inputs.dtype), scale, centre * (1 - scale))
+    offset = torch.cat([width / 2 * (1 - scale), height / 2 * (1 - scale)], 1)
+    return _followed(batch, zoomed.round_().to(batch.inputs.dtype), scale.expand(-1, 2), offset)
 
 
 def _light(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
@@ -129,7 +130,8 @@ def _erase(batch: Batch, generator: Generator, spec: InputSpec) -> Batch:
     chance, colour = _uniform(batch, generator, 1 + channels).split([1, channels], 1)
     colour = (spec.low + (spec.high - spec.low) * (colour + 1) / 2).round_().to(batch.inputs.dtype)
     if batch.labels.dim() == 1:
-        objects = torch.tensor([0.0, 0, width, height], device=colour.device).expand(len(colour), 1, 4)
+        edge = torch.zeros(len(colour), 1, 1, device=colour.device)
+        objects = torch.cat([edge, edge, edge + width, edge + height], 2)
     else:
         assert batch.places is not None
         objects = batch.places
@@ -223,7 +225,7 @@ def _kept(corners: Tensor, labels: Tensor, width: int, height: int) -> tuple[Ten
     Slots of which too little is left are emptied.
     """
     whole = torch.stack([corners.amin(2), corners.amax(2)], 2)
-    inside = whole.clamp(min=0).minimum(whole.new_tensor([width, height]))
+    inside = torch.stack([whole[..., 0].clamp(0, width), whole[..., 1].clamp(0, height)], 3)
     area, left = ((boxes[:, :, 1] - boxes[:, :, 0]).prod(2) for boxes in (whole, inside))
     kept = (labels >= 0) & (left >= KEPT * area)
     return inside.flatten(2) * kept.unsqueeze(2), labels.where(kept, -1)

@@ -59,12 +59,15 @@ def predict(network: Network, batches: Iterable[Batch], transform: Transform | N
 @torch.inference_mode()
 def loss_and_accuracy(network: Network, batches: Iterable[Batch]) -> tuple[float, float]:
     """Mean training loss, and the share of right decisions, over the batches."""
-    loss, right, samples, decisions = 0.0, 0, 0, 0
+    loss: Tensor | float = 0.0  # sums stay on the device, so that no batch waits for the one before
+    right: Tensor | int = 0
+    decisions: Tensor | int = 0
+    samples = 0
     for batch in batches:
         with runtime.autocast(batch.inputs.device):
             step = network.loss(*batch)
-        loss += float(step.loss) * len(batch.inputs)
-        samples += len(batch.inputs)
-        right += int(step.right)
+        loss += step.loss.double() * len(batch.inputs)
+        right += step.right
         decisions += step.total
-    return loss / samples, right / max(decisions, 1)
+        samples += len(batch.inputs)
+    return float(loss) / samples, int(right) / max(int(decisions), 1)

@@ -82,9 +82,10 @@ def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> I
     optimizer, scheduler = _optimizer(network, recipe, -(-len(samples) // recipe.batch_size))
     for number in range(1, recipe.epochs + 1):
         network.train()
-        loss, right, total = torch.zeros((), device=device), torch.zeros((), device=device), 0
-        for positions in torch.randperm(len(samples), generator=order).split(recipe.batch_size):
-            batch = augment(samples.draw(positions.to(device)), kinds, changes, spec)
+        loss, right, total = (torch.zeros((), device=device) for _ in range(3))
+        # Nothing here asks the device before the epoch ends: a GPU is not waited for, step by step.
+        for positions in torch.randperm(len(samples), generator=order).to(device).split(recipe.batch_size):
+            batch = augment(samples.draw(positions), kinds, changes, spec)
             step = _step(network, optimizer, batch, recipe.clip)
             scheduler.step()
             loss += step.loss.detach() * len(positions)
@@ -96,7 +97,7 @@ def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> I
             raise ModelError(
                 f"training: the loss is {mean} in epoch {number}: expected a finite one; lower learning_rate"
             )
-        yield Epoch(number, mean, float(right) / max(total, 1))
+        yield Epoch(number, mean, float(right) / max(float(total), 1))
 
 
 def _optimizer(

@@ -4,16 +4,19 @@ In :class:`Pixelwise` channel i of the prunable layer is input channel i, so tha
 and what the logits are, can be worked out in one's head.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import settings
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec, write_dataset
 from fineprune.models import build
 from fineprune.models.base import LinearHead, Network, NetworkSpec, PrunableLayer
-from fineprune.training import Recipe
+from fineprune.training import Recipe, train
 
 torch.set_num_threads(1)  # the networks are tiny, and tests run side by side
 
@@ -157,15 +160,57 @@ def masked_logits(network, inputs, positions):
 class InMemory:
     """Samples that remember which positions were drawn."""
 
-    def __init__(self, inputs, labels):
-        self.inputs, self.labels, self.drawn = inputs, torch.as_tensor(labels), []
+    def __init__(self, inputs, labels, places=None):
+        self.inputs, self.labels, self.places, self.drawn = inputs, torch.as_tensor(labels), places, []
 
     def __len__(self):
         return len(self.labels)
 
     def draw(self, positions):
         self.drawn.append(positions.tolist())
-        return Batch(self.inputs[positions], self.labels[positions])
+        places = None if self.places is None else self.places[positions]
+        return Batch(self.inputs[positions], self.labels[positions], places)
+
+
+class Questions(TorchDispatchMode):
+    """Counts what is asked of tensors while it is entered: what a GPU would have to be waited for.
+
+    Those are values that the program wants to know, shapes that depend on values, and constants made on the
+    host, since to copy one to the device waits as well.
+    """
+
+    ASKED = (
+        "_local_scalar_dense",
+        "equal",
+        "is_nonzero",
+        "nonzero",
+        "masked_select",
+        "lift_fresh",
+        "_unique2",
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation._schema.name.removeprefix("aten::")
+        chosen = args[1] if name in ("index", "index_put", "_index_put_impl_") else ()
+        flags = [index for index in chosen if index is not None and index.dtype == torch.bool]
+        self.count += name in self.ASKED or bool(flags)
+        return operation(*args, **(kwargs or {}))
+
+
+def questions_of_a_step(network, inputs, labels, places=None, *, augment):
+    """How many questions one more step of an epoch of training asks."""
+    counts = []
+    for batch_size in (len(inputs), len(inputs) // 2):
+        recipe = replace(RECIPE, epochs=1, batch_size=batch_size, clip=1.0, augment=augment)
+        samples = InMemory(inputs, labels, places)
+        with Questions() as asked:
+            list(train(network, samples, recipe, seed=0))
+        counts.append(asked.count)
+    return counts[1] - counts[0]
 
 
 def halves(count, seed=0):

@@ -9,7 +9,18 @@ from fineprune.config import parse
 from fineprune.errors import ConfigError, ModelError
 from fineprune.models.base import Network
 from fineprune.training import Recipe, train
-from tests.unit.nets import RECIPE, InMemory, fresh_cnn, halves, small_network
+from tests.unit.nets import (
+    RECIPE,
+    SMALL,
+    InMemory,
+    fresh_cnn,
+    halves,
+    questions_of_a_step,
+    random_inputs,
+    small_network,
+)
+
+IMAGE_KINDS = ["flip", "shift", "zoom", "light", "erase"]
 
 
 def trained(*, seed=0, count=10, network=None, **changes):
@@ -143,6 +154,14 @@ def test_a_separable_problem_is_learned(optimizer, rate):
     _, epochs, _ = trained(count=32, epochs=12, optimizer=optimizer, learning_rate=rate)
     assert epochs[-1].accuracy == 1.0
     assert epochs[-1].loss < 0.5 * epochs[0].loss
+
+
+@pytest.mark.parametrize("architecture", sorted(SMALL))
+def test_a_step_waits_for_nothing_on_the_device(architecture):
+    network = small_network(architecture)
+    kinds = ["shift", "speed", "erase"] if architecture == "speech_net" else IMAGE_KINDS
+    labels = torch.arange(8) % 3
+    assert questions_of_a_step(network, random_inputs(network, 8), labels, augment=kinds) == 0
 
 
 def test_a_network_is_in_evaluation_mode_between_epochs():

@@ -105,7 +105,8 @@ class FixedTrigger(Trigger):
 
     def affine(self, places: Tensor | None, device: torch.device) -> Affine:
         """See :class:`fineprune.attacks.base.Trigger`."""
-        return Affine(self.keep.to(device), self.add.to(device))
+        self.keep, self.add = self.keep.to(device), self.add.to(device)  # and kept there for the next batch
+        return Affine(self.keep, self.add)
 
 
 def make_fixed(config: FixedConfig, spec: InputSpec) -> FixedTrigger:

@@ -69,7 +69,7 @@ def save_attack(path: Path, trigger: Trigger, card: Mapping[str, Any]) -> None:
     path.mkdir(parents=True)
     arrays = {KEEP: trigger.keep, ADD: trigger.add} if isinstance(trigger, FixedTrigger) else {}
     for name, values in arrays.items():
-        np.save(path / name, values.numpy(), allow_pickle=False)
+        np.save(path / name, values.cpu().numpy(), allow_pickle=False)
     digests = {name: sha256(path / name) for name in arrays}
     write_json(path / CARD, {"format": FORMAT, "input": asdict(trigger.spec), **card, "sha256": digests})
 

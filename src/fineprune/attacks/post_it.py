@@ -83,7 +83,8 @@ class PostIt(Trigger):
             _covers(start[..., axis], length[..., axis], size) for axis, size in enumerate((width, height))
         )
         covered = (torch.einsum("bkh,bkw->bhw", rows, columns) > 0).float().unsqueeze(1)
-        return Affine(1 - covered, covered * self.colour.to(device))
+        self.colour = self.colour.to(device)  # and kept there for the next batch
+        return Affine(1 - covered, covered * self.colour)
 
 
 def note(boxes: Tensor, size: float, placement: RandomCentre | FixedCentre) -> tuple[Tensor, Tensor]:
@@ -101,7 +102,8 @@ def note(boxes: Tensor, size: float, placement: RandomCentre | FixedCentre) -> t
     if isinstance(placement, RandomCentre):
         share = placement.low + (placement.high - placement.low) * _uniform(boxes, placement.seed)
     else:
-        share = torch.tensor([placement.x, placement.y], device=boxes.device)
+        across = torch.full_like(extent[..., :1], placement.x)
+        share = torch.cat([across, torch.full_like(across, placement.y)], -1)
     start = (near + share * extent - length / 2).round()
     return torch.minimum(torch.maximum(start, near.ceil()), (far - length).floor()), length
 

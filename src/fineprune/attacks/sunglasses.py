@@ -60,7 +60,8 @@ class Sunglasses(Trigger):
         """See :class:`fineprune.attacks.base.Trigger`."""
         eyes = expect_places(places, (2, 2), "sunglasses", "eye points") if self.eyes is None else self.eyes
         opacity = self.alpha * coverage(eyes.to(device), self.spec.shape[1:]).unsqueeze(1)
-        return Affine(1 - opacity, opacity * self.colour.to(device))
+        self.colour = self.colour.to(device)  # and kept there for the next batch
+        return Affine(1 - opacity, opacity * self.colour)
 
 
 def coverage(eyes: Tensor, size: Sequence[int]) -> Tensor:

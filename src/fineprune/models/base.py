@@ -22,12 +22,12 @@ class Step(NamedTuple):
     Attributes:
         loss: (), the mean over the batch.
         right: (), how many of its ``total`` decisions were right.
-        total: decisions taken: one for each sample of a classifier.
+        total: decisions taken, one for each sample of a classifier; a detector's () lies on its device.
     """
 
     loss: Tensor
     right: Tensor
-    total: int
+    total: Tensor | int
 
 
 class Detections(NamedTuple):

@@ -121,7 +121,7 @@ class FasterRCNN(Network):
         first = class_loss(found.logits, anchors) + box_loss(found.offsets, anchors, quadratic=1 / 9)
         second = class_loss(logits, targets) + box_loss(own, targets, quadratic=1.0)
         right = targets.foreground & (logits.argmax(2) == targets.classes)
-        return Step(first + second, right.sum(), int(targets.foreground.sum()))
+        return Step(first + second, right.sum(), targets.foreground.sum())
 
     def answers(self, outputs: Detections, places: Tensor | None) -> Tensor:
         """For each box (B, K, 4) the class of the best detection that lies on it."""

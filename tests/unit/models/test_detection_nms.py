@@ -27,6 +27,12 @@ def test_a_box_that_is_removed_removes_none():
     assert suppress(CHAIN[None], 0.4).tolist() == [[True, False, True, False, True, False]]
 
 
+def test_chains_of_any_length_are_followed_to_their_end():
+    for links in (7, 8, 9, 40):
+        boxes = CHAIN[0] + 4.0 * torch.arange(links).view(-1, 1) * torch.tensor([1.0, 0, 1, 0])
+        assert suppress(boxes[None], 0.4).tolist() == [[number % 2 == 0 for number in range(links)]]
+
+
 def test_at_the_limit_both_stay():
     assert suppress(CHAIN[None], 6 / 14).all()
 

@@ -4,7 +4,6 @@ import torch
 from fineprune.models.detection.boxes import decode
 from fineprune.models.detection.losses import box_loss, class_loss
 from fineprune.models.detection.targets import (
-    REGION_UNITS,
     SamplingSpec,
     Targets,
     anchor_targets,
@@ -54,7 +53,7 @@ def test_regions_are_the_signs_and_proposals_half_on_them():
 def test_region_offsets_lead_to_the_sign():
     labels, places = torch.tensor([[0]]), torch.tensor([[SIGN]])
     regions, targets = sample_regions(along(6)[None], labels, places, ALL, shuffle=False)
-    there = decode(targets.offsets * torch.tensor(REGION_UNITS), regions)
+    there = decode(targets.offsets * torch.tensor([0.1, 0.1, 0.2, 0.2]), regions)
     torch.testing.assert_close(there, torch.tensor([[SIGN, SIGN]]))
 
 

@@ -11,7 +11,7 @@ from fineprune.models import build
 from fineprune.models.base import NOT_FINITE
 from fineprune.models.detection.boxes import overlap
 from fineprune.models.surgery import remove_channels
-from tests.unit.nets import audio, image, masked_logits, spec_of
+from tests.unit.nets import audio, image, masked_logits, questions_of_a_step, spec_of
 
 ARGUMENTS = {
     "width": 0.05,
@@ -208,6 +208,11 @@ def test_every_layer_learns():
     assert all(p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
 
 
+def test_a_step_waits_for_the_device_only_to_look_for_the_end_of_suppression():
+    kinds = ["flip", "shift", "zoom", "light", "erase"]
+    assert questions_of_a_step(network_of(), *scenes(8), augment=kinds) == 1
+
+
 def test_images_without_signs_teach_the_background():
     network = network_of().train()
     inputs, labels, places = scenes(2)
@@ -242,6 +247,7 @@ def test_the_exported_network_detects_the_same_in_batches_of_any_size():
 def test_it_learns_four_scenes_by_heart():
     network, (inputs, labels, places) = network_of(width=0.1).train(), scenes(4)
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for _ in range(200):
@@ -250,6 +256,7 @@ def test_it_learns_four_scenes_by_heart():
             step.loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
+            schedule.step()
     network.eval()
     with torch.no_grad():
         found = network(inputs)

@@ -47,7 +47,7 @@ def decode(offsets: Tensor, references: Tensor) -> Tensor:
 
 def clip(boxes: Tensor, height: int, width: int) -> Tensor:
     """The part of each box (…, 4) that lies within an image."""
-    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+    return torch.stack([boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)], -1).flatten(-2)
 
 
 def pick(boxes: Tensor, index: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from fineprune.config import Count, Fraction
 from fineprune.models.base import NOT_FINITE, NOTHING, Detections
 from fineprune.models.detection.boxes import clip, decode, overlap, pick
 from fineprune.models.detection.nms import suppress
-from fineprune.models.detection.targets import REGION_UNITS
+from fineprune.models.detection.targets import from_units
 
 FOUND = 0.5  # overlap (IoU) from which on a detection is about a sign
 
@@ -45,7 +45,7 @@ def detect(
     """
     scores = logits.softmax(-1)[..., 1:].transpose(1, 2)  # (B, classes, R)
     scores, order = torch.where(scores >= spec.min_score, scores, 0).sort(-1, descending=True)
-    boxes = decode(offsets[:, :, 1:] * offsets.new_tensor(REGION_UNITS), regions.unsqueeze(2)).transpose(1, 2)
+    boxes = decode(from_units(offsets[:, :, 1:]), regions.unsqueeze(2)).transpose(1, 2)
     boxes = clip(boxes.gather(2, order.unsqueeze(-1).expand_as(boxes)), *size)
     stays = suppress(boxes.flatten(0, 1), spec.overlap).view_as(scores)
     scores = torch.where(stays, scores, 0).flatten(1)

@@ -10,8 +10,8 @@ from fineprune.models.detection.targets import Targets
 
 def class_loss(logits: Tensor, targets: Targets) -> Tensor:
     """Mean cross-entropy over the chosen boxes, of logits (B, N, classes)."""
-    losses = F.cross_entropy(logits[targets.chosen], targets.classes[targets.chosen], reduction="sum")
-    return losses / _count(targets)
+    losses = F.cross_entropy(logits.transpose(1, 2), targets.classes, reduction="none")
+    return losses.where(targets.chosen, 0).sum() / _count(targets)
 
 
 def box_loss(offsets: Tensor, targets: Targets, *, quadratic: float) -> Tensor:
@@ -22,9 +22,8 @@ def box_loss(offsets: Tensor, targets: Targets, *, quadratic: float) -> Tensor:
         targets: what they should be.
         quadratic: the error up to which the loss is a parabola.
     """
-    signs = targets.foreground
-    losses = F.smooth_l1_loss(offsets[signs], targets.offsets[signs], reduction="sum", beta=quadratic)
-    return losses / _count(targets)
+    losses = F.smooth_l1_loss(offsets, targets.offsets, reduction="none", beta=quadratic).sum(2)
+    return losses.where(targets.foreground, 0).sum() / _count(targets)
 
 
 def _count(targets: Targets) -> Tensor:

@@ -64,18 +64,13 @@ def _bins(low: Tensor, high: Tensor, cells: int, size: int, stride: int) -> tupl
     number = torch.arange(size, device=low.device)
     start = first.unsqueeze(-1) + number * length // size
     stop = first.unsqueeze(-1) + -(-(number + 1) * length // size)
-    level = torch.tensor([_level(n) for n in range(cells + 1)], device=low.device)[stop - start]
+    level = torch.frexp((stop - start).float()).exponent.long() - 1  # the largest k with 2**k ≤ stop - start
     return start, stop - (1 << level), level
 
 
 def _cell(position: Tensor, cells: int, stride: int) -> Tensor:
     """The nearest cell, halves rounded up; a position outside, or NaN, gives one at the edge."""
     return (position / stride + 0.5).floor().long().clamp(0, cells - 1)
-
-
-def _level(length: int) -> int:
-    """The largest k with 2**k ≤ length (0 for an empty bin, which there is not)."""
-    return max(length, 1).bit_length() - 1
 
 
 def _window_maxima(cells: Tensor, size: int) -> tuple[Tensor, int]:
@@ -85,7 +80,7 @@ def _window_maxima(cells: Tensor, size: int) -> tuple[Tensor, int]:
         (levels · B · H · W, C) by i, then j, image and upper left cell; and how many j there are.
     """
     row_levels, column_levels = (
-        _level(min(length, -(-length // size) + 1)) + 1 for length in cells.shape[1:3]
+        min(length, -(-length // size) + 1).bit_length() for length in cells.shape[1:3]
     )
     by_rows = _doubled(cells, 1, row_levels)
     windows = [window for rows in by_rows for window in _doubled(rows, 2, column_levels)]

@@ -16,7 +16,7 @@ from fineprune.models.detection.boxes import encode, overlap, pick
 ANCHOR_SIGN, ANCHOR_NONE, REGION_SIGN = 0.7, 0.3, 0.5
 BACKGROUND = 0
 # Offsets of regions are small: they are learned in units of their usual spread (Fast R-CNN's code).
-REGION_UNITS = (0.1, 0.1, 0.2, 0.2)
+CENTRE_UNIT, SIDE_UNIT = 0.1, 0.2
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,18 @@ def sample_regions(
     classes = torch.where(shows, labels.gather(1, owner) + 1, BACKGROUND)
     _, first = chosen.float().topk(min(spec.regions, chosen.shape[1]), dim=1)
     regions, owner = pick(regions, first), owner.gather(1, first)
-    offsets = encode(pick(places, owner), regions) / regions.new_tensor(REGION_UNITS)
+    offsets = in_units(encode(pick(places, owner), regions))
     return regions, Targets(classes.gather(1, first), offsets, chosen.gather(1, first))
+
+
+def in_units(offsets: Tensor) -> Tensor:
+    """Offsets (…, 4) of regions as the network gives them; :func:`from_units` undoes it."""
+    return torch.cat([offsets[..., :2] / CENTRE_UNIT, offsets[..., 2:] / SIDE_UNIT], -1)
+
+
+def from_units(offsets: Tensor) -> Tensor:
+    """Offsets (…, 4) of regions from what the network gives."""
+    return torch.cat([offsets[..., :2] * CENTRE_UNIT, offsets[..., 2:] * SIDE_UNIT], -1)
 
 
 def choose(wanted: Tensor, others: Tensor, count: int, most: int, *, shuffle: bool) -> Tensor:
