@@ -51,14 +51,22 @@ class Spare:
 
 
 def _whole(path: Path, *, at_least: Mapping[str, Any]) -> bool:
-    """Whether the file has every stage of another one, and each stage has its outputs' digests."""
+    """Whether the file has every stage of another one with its outputs, and each output has its digest."""
     found = _stages(path)
-    return set(at_least) <= set(found) and bool(found) and all(map(_complete, found.values()))
+    if not found or not all(map(_complete, found.values())):
+        return False
+    return all(_outputs(at_least[name]) <= _outputs(found.get(name)) for name in at_least)
+
+
+def _outputs(entry: Any) -> set[str]:
+    """The paths of a stage's outputs."""
+    return {str(out.get("path")) for out in as_mapping(entry).get("outs", ())}
 
 
 def _complete(entry: Any) -> bool:
     try:
-        return bool(entry["outs"]) and all("md5" in out and "size" in out for out in entry["outs"])
+        known = [out["md5"] is not None and out["size"] is not None for out in entry["outs"]]
+        return bool(known) and all(known)
     except (TypeError, KeyError):
         return False
 

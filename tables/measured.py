@@ -8,8 +8,8 @@ from typing import Any
 
 from fineprune.errors import DataError
 from fineprune.evaluation.table import rows
-from fineprune.files import read_json
-from fineprune.lineage import REPORT
+from fineprune.files import as_mapping
+from fineprune.lineage import REPORT, read_report
 from tables.profiles import Cell, Profile
 
 Reports = Mapping[Cell, Mapping[str, Any]]
@@ -30,10 +30,10 @@ def read_cells(profile: Profile, folder: Path, *, undone: Collection[str] = ()) 
     for cell in profile.cells:
         path = folder / cell.case / cell.attack / str(cell.seed) / "evaluate" / REPORT
         if path.exists() and str(cell) not in undone:
-            report = read_json(path)
+            report = read_report(path.parent)
             told = (report.get("attack"), report.get("seed"))
             if told != (cell.attack, cell.seed):
                 raise DataError(f"{path}: expected {(cell.attack, cell.seed)}, found {told}")
-            rows(report["models"])
+            rows(as_mapping(report.get("models")))
             found[cell] = report
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import statistics
 import sys
@@ -32,7 +33,8 @@ class Clock:
         if file.exists():
             with file.open(newline="", encoding="utf-8") as lines:
                 for row in csv.DictReader(lines):
-                    self._learn(row["where"], row["step"], float(row["seconds"]))
+                    with contextlib.suppress(KeyError, TypeError, ValueError):  # a line that was cut short
+                        self._learn(row["where"], row["step"], float(row["seconds"]))
 
     def add(self, where: str, label: str, seconds: float, core_seconds: float) -> None:
         """Record a step."""

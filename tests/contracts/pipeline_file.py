@@ -9,14 +9,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+import yaml
 
 from fineprune.cli import load_stage, stage_parser
 from fineprune.stages import STAGES
 
 from .lineage import Wired, lineage_problems
 
+ROOT = Path(__file__).parents[2]
 SWEEP = ("tabulate",)
 """Stages that look at several pipeline runs, and so are no part of one."""
 
@@ -108,11 +111,23 @@ def flag_problems(command: Command, *case_files: str) -> list[str]:
 
 
 def params_problems(command: Command, *case_files: str) -> list[str]:
-    """Tracked params that are not exactly the stage's section, in every file."""
+    """Tracked params that are not exactly the stage's section, in every file.
+
+    Of a section of params.yaml of which the command itself sets keys, it is the other keys.
+    """
     expected = dict.fromkeys(("params.yaml", *case_files), (command.stage,))
+    if own := [setting.partition("=")[0] for setting in settings(command)]:
+        section = yaml.safe_load((ROOT / "params.yaml").read_text())[command.stage]
+        expected["params.yaml"] = tuple(f"{command.stage}.{key}" for key in section if key not in own)
+        expected = {file: keys for file, keys in expected.items() if keys}
     if dict(command.params) == expected:
         return []
     return [f"{command.name}: expected to track the params {expected}, found {dict(command.params)}"]
+
+
+def settings(command: Command) -> list[str]:
+    """What the command gives to ``--set``."""
+    return [word for before, word in zip(command.argv, command.argv[1:], strict=False) if before == "--set"]
 
 
 def path_problems(command: Command) -> list[str]:

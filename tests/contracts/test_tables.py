@@ -11,7 +11,15 @@ import yaml
 from tables.profiles import Cell, Pipeline, Profile, read_profile
 
 from .lineage import lineage_problems
-from .pipeline_file import Command, commands, flag_problems, params_problems, path_problems, wired
+from .pipeline_file import (
+    Command,
+    commands,
+    flag_problems,
+    params_problems,
+    path_problems,
+    settings,
+    wired,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,10 +45,10 @@ def table_problems(pipeline: Mapping[str, Any], variables: Mapping[str, Any]) ->
     ]
     for command in told:
         files = case_files(command, one["cases"][0])
-        found += flag_problems(command, *files) + params_problems(command, *files)
+        found += flag_problems(command, *files) + setting_problems(command) + params_problems(command, *files)
     if found:
         return found
-    found = [text for command in told for text in path_problems(command) + setting_problems(command)]
+    found = [text for command in told for text in path_problems(command)]
     outs = [out for command in told for out in command.outs]
     found += [f"{out}: written by several" for out in sorted({out for out in outs if outs.count(out) > 1})]
     if found:
@@ -61,7 +69,7 @@ def case_files(command: Command, case: str) -> list[str]:
 
 def setting_problems(command: Command) -> list[str]:
     """What the cell must set and does not, or sets otherwise."""
-    given = {word for before, word in zip(command.argv, command.argv[1:], strict=False) if before == "--set"}
+    given = set(settings(command))
     words = command.name.partition("@")[2].split("-")
     expected = {
         "attack": {f"name={words[1:2] and words[1]}", f"seed={words[2:3] and words[2]}"},
@@ -132,6 +140,14 @@ def _swapped_networks(pipeline: Any) -> None:
     pipeline["stages"]["finetune"]["matrix"]["tuned"][1]["from"] = "prune/control/model"
 
 
+def _rate_not_tracked(pipeline: Any) -> None:
+    pipeline["stages"]["attack"]["params"].remove("attack.poison")
+
+
+def _seed_of_others_tracked(pipeline: Any) -> None:
+    pipeline["stages"]["finetune"]["params"].append("finetune")
+
+
 def _source_not_tracked(pipeline: Any) -> None:
     del pipeline["stages"]["ingest"]["params"][2]
 
@@ -141,6 +157,8 @@ FAULTS = {
     _seed_not_set: "expected --set",
     _another_seeds_network: "expected attack.control or attack.undefended behind --model, found nothing",
     _swapped_networks: "expected finetune.tuned(prune.pruned(attack.undefended)) behind --fine-pruned",
+    _rate_not_tracked: "attack@faces-baseline-0: expected to track the params",
+    _seed_of_others_tracked: "finetune@faces-baseline-0-tuned0: expected to track the params",
     _source_not_tracked: "ingest@faces: expected to track the params",
 }
 

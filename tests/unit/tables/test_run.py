@@ -213,6 +213,8 @@ def test_what_each_step_took_is_written_down_and_tells_the_time_left(root: Path,
     file.write_text(
         'where,step,seconds,core_seconds\n"faces, baseline, seed 0",attack,600,1\nsigns,ingest,120,1\n'
     )
+    with file.open("a") as lines:
+        lines.write("signs,ing")  # the disk was full
     clock = Clock(file)
     assert clock.expect("faces, baseline, seed 1", "attack") == 600
     assert clock.expect("signs, baseline, seed 1", "attack") == 600

@@ -108,6 +108,23 @@ def test_tables_of_nothing_say_so(tmp_path: Path) -> None:
     assert "not there yet" in (tmp_path / "tables.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "expected a stage's report, found list"),
+        ('{"attack": "baseline", "seed": 0}', "expected control"),
+        ('{"attack": "baseline", "seed": 0, "models": []}', "expected control"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_a_damaged_report_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    cell = Cell("faces", "baseline", 0)
+    leave(tmp_path, cell)
+    (tmp_path / "artifacts/tables/cells/faces/baseline/0/evaluate/report.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+
+
 @pytest.mark.parametrize("change", [{"seed": 7}, {"attack": "other"}])
 def test_a_report_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     leave(tmp_path, Cell("faces", "baseline", 0), **change)
