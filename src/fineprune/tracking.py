@@ -146,11 +146,18 @@ class _MlflowError(TrackingError):
     """MLflow refused or is gone: asking it for more would be to wait a second time."""
 
 
+# MLflow lets through what its clients of S3, Google's and Azure's stores raise; they need not be installed.
+_STORES = frozenset({"boto3", "botocore", "google", "azure"})
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except Exception as error:
+        origins = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        if not (isinstance(error, (MlflowException, OSError)) or origins & _STORES):
+            raise
         raise _MlflowError(f"MLflow: {_brief(error)}") from error
 
 

@@ -220,6 +220,24 @@ def test_a_deleted_experiment(tracker: Tracker, client: Any) -> None:
         connect(tracker.uri, "fineprune")
 
 
+def test_a_store_of_artifacts_that_refuses(
+    tracker: Tracker, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.create_experiment("stored", artifact_location="s3://bucket/there")
+    nowhere = {"MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    for name, value in (nowhere | keys).items():
+        monkeypatch.setenv(name, value)
+    page = tmp_path / "page.html"
+    page.write_text("<p>")
+    stored = connect(tracker.uri, "stored")
+    with (
+        open_run(stored) as run_id,
+        pytest.raises(TrackingError, match=r"^MLflow: Could not connect to the endpoint URL: .http://127"),
+    ):
+        stored.log_stage(run_id, record(files={page.name: page}))
+
+
 # --- registration -------------------------------------------------------------------------------
 
 
