@@ -100,9 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def values_to_try(text: str) -> tuple[str, list[str]]:
-    """The key and the values of ``KEY=V,V…``; a value in brackets is a list."""
+    """The key and the values of ``KEY=V,V…``, as ``--set`` takes them; a value in brackets is a list."""
     key, _, values = text.partition("=")
-    return key, [str(value) for value in yaml.safe_load(f"[{values}]")]
+    return key, ["" if value is None else str(value) for value in yaml.safe_load(f"[{values}]")]
 
 
 def pruned_model(seed: int, changes: Sequence[str]) -> dict[str, Any]:

@@ -111,6 +111,12 @@ def test_every_combination_of_values_beside_the_case_s_own():
     assert others == [replace(own, learning_rate=rate, augment=kinds) for rate, kinds in combinations]
 
 
+def test_null_is_a_value_to_try():
+    _, without = candidates(SECTION, dict([values_to_try("clip=null")]) | {"epochs": ["7"]})
+    _, limited = candidates(SECTION, dict([values_to_try("clip=5.0")]) | {"epochs": ["7"]})
+    assert (without.recipe.clip, limited.recipe.clip) == (None, 5.0)
+
+
 def test_without_values_rate_and_weight_decay_are_tried_around_the_case_s_own():
     tried = [(config.recipe.learning_rate, config.recipe.weight_decay) for config in candidates(SECTION, {})]
     assert tried[0] == (0.004, 0.001)
