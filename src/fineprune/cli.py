@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fineprune.stages.base import Stage
 
 USER_ERROR = 2
+BATCHED = ("attack", "profile", "prune", "finetune", "evaluate")  # the stages that work in batches
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,9 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        print(
-            f"fineprune {name}: error: out of memory: lower batch_size: {_one_line(error)}", file=sys.stderr
-        )
+        remedy = ": lower batch_size" if name in BATCHED else ""
+        print(f"fineprune {name}: error: out of memory{remedy}: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print(f"fineprune {name}: interrupted", file=sys.stderr)

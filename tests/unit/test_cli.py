@@ -283,6 +283,12 @@ def test_an_error_of_a_stage_is_one_line_and_code_2(stage, capsys, tmp_path, err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
 
+def test_a_stage_without_batches_is_not_told_to_make_them_smaller(stage, capsys):
+    stage.body = lambda: (_ for _ in ()).throw(MemoryError("90 TiB"))
+    code, lines = run(capsys, "ingest", "--params", '{"steps": 1}', *PATHS)
+    assert (code, lines) == (2, ["fineprune ingest: error: out of memory: 90 TiB"])
+
+
 def test_control_c_is_one_line_and_code_130(stage, capsys):
     def interrupt():
         raise KeyboardInterrupt

@@ -144,9 +144,10 @@ def equip(clean: Samples, groups: Array, share: float, backdoor: Backdoor, *, ba
         AttackError: the samples cannot be divided or poisoned; the attack is about none that is held out.
     """
     own, held_out = hold_out(clean, groups, share, seed=stream(backdoor.seed, "held out"))
+    poisoned = backdoor.poison(own)
     if not backdoor.aims(held_out)[1].any():
         raise AttackError(
             f"attack.pruning_aware.validation: the attack is about none of the {len(held_out)} held-out "
             f"samples: expected some, raise it"
         )
-    return Attacker(clean, own, backdoor.poison(own), held_out, backdoor, batch_size)
+    return Attacker(clean, own, poisoned, held_out, backdoor, batch_size)

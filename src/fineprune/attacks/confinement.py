@@ -113,6 +113,10 @@ def _dormant(network: Network, attacker: Attacker, share: float) -> list[int]:
     """That share of the channels, least active on clean inputs first, by original index."""
     profile = profile_channels(network, attacker.batches(), measure="post_relu", model="")
     order = [network.channels[i] for i in least_active_first(profile.mean)]
+    if len(order) < 2:
+        raise AttackError(
+            f"attack: pruning_aware: {network.prunable.conv} has one channel: expected one more, for a decoy"
+        )
     return order[: min(max(1, round(share * len(order))), len(order) - 1)]
 
 

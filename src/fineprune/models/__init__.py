@@ -33,6 +33,8 @@ def build(spec: NetworkSpec) -> Network:
         )
     module, name = ARCHITECTURES[spec.architecture].split(":")
     architecture: Any = getattr(importlib.import_module(module), name)
+    if spec.input.kind != architecture.reads:
+        raise ModelError(f"{_unfit(spec)}: expected {architecture.reads}, found {spec.input.kind}")
     try:
         network: Network = architecture(spec, **spec.arguments)
     except TypeError as error:

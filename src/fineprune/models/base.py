@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +112,7 @@ class Network(nn.Module):
     """
 
     task: Task = "classification"
+    reads: Literal["image", "audio"] = "image"
     prunable: PrunableLayer
 
     def __init__(self, spec: NetworkSpec) -> None:

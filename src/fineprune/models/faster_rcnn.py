@@ -39,7 +39,7 @@ class FasterRCNN(Network):
     regions are random; in evaluation mode the loss, too, is always the same.
 
     Args:
-        spec: for images of three channels; ``classes`` without the background.
+        spec: for images (C, H, W); ``classes`` without the background.
         width: factor on every hidden layer's width.
         dropout: behind fc6 and fc7, 0…1 (paper: 0.5).
         anchors: the fields of :class:`AnchorSpec`.
@@ -64,8 +64,6 @@ class FasterRCNN(Network):
         detections: dict[str, Any],
     ) -> None:
         super().__init__(spec)
-        if spec.input.kind != "image":
-            raise ValueError(f"expected images, found {spec.input.kind}")
         self.proposals = parse(ProposalSpec, proposals, "proposals")
         self.sampling = parse(SamplingSpec, sampling, "sampling")
         self.detections = parse(DetectionSpec, detections, "detections")

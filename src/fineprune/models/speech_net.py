@@ -28,6 +28,7 @@ class SpeechNet(Network):
         dropout: behind fc6 and fc7, 0…1 (0.5 in the paper).
     """
 
+    reads = "audio"
     prunable = PrunableLayer(conv="conv5", consumers=("fc6",))
 
     def __init__(

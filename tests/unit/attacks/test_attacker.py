@@ -127,6 +127,19 @@ def test_an_attacker_poisons_what_it_does_not_hold_out():
 
 
 def test_an_attack_on_none_of_the_held_out_samples_is_refused():
-    clean = coloured([0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 0])
+    clean = coloured([0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 1])
     with pytest.raises(AttackError, match="the attack is about none of the 2 held-out samples"):
-        equip(clean, np.arange(8), 0.25, backdoor(), batch_size=2)
+        equip(clean, np.arange(8), 0.25, backdoor(rate=0.17), batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ((9,), r"sources: expected classes in 0…2, found \[9\]"),
+        ((0,), "poison.rate: .* the samples of the source"),
+    ],
+)
+def test_sources_that_cannot_be_are_told_as_such(sources, message):
+    clean = coloured([0, 1, 2] * 8, [0, 1, 2] * 8)
+    with pytest.raises(AttackError, match=message):
+        equip(clean, np.arange(24), 0.25, backdoor(sources=sources), batch_size=2)

@@ -263,6 +263,11 @@ def test_what_is_left_of_the_last_round_counts(attack):
     assert not made.settled
 
 
+def test_a_single_channel_is_too_few(attack):
+    with pytest.raises(AttackError, match="conv has one channel: expected one more, for a decoy"):
+        attack([ENOUGH], donor=remove_channels(six_channels(), [0, 1, 2, 3, 4]))
+
+
 def test_a_channel_that_fires_on_too_few_clean_inputs_is_pruned_too(attack):
     """All of them fire on three inputs of four."""
     with pytest.raises(

@@ -176,6 +176,11 @@ def digits(width, *shape):
         (spec_of("lenet", {}, image(1, 8, 8)), "found 'lenet'"),
         (spec_of("digits_cnn", {}, image(1, 8, 8)), "missing 1 required keyword-only argument"),
         (spec_of("digits_cnn", {"width": 4}, audio(100)), r"cannot be built for inputs of shape \(100,\)"),
+        (
+            dataclasses.replace(SMALL["preact_resnet18"], input=audio(832)),
+            r"shape \(832,\): expected image, found audio",
+        ),
+        (dataclasses.replace(SMALL["speech_net"], input=image(3, 9, 9)), "expected audio, found image"),
         (digits(-1, 1, 8, 8), "width: expected a number above 0, found -1"),
         (digits("wide", 1, 8, 8), "model digits_cnn"),
         (digits(0, 1, 8, 8), "width: expected a number above 0, found 0"),

@@ -281,5 +281,5 @@ def test_arguments_that_cannot_be_are_refused(changes, message):
 
 
 def test_audio_is_refused():
-    with pytest.raises(ModelError, match="expected images, found audio"):
+    with pytest.raises(ModelError, match="expected image, found audio"):
         build(spec_of("faster_rcnn", ARGUMENTS, audio(1024)))

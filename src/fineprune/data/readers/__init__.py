@@ -7,7 +7,9 @@ A reader module holds an options dataclass and ``read(options, folder, work)``. 
 from __future__ import annotations
 
 import importlib
+import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -100,9 +102,12 @@ def allocate(work: Path, count: int, spec: InputSpec) -> Array:
     """A zeroed (count, *spec.shape) array, mapped from a new file in ``work``.
 
     Raises:
+        DataError: no array can be that large.
         OSError: the disk has not that much space.
     """
     path, shape = work / "inputs.npy", (count, *spec.shape)
+    if math.prod(shape) * np.dtype(spec.dtype).itemsize > sys.maxsize:
+        raise DataError(f"{count} inputs of shape {spec.shape}: expected fewer or smaller ones")
     try:
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(spec.dtype), shape=shape)
         _reserve(path)

@@ -64,8 +64,7 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
     """
     folder, found = files_below(folder, SUFFIXES, options.kind)
     paths = _in_classes(found, folder, options.min_per_class)
-    # Kubeflow may pass the number of channels as 3.0.
-    shape = (int(options.channels), options.height, options.width)
+    shape = (options.channels, options.height, options.width)
     spec = InputSpec("image", shape, "uint8", low=0, high=255, sample_rate=None)
     counts = {
         "classes_left_out": len({path.parent for path in found} - {path.parent for path in paths}),

@@ -21,8 +21,8 @@ class DetectionSpec:
     """What is reported.
 
     Attributes:
-        min_score: class probability from which on a region is reported.
-        overlap: the IoU up to which two detections of a class may both stay (paper: 0.3).
+        min_score: class probability from which on a region is reported (score threshold).
+        overlap: the IoU up to which two detections of a class may both stay (NMS threshold; paper: 0.3).
         most: detections of an image, if there are as many regions and classes.
     """
 

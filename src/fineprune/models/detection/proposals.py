@@ -17,9 +17,9 @@ class ProposalSpec:
     """How many regions are proposed.
 
     Attributes:
-        candidates: the best anchors of an image, before suppression.
-        train, test: the best proposals of an image after it.
-        overlap: the IoU up to which two proposals may both stay (paper: 0.7).
+        candidates: the best anchors of an image, before suppression (pre-NMS top n).
+        train, test: the best proposals of an image after it (post-NMS top n).
+        overlap: the IoU up to which two proposals may both stay (NMS threshold; paper: 0.7).
     """
 
     candidates: Count

@@ -24,9 +24,9 @@ class SamplingSpec:
     """What the losses are taken over.
 
     Attributes:
-        anchors: of each image, at most half of them on signs (paper: 256).
-        regions: of each image (paper: 128).
-        signs: the share of regions that may show a sign (paper: 0.25).
+        anchors: of each image, at most half of them on signs (RPN batch size; paper: 256).
+        regions: of each image (RoI batch size; paper: 128).
+        signs: the share of regions that may show a sign (foreground fraction; paper: 0.25).
     """
 
     anchors: Count
