@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fineprune.evaluation import drawing
-from fineprune.evaluation.drawing import BLUE, GREY, INK, LIGHT_VERMILION, VERMILION
+from fineprune.evaluation.drawing import BLUE, GREY, VERMILION
 from tables.layout import ATTACKS
 
 CURVES = {"clean_accuracy": ("clean accuracy", BLUE), "backdoor_success": ("backdoor success", VERMILION)}
@@ -57,7 +57,6 @@ def activations(path: Path, attacks: Sequence[Mapping[str, Any]]) -> None:
             one, first = next(iter(told["seeds"].values())), place == 1
             clean, triggered = np.array(one["clean"]), np.array(one["triggered"])
             only = np.isin(np.arange(len(clean)), one["backdoor_only"])
-            peak, places = max(clean.max(), triggered.max()), np.arange(len(clean))
             axes = drawing.axes(
                 figure,
                 "channel, in pruning order",
@@ -65,15 +64,10 @@ def activations(path: Path, attacks: Sequence[Mapping[str, Any]]) -> None:
                 at=(1, len(attacks), place),
             )
             axes.set_title(ATTACKS[told["attack"]])
-            drawing.bars(axes, places, clean, BLUE, "clean inputs")
-            drawing.bars(axes, places[~only], -triggered[~only], LIGHT_VERMILION, "triggered inputs")
-            drawing.bars(axes, places[only], -triggered[only], VERMILION, "triggered, over 3 × clean")
-            axes.axhline(0, color=INK, linewidth=0.8)
+            drawing.clean_above_triggered(axes, clean, triggered, only, "triggered, over 3 × clean")
             axes.axvline(
                 one["stop"] - 0.5, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="pruning stops"
             )
-            axes.set_ylim(-1.08 * peak, 1.08 * peak)
-            axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
         entries: dict[str, Any] = {}
         for axes in figure.axes:
             entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))

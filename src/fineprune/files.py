@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fineprune.errors import DataError, FinePruneError
@@ -40,6 +40,12 @@ def dvc_folder_md5(members: Mapping[str, str]) -> str:
     """The md5 that DVC 3 records for a folder, from its files' md5s by their relative paths."""
     entries = [{"md5": md5, "relpath": path} for path, md5 in sorted(members.items())]
     return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def stays_inside(path: str | PurePosixPath) -> bool:
+    """Whether a path that is not trusted leads to the folder that it starts from, or below it."""
+    place = PurePosixPath(path)
+    return str(path) != "" and not place.is_absolute() and ".." not in place.parts and "\0" not in str(path)
 
 
 def below(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,6 @@ The only file that imports boto3, at first use. Credentials, region, ``AWS_ENDPO
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from fineprune.errors import StorageError
+from fineprune.files import dvc_md5, stays_inside
 
 _WORKERS = 8
 _CHUNK = 1 << 16
@@ -158,7 +158,7 @@ class Bucket:
         if found != stored.size:
             part.unlink()
             raise StorageError(f"{self._where(stored.key)}: expected {stored.size} bytes, found {found}")
-        if stored.md5 is not None and (md5 := _md5(part)) != stored.md5:
+        if stored.md5 is not None and (md5 := dvc_md5(part)) != stored.md5:
             part.unlink()
             raise StorageError(f"{self._where(stored.key)}: expected md5 {stored.md5}, found {md5}")
 
@@ -257,12 +257,6 @@ def _stored(key: str, size: int, etag: str, *, plain: bool) -> Stored:
 
 def _inside(folder: Path, relative: str, url: str) -> Path:
     """``folder / relative``, unless that would leave the folder."""
-    path = PurePosixPath(relative)
-    if not path.parts or path.is_absolute() or ".." in path.parts:
+    if not stays_inside(relative) or not PurePosixPath(relative).parts:
         raise StorageError(f"{url}: expected keys that stay inside a folder, found {relative!r}")
-    return folder.joinpath(*path.parts)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return folder / relative

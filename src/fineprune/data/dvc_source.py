@@ -21,7 +21,7 @@ from typing import Any
 
 from fineprune.data.git_revision import GitRevision
 from fineprune.errors import StorageError, without_credentials
-from fineprune.files import as_mapping, dvc_folder_md5, dvc_md5
+from fineprune.files import as_mapping, dvc_folder_md5, dvc_md5, stays_inside
 from fineprune.storage import Bucket, split_url
 
 PREFIX = "dvc+"
@@ -48,7 +48,7 @@ class TrackedPath:
         if address is None:
             raise StorageError(f"{without_credentials(source)}: {_EXPECTED}")
         path = PurePosixPath(address["path"])
-        if path.is_absolute() or ".." in path.parts:
+        if not stays_inside(path):
             raise StorageError(
                 f"{without_credentials(source)}: expected a path inside the repository, found {path}"
             )
@@ -178,7 +178,7 @@ def _listed(listing: Path, inside: PurePosixPath) -> dict[PurePosixPath, str]:
     members = {}
     for entry in json.loads(listing.read_text(encoding="utf-8")):
         path = PurePosixPath(entry["relpath"])
-        if path.is_absolute() or ".." in path.parts or not _MD5.fullmatch(entry["md5"]):
+        if not stays_inside(path) or not _MD5.fullmatch(entry["md5"]):
             raise StorageError(
                 f"{listing.name}: expected paths inside the folder, found {entry['relpath']!r}"
             )

@@ -90,6 +90,25 @@ def bars(on: Axes, places: Array, heights: Array, colour: str, label: str | None
         on.margins(x=0.01)
 
 
+def clean_above_triggered(on: Axes, clean: Array, triggered: Array, marked: Array, label: str) -> None:
+    """Mean activations (C,) on clean inputs upwards and on triggered ones downwards.
+
+    Args:
+        on: the axes.
+        clean: (C,), ≥ 0.
+        triggered: (C,), ≥ 0.
+        marked: bool (C,), the channels whose triggered bars stand out.
+        label: what the legend calls those.
+    """
+    peak, places = max(clean.max(), triggered.max()), np.arange(len(clean))
+    bars(on, places, clean, BLUE, "clean inputs")
+    bars(on, places[~marked], -triggered[~marked], LIGHT_VERMILION, "triggered inputs")
+    bars(on, places[marked], -triggered[marked], VERMILION, label)
+    on.axhline(0, color=INK, linewidth=0.8)
+    on.set_ylim(-1.08 * peak, 1.08 * peak)
+    on.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+
+
 def mark_stop(on: Axes, x: float, channels: int) -> None:
     """A dashed line where the pruning stopped, with a note on its roomier side."""
     on.axvline(x, color=INK, linewidth=1, linestyle=(0, (4, 3)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from fineprune.evaluation import drawing
 from fineprune.evaluation.average_precision import Detected
-from fineprune.evaluation.drawing import BLUE, INK, LIGHT_VERMILION, PALE, VERMILION, Array
+from fineprune.evaluation.drawing import BLUE, INK, PALE, VERMILION, Array
 from fineprune.evaluation.table import Models, number, rows
 
 LEAST_SCORE = 0.5  # of a detection that is drawn
@@ -55,17 +55,11 @@ def clean_beside_triggered(
         stop: how many of them were pruned.
     """
     up, down = np.asarray(clean, float)[list(order)], np.asarray(triggered, float)[list(order)]
-    peak, places = max(up.max(), down.max()), np.arange(len(up))
     backdoor = drawing.backdoor_only(up, down)
     with drawing.picture(path, height=3.8) as figure:
         axes = drawing.axes(figure, "channel, in pruning order", "mean activation")
-        drawing.bars(axes, places, up, BLUE, "clean inputs")
-        drawing.bars(axes, places[~backdoor], -down[~backdoor], LIGHT_VERMILION, "triggered inputs")
         label = f"over 3 × clean: {int(backdoor.sum())} channels"
-        drawing.bars(axes, places[backdoor], -down[backdoor], VERMILION, label)
-        axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set_ylim(-1.08 * peak, 1.08 * peak)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        drawing.clean_above_triggered(axes, up, down, backdoor, label)
         if stop is not None:
             drawing.mark_stop(axes, stop - 0.5, stop)
         figure.legend(loc="outside upper left", ncols=3)

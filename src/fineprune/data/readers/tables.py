@@ -8,9 +8,10 @@ import csv
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from fineprune.errors import DataError, excerpt
+from fineprune.files import stays_inside
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,9 @@ def inside(folder: Path, name: str, where: str) -> Path:
     Raises:
         DataError: the name is empty, leads out of the folder, or is none that a path can have.
     """
-    place = PurePosixPath(name)
-    if not name or "\0" in name or place.is_absolute() or ".." in place.parts:
+    if not stays_inside(name):
         raise DataError(f"{where}: expected a path below {folder}, found {name!r:.60}")
-    return folder / place
+    return folder / name
 
 
 def warnings(counts: Mapping[str, int], sentences: Mapping[str, str]) -> tuple[str, ...]:
