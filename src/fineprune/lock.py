@@ -49,7 +49,8 @@ class PromotionLock:
     belongs to a dead promoter and is taken over. Only who makes the marker named after that owner may
     delete it, so that of two that take over none deletes the other's new lock; and an owner that is
     merely slow finds out in :meth:`check` before it writes. A marker is an entry like any other: when
-    who made it died too, it is taken over in the same way. Clocks must agree within ``stale / 2``.
+    who made it died too, it is taken over in the same way. Between a :meth:`check` and a takeover lies
+    ``stale / 2``, within which the write must be over and clocks may differ.
 
     Args:
         store: where the entries are kept.

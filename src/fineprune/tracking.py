@@ -316,6 +316,11 @@ class Tracker:
                 self._client.set_model_version_tag(name, version, key, value)
 
 
+# The alias is asked for once and briefly: a request that is repeated for minutes could reach the server after
+# another promoter took the lock over, and put the worse version back.
+_ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+
 @dataclass(frozen=True)
 class Promotion:
     """The moment of decision: the champion cannot change while this is open."""
@@ -338,7 +343,8 @@ class Promotion:
         self.tracker._tag(self.name, self.version, tags)
         client.update_model_version(self.name, self.version, cut(description))
         self.lock.check()
-        client.set_registered_model_alias(self.name, alias, self.version)
+        with environment(**_ONCE):
+            client.set_registered_model_alias(self.name, alias, self.version)
         aliases = client.get_registered_model(self.name).aliases
         if alias == CHAMPION and str(aliases.get(CANDIDATE)) == self.version:
             client.delete_registered_model_alias(self.name, CANDIDATE)

@@ -316,6 +316,27 @@ def test_without_the_lock_the_worse_could_win(
     assert aliases(client)[CHAMPION] == worse
 
 
+def test_the_alias_is_not_asked_for_until_another_may_have_the_lock(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (version,) = candidates(client, 0.9)
+    seconds = []
+
+    def given(*_: Any) -> None:
+        tries, patience = (
+            int(os.environ[f"MLFLOW_HTTP_REQUEST_{name}"]) for name in ("MAX_RETRIES", "TIMEOUT")
+        )
+        seconds.append((tries + 1) * patience)
+
+    with tracker.promotion("net", version) as promotion:
+        monkeypatch.setattr(tracker._client, "set_registered_model_alias", given)
+        promotion.settle(CHAMPION, {}, "")
+        takeover = promotion.lock._stale
+    assert seconds
+    assert seconds[0] < takeover / 2
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
+
+
 def race(uri: str, version: str, low: float, start: Any) -> None:
     # Spelt otherwise, the address gets a connection of its own: SQLite's may not cross a fork.
     tracker = connect(uri.replace("/mlflow.db", "/./mlflow.db"), "fineprune")
