@@ -63,7 +63,6 @@ def average_precision(
     classes: int,
     groups: npt.NDArray[Any] | None = None,
     seed: int = 0,
-    confidence: float = CONFIDENCE,
 ) -> AveragePrecision:
     """VOC average precision at IoU 0.5, by class and in the mean, with bootstrap intervals.
 
@@ -83,7 +82,6 @@ def average_precision(
         classes: how many there are.
         groups: (N,) video, track or scene of each image; None takes the images as independent.
         seed: of the draws.
-        confidence: the level of every interval.
 
     Returns:
         Estimates whose ``n`` is the number of boxes.
@@ -103,8 +101,8 @@ def average_precision(
         one: _ranking(found, boxes, labels, units, one).area(weights)
         for one in np.unique(labels[labels >= 0]).tolist()
     }
-    by_class = {one: _estimate(area, there[labels == one], confidence) for one, area in areas.items()}
-    mean = _estimate(_mean(np.stack(list(areas.values()))), there[labels >= 0], confidence)
+    by_class = {one: _estimate(area, there[labels == one]) for one, area in areas.items()}
+    mean = _estimate(_mean(np.stack(list(areas.values()))), there[labels >= 0])
     return AveragePrecision(mean, tuple(by_class.get(one) for one in range(classes)))
 
 
@@ -181,14 +179,14 @@ def _mean(areas: Weights) -> Weights:
     return mean
 
 
-def _estimate(areas: Weights, units: Classes, confidence: float) -> Estimate:
+def _estimate(areas: Weights, units: Classes) -> Estimate:
     """The first of ``areas`` with the percentiles of the others; ``units`` (G,) are those of the boxes."""
     value = float(areas[0])
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(areas[1:], [tail, 1 - tail]).tolist()
     if low == high:
         count = len(np.unique(units))
-        limits = wilson(round(value * count), count, confidence=confidence)
+        limits = wilson(round(value * count), count)
         low, high = limits.low, limits.high
     return Estimate(value, min(value, low), max(value, high), len(units))
 

@@ -67,13 +67,13 @@ def wilson(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Estimat
     return _estimate(share, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
-def rate(flags: Flags, *, confidence: float = CONFIDENCE) -> Estimate:
+def rate(flags: Flags) -> Estimate:
     """The share of true entries of ``flags``, (n,) bool, with Wilson's interval.
 
     Raises:
         DataError: ``flags`` is empty.
     """
-    return wilson(int(np.count_nonzero(flags)), len(flags), confidence=confidence)
+    return wilson(int(np.count_nonzero(flags)), len(flags))
 
 
 def correlation(first: Flags, second: Flags) -> float:

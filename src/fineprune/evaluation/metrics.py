@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import (
-    CONFIDENCE,
     Estimate,
     clip,
     correlation,
@@ -99,7 +98,6 @@ def measure(
     truth: Truth,
     *,
     undefended_clean: Classes | None,
-    confidence: float = CONFIDENCE,
 ) -> ModelMetrics:
     """The metrics of one model.
 
@@ -110,7 +108,6 @@ def measure(
         truth: labels of the same N inputs.
         undefended_clean: (N,) int, what the undefended model predicts on the clean inputs; None if
             this is the undefended model, whose loss is zero by definition.
-        confidence: the level of every interval.
 
     Raises:
         DataError: the lengths differ.
@@ -119,15 +116,13 @@ def measure(
         if predictions is not None:
             _check_length(f"{name} predictions", predictions, len(truth.labels))
     right = clean == truth.labels
-    accuracy = rate(right, confidence=confidence)
-    robust = rate((triggered == truth.labels)[truth.eligible], confidence=confidence)
-    success, utility = _success_and_utility(accuracy, clean, triggered, truth, confidence)
+    accuracy = rate(right)
+    robust = rate((triggered == truth.labels)[truth.eligible])
+    success, utility = _success_and_utility(accuracy, clean, triggered, truth)
     loss = Estimate(0.0, 0.0, 0.0, accuracy.n)
     if undefended_clean is not None:
         before = undefended_clean == truth.labels
-        loss = difference(
-            rate(before, confidence=confidence), accuracy, correlation=correlation(before, right)
-        )
+        loss = difference(rate(before), accuracy, correlation=correlation(before, right))
     return ModelMetrics(accuracy, success, robust, utility, loss)
 
 
@@ -168,7 +163,7 @@ def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int 
 
 
 def _success_and_utility(
-    accuracy: Estimate, clean: Classes, triggered: Classes, truth: Truth, confidence: float
+    accuracy: Estimate, clean: Classes, triggered: Classes, truth: Truth
 ) -> tuple[Estimate | None, Estimate | None]:
     """Backdoor success, and ``accuracy`` minus it with the correlation of the two taken into account."""
     right = (clean == truth.labels)[truth.eligible]
@@ -176,10 +171,10 @@ def _success_and_utility(
     common = math.sqrt(len(right) / len(truth.labels))
     if truth.targeted:
         fooled = (triggered == truth.attacker_labels)[truth.eligible]
-        success = rate(fooled, confidence=confidence)
+        success = rate(fooled)
         return success, difference(accuracy, success, correlation=common * correlation(right, fooled))
     kept = (triggered == truth.labels)[truth.eligible]
-    before, after = (rate(flags, confidence=confidence) for flags in (right, kept))
+    before, after = (rate(flags) for flags in (right, kept))
     paired = correlation(right, kept)
     drop = relative_drop(before, after, correlation=paired)
     if drop is None:
