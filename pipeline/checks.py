@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,11 @@ from pipeline.placement import NoRoomError, alike, place, shortage
 from pipeline.settings import Settings
 
 _SECONDS = 10.0  # for MLflow's answer
+_PULLED_WITH = {".dockerconfigjson", ".dockercfg"}  # the key of a secret that images are pulled with
+_OLDEST = (2, 16)  # the first KFP that gives pods the user that the package asks for
+_STORE_LOGIN = (
+    "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for another store than AWS, AWS_ENDPOINT_URL"
+)
 
 # What KFP's driver and launcher and Argo's executor do as the service account (KFP 2.17, Argo 3.4 and later).
 NEEDED = (
@@ -39,9 +46,9 @@ NEEDED = (
 
 @dataclass(frozen=True)
 class Line:
-    """What a check found, and, where it failed, what to do."""
+    """What a check found, and, where it failed or a run may go on with something unwanted, what to do."""
 
-    state: Literal["pass", "fail", "skip"]
+    state: Literal["pass", "fail", "note", "skip"]
     found: str
     remedy: str = ""
 
@@ -71,16 +78,24 @@ def namespace(site: Site) -> Iterator[Line]:
 
 
 def kubeflow(site: Site) -> Iterator[Line]:
-    """Kubeflow Pipelines answers from here."""
+    """Kubeflow Pipelines answers from here, and is new enough."""
+    place = without_credentials(site.endpoint)
     try:
-        server.connect(site.endpoint, site.namespace)
+        found = server.version(server.connect(site.endpoint, site.namespace))
     except server.KubeflowError as error:
         remedy = (
             "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, or name its address with --endpoint"
         )
         yield Line("fail", str(error), remedy)
+        return
+    wanted = ".".join(map(str, _OLDEST))
+    number = re.match(r"v?(\d+)\.(\d+)\b", found)
+    if number is None:
+        yield Line("note", f"{place} answers, version unknown: expected {wanted} or newer")
+    elif (int(number[1]), int(number[2])) < _OLDEST:
+        yield Line("fail", f"{place}: expected version {wanted} or newer, found {found}", "upgrade Kubeflow")
     else:
-        yield Line("pass", f"{without_credentials(site.endpoint)} answers")
+        yield Line("pass", f"{place} answers, version {found}")
 
 
 def service_account(site: Site) -> Iterator[Line]:
@@ -105,7 +120,7 @@ def service_account(site: Site) -> Iterator[Line]:
 
 
 def secrets(site: Site) -> Iterator[Line]:
-    """Every secret holds the keys that the stages read."""
+    """Every secret holds the keys that the stages read, or the login that images are pulled with."""
     for secret in site.settings.secrets:
         filled = site.cluster.filled_keys(site.namespace, secret.name)
         missing = {key: name for key, name in secret.keys.items() if key not in (filled or ())}
@@ -115,6 +130,13 @@ def secrets(site: Site) -> Iterator[Line]:
         lacks = f"{secret.name} has no {', '.join(missing)}"
         found = f"there is no secret {secret.name}" if filled is None else lacks
         yield Line("fail", found, f"set {', '.join(missing.values())} here and add --create-secrets")
+    for name in site.settings.images.pull_secrets:
+        filled = site.cluster.filled_keys(site.namespace, name)
+        if filled is not None and filled & _PULLED_WITH:
+            yield Line("pass", f"{name} has a login for images")
+            continue
+        found = f"there is no secret {name}" if filled is None else f"{name} has no .dockerconfigjson"
+        yield Line("fail", found, f"kubectl create secret docker-registry {name} -n {site.namespace} …")
 
 
 def images(site: Site) -> Iterator[Line]:
@@ -138,6 +160,22 @@ def images(site: Site) -> Iterator[Line]:
         yield Line("skip", f"{wanted.registry} tells only those who log in", remedy)
     else:
         yield Line("pass", f"{wanted.registry} has all {len(found)}")
+
+
+def digests(site: Site) -> Iterator[Line]:
+    """Every image is named by its digest, which another image never has."""
+    wanted = site.settings.images
+    tagged = [stage for stage, _ in site.settings.stages.items() if stage not in wanted.digests]
+    if wanted.pull_policy == "Never":
+        yield Line("skip", "pull_policy is Never: what a node has under the tag is run")
+    elif tagged:
+        why = (
+            "a tag stays the same with other code, which Kubeflow's cache and nodes (IfNotPresent) then miss"
+        )
+        remedy = "set images.digests in pipeline/settings.yaml, as make images prints them"
+        yield Line("note", f"none for {', '.join(tagged)}: {why}", remedy)
+    else:
+        yield Line("pass", "every image is named by its digest")
 
 
 def nodes(site: Site) -> Iterator[Line]:
@@ -185,25 +223,32 @@ def quotas(site: Site) -> Iterator[Line]:
 
 
 def mlflow(site: Site) -> Iterator[Line]:
-    """The registry answers from here and lets us in."""
+    """The registry answers from here and lets us in, and the pods too."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or site.settings.mlflow.address
     address = without_credentials(uri)
     reach = "set MLFLOW_TRACKING_URI to its address from here, such as that of a kubectl port-forward"
     if urlsplit(uri).scheme not in ("http", "https"):
         yield Line("fail", f"{address}: expected the http:// or https:// address of a server", reach)
         return
+    host = urlsplit(site.settings.mlflow.address).netloc
     try:
         status, said = _ask_mlflow(uri)
+        # Over a port-forward it is asked by another name than the pods ask it by.
+        other = status == 200 and host != urlsplit(uri).netloc.rpartition("@")[2]
+        to_pods = _ask_mlflow(uri, host) if other else (status, said)
     except urllib3.exceptions.HTTPError as error:
         yield Line("fail", f"{address}: no answer: {cause(error)}", reach)
         return
-    if status == 200:
+    if status == 200 and _refuses_host(*to_pods):
+        remedy = f"start mlflow server with --allowed-hosts that name {host} beside localhost"
+        yield Line("fail", f"{address}: refuses the host name that the pods use, {host}", remedy)
+    elif status == 200:
         yield Line("pass", f"{address} answers")
     elif status == 401:
         yield Line(
             "fail", f"{address}: refuses the login", "set MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN"
         )
-    elif status == 403 and "Host" in said:
+    elif _refuses_host(status, said):
         yield Line("fail", f"{address}: refuses this host name", "start mlflow server with --allowed-hosts")
     else:
         yield Line("fail", f"{address}: expected MLflow, found HTTP {status}", reach)
@@ -212,27 +257,64 @@ def mlflow(site: Site) -> Iterator[Line]:
 def data(site: Site) -> Iterator[Line]:
     """The source of the data answers from here, and has what the run will read."""
     check_reachable(site.source)
-    source = without_credentials(site.source)
-    remedy = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for another store than AWS, AWS_ENDPOINT_URL"
     if site.source.startswith("s3://"):
-        name, _ = split_url(site.source)
-        try:
-            Bucket(name, endpoint=_store(site)).check()
-        except StorageError as error:
-            yield Line("fail", str(error), remedy)
-        else:
-            yield Line("pass", f"s3://{name} answers")
+        yield _stored(site)
     elif site.source.startswith(DVC):
-        with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
-            tracked = TrackedPath(site.source, Path(scratch))
-            try:
-                place = tracked.in_remote(_store(site))
-            except StorageError as error:
-                yield Line("fail", str(error), remedy)
-            else:
-                yield Line("pass", f"{source} is {tracked.md5} at {tracked.commit[:12]}, and in {place}")
+        yield _tracked(site)
     else:
-        yield Line("skip", f"{source} needs no store; name another source with --source")
+        yield Line("skip", f"{site.source} needs no store; name another source with --source")
+
+
+def _stored(site: Site) -> Line:
+    """Whether the object store has an object of that key, or any below it, as ingest looks for them."""
+    name, key = split_url(site.source)
+    bucket = Bucket(name, endpoint=_store(site))
+    try:
+        bucket.check()
+        object_there = bool(key) and not key.endswith("/") and bucket.find(key) is not None
+        there = object_there or bucket.below(f"{key.rstrip('/')}/" if key else "")
+    except StorageError as error:
+        return Line("fail", str(error), _STORE_LOGIN)
+    if not there:
+        found = f"{site.source}: there is no such object, nor any below it"
+        return Line("fail", found, "put the data there, or name another source with --source")
+    return Line("pass", f"{site.source} is there")
+
+
+def _tracked(site: Site) -> Line:
+    """Whether git gives a pod the repository, and the object store what DVC tracks there."""
+    with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
+        try:
+            with _git_of_a_pod(scratch):
+                tracked = TrackedPath(site.source, Path(scratch))
+        except StorageError as error:
+            return Line("fail", str(error), "pods clone without a login: the repository must ask for none")
+        try:
+            place = tracked.in_remote(_store(site))
+            found = f"is {tracked.md5} at {tracked.commit[:12]}, and in {place}"
+        except StorageError as error:
+            return Line("fail", str(error), _STORE_LOGIN)
+    return Line("pass", f"{without_credentials(site.source)} {found}")
+
+
+@contextlib.contextmanager
+def _git_of_a_pod(home: str) -> Iterator[None]:
+    """Let git read none of this user's settings and logins: a pod has neither."""
+    alone = {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ASKPASS": "",  # nor SSH_ASKPASS, which git would turn to
+        "HOME": home,  # ~/.netrc
+    }
+    before = {name: os.environ.get(name) for name in alone}
+    os.environ.update(alone)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _store(site: Site) -> str | None:
@@ -257,6 +339,7 @@ CHECKS = (
     Check("service account", service_account, needs_namespace=True),
     Check("secrets", secrets, needs_namespace=True),
     Check("images", images),
+    Check("digests", digests),
     Check("nodes", nodes),
     Check("storage class", storage_class),
     Check("quotas", quotas, needs_namespace=True),
@@ -284,12 +367,22 @@ def _short(image: str) -> str:
     return image.rpartition("/")[2]
 
 
-def _ask_mlflow(uri: str) -> tuple[int, str]:
-    """HTTP status and text of a question that needs a login; ``/health`` alone would need none."""
+def _refuses_host(status: int, said: str) -> bool:
+    return status == 403 and "Host" in said
+
+
+def _ask_mlflow(uri: str, host: str | None = None) -> tuple[int, str]:
+    """HTTP status and text of a question that needs a login; ``/health`` alone would need none.
+
+    Args:
+        uri: of the server.
+        host: what to call it in the request; None for what the URI says.
+    """
     user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     headers = dict(urllib3.make_headers(basic_auth=f"{user}:{password}")) if user and password else {}
     headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {"Host": host} if host else {}
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/registered-models/search?max_results=1"
     answer = urllib3.request("GET", url, headers=headers, timeout=_SECONDS, retries=False)
     return answer.status, answer.data[:500].decode(errors="replace")

@@ -20,7 +20,7 @@ from pipeline.package import PACKAGE, Package
 
 _NAME = max(len(check.name) for check in checks.CHECKS) + 2
 _INDENT = 6 + _NAME
-_COLORS = {"pass": "32", "fail": "31;1", "skip": "2"}
+_COLORS = {"pass": "32", "fail": "31;1", "note": "33", "skip": "2"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

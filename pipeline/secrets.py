@@ -9,14 +9,23 @@ from fineprune.errors import ConfigError
 from pipeline.cluster import Cluster
 from pipeline.settings import Settings
 
+_TOKEN = "AWS_SESSION_TOKEN"  # noqa: S105 - the variable's name
+
 
 def from_environment(settings: Settings) -> dict[str, dict[str, str]]:
     """What each secret is to hold, by its name and key.
 
     Raises:
-        ConfigError: one line that lists every variable that is not set, or is empty.
+        ConfigError: one line that lists every variable that is not set, or is empty; or the keys of S3 are
+            those of a session, whose token no secret would hold.
     """
     wanted = {secret.name: secret.keys for secret in settings.secrets}
+    held = {name for keys in wanted.values() for name in keys.values()}
+    if "AWS_ACCESS_KEY_ID" in held and _TOKEN not in held and os.environ.get(_TOKEN):
+        keep = "unset it and give keys that stay valid; no secret was written"
+        raise ConfigError(
+            f"{_TOKEN}: expected none, because no secret of the settings takes it, found one; {keep}"
+        )
     missing = [name for keys in wanted.values() for name in keys.values() if not os.environ.get(name)]
     if missing:
         raise ConfigError(f"expected in the environment: {', '.join(missing)}; no secret was written")

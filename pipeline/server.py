@@ -52,6 +52,18 @@ def connect(endpoint: str, namespace: str) -> kfp.Client:
     return client
 
 
+def version(client: kfp.Client) -> str:
+    """The tag that the server was released under; something else, or nothing, where it was built by hand.
+
+    Raises:
+        KubeflowError: the server does not answer.
+    """
+    with told("ask for the version"):
+        # Read as it comes: the client's own class for the answer leaves the tag out.
+        answer = client._healthz_api.healthz_service_get_healthz(_preload_content=False)
+    return str(json.loads(answer.data).get("tag_name", ""))
+
+
 def run_page(client: kfp.Client, run_id: str) -> str:
     """The address of a run's page."""
     return f"{without_credentials(client._get_url_prefix())}/#/runs/details/{run_id}"

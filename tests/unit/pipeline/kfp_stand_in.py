@@ -132,6 +132,9 @@ class KfpStandIn(Loopback):
         token: what the ``Authorization`` header must bear.
         hiccups: how many looks at a run are answered with 503 first.
         run_id: of the next run.
+
+    Attributes:
+        version: the tag that it was released under.
     """
 
     handler = _Handler
@@ -154,6 +157,7 @@ class KfpStandIn(Loopback):
         self.no_image, self.fail_inner = no_image, fail_inner or {}
         self.stages_per_look, self.multi_user = stages_per_look, multi_user
         self.token, self.hiccups, self.run_id = token, hiccups, run_id
+        self.version = "2.17.0"
         self.experiments: dict[str, dict[str, Any]] = {}
         self.pipelines: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
@@ -169,7 +173,7 @@ class KfpStandIn(Loopback):
     # --- what the API does ----------------------------------------------------------------------
 
     def healthz(self) -> dict[str, Any]:
-        return {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": self.multi_user}
+        return {"commit_sha": "unknown", "tag_name": self.version, "multi_user": self.multi_user}
 
     def list_experiments(self, query: dict[str, str]) -> dict[str, Any]:
         self._namespace(query.get("namespace", ""), "An experiment")

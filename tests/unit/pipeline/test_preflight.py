@@ -29,7 +29,10 @@ SECRETS = {
     "MLFLOW_TRACKING_USERNAME": "PLANTED-USER",
     "MLFLOW_TRACKING_PASSWORD": "PLANTED-PASSWORD",
 }
+INVALID_HOST = "Invalid Host header - possible DNS rebinding attack detected"  # as MLflow 3.17 says it
+MLFLOW_OF_PODS = "mlflow.kubeflow.svc.cluster.local:5000"
 GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+SEVEN_WAV = "v1/seven.wav"
 GPU_OFFER = {"cpu": "16", "memory": "64Gi", "pods": "110", "nvidia.com/gpu": "2"}
 
 
@@ -37,24 +40,53 @@ class _MlflowHandler(BaseHTTPRequestHandler):
     server_of: "MlflowStandIn"
 
     def do_GET(self) -> None:
-        mlflow = self.server_of
-        mlflow.asked.append((self.path, self.headers.get("Authorization")))
-        self.send_response(mlflow.status)
+        mlflow, host = self.server_of, self.headers["Host"]
+        mlflow.asked.append((self.path, self.headers.get("Authorization"), host))
+        self.send_response(403 if host in mlflow.refused else mlflow.status)
         self.end_headers()
-        self.wfile.write(mlflow.text.encode())
+        self.wfile.write((INVALID_HOST if host in mlflow.refused else mlflow.text).encode())
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 class MlflowStandIn(Loopback):
-    """Answers every question with one status, as an MLflow server does that is up, or is not ours."""
+    """Answers every question with one status, as an MLflow server does that is up, or is not ours.
+
+    Attributes:
+        refused: host names by which it will not be asked.
+        asked: path, login and host name of every question.
+    """
 
     handler = _MlflowHandler
 
     def __init__(self) -> None:
         self.status, self.text = 200, "{}"
-        self.asked: list[tuple[str, str | None]] = []
+        self.refused: set[str] = set()
+        self.asked: list[tuple[str, str | None, str]] = []
+
+
+class _PrivateHandler(BaseHTTPRequestHandler):
+    server_of: "PrivateRepository"
+
+    def do_GET(self) -> None:
+        self.server_of.logins.append(self.headers.get("Authorization"))
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="git"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class PrivateRepository(Loopback):
+    """A git server that lets nobody in, and notes the login of all who ask."""
+
+    handler = _PrivateHandler
+
+    def __init__(self) -> None:
+        self.logins: list[str | None] = []
 
 
 class _RegistryHandler(BaseHTTPRequestHandler):
@@ -124,6 +156,7 @@ class World:
         self.node("cpu-1", {"cpu": "8", "memory": "32Gi", "pods": "110"})
         self.node("gpu-1", GPU_OFFER, taints=[GPU_TAINT])
         s3.create_bucket(Bucket="speech")
+        s3.put_object(Bucket="speech", Key=SEVEN_WAV, Body=b"7")
 
     def node(self, name: str, offers: dict[str, str], **spec: Any) -> None:
         status = {"allocatable": offers, "conditions": [{"type": "Ready", "status": "True"}]}
@@ -192,11 +225,18 @@ def test_all_is_well(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys) == [
         ("pass", "cluster", f"{world.cluster.url} answers"),
         ("pass", "namespace", "kubeflow is there"),
-        ("pass", "kubeflow", f"{world.kfp.url} answers"),
+        ("pass", "kubeflow", f"{world.kfp.url} answers, version 2.17.0"),
         ("pass", "service account", "pipeline-runner may do what a run does"),
         ("pass", "secrets", "fineprune-s3 has access_key, secret_key"),
         ("pass", "secrets", "fineprune-mlflow has username, password"),
         ("pass", "images", f"{world.registry.address}/team has all 8"),
+        (
+            "note",
+            "digests",
+            "none for ingest, attack, profile, prune, finetune, evaluate, promote, tabulate: a tag stays the "
+            "same with other code, which Kubeflow's cache and nodes (IfNotPresent) then miss → set "
+            "images.digests in pipeline/settings.yaml, as make images prints them",
+        ),
         ("pass", "nodes", "ingest, promote, tabulate: 1 CPU, 2Gi on cpu-1"),
         (
             "pass",
@@ -206,15 +246,16 @@ def test_all_is_well(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         ("pass", "storage class", "standard is there, and the default"),
         ("skip", "quotas", "kubeflow has none"),
         ("pass", "mlflow", f"{world.mlflow.url} answers"),
-        ("pass", "data", "s3://speech answers"),
+        ("pass", "data", "s3://speech/v1 is there"),
     ]
     assert {review["user"] for review in world.cluster.reviews} == {
         "system:serviceaccount:kubeflow:pipeline-runner"
     }
-    ((path, login),) = world.mlflow.asked
-    assert path.startswith("/api/2.0/mlflow/registered-models/search")
-    assert login is not None
-    assert login.startswith("Basic ")
+    assert [host for _, _, host in world.mlflow.asked] == [world.mlflow.address, MLFLOW_OF_PODS]
+    for path, login, _ in world.mlflow.asked:
+        assert path.startswith("/api/2.0/mlflow/registered-models/search")
+        assert login is not None
+        assert login.startswith("Basic ")
 
 
 def test_lines_keep_to_the_screen(
@@ -234,16 +275,63 @@ def test_a_profile_without_accelerators_needs_none(world: World, capsys: pytest.
     )
 
 
-def test_a_source_without_a_store_is_skipped(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert world.check("--source", "digits") == 0
-    assert lines(capsys)[-1] == ("skip", "data", "digits needs no store; name another source with --source")
+@pytest.mark.parametrize("source", ["digits", "generated"])
+def test_a_source_without_a_store_is_skipped(
+    world: World, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    assert world.check("--source", source) == 0
+    found = f"{source} needs no store; name another source with --source"
+    assert lines(capsys)[-1] == ("skip", "data", found)
+
+
+@pytest.mark.parametrize("source", [f"s3://speech/{SEVEN_WAV}", "s3://speech/v1/", "s3://speech"])
+def test_a_source_is_an_object_or_a_prefix(
+    world: World, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    assert world.check("--source", source) == 0
+    assert lines(capsys)[-1] == ("pass", "data", f"{source} is there")
+
+
+def test_mlflow_is_asked_once_by_the_name_that_the_pods_use(world: World, tmp_path: Path) -> None:
+    world.settle(tmp_path, lambda common: common["mlflow"].update(address=world.mlflow.url))
+    assert world.check() == 0
+    assert len(world.mlflow.asked) == 1
+
+
+@pytest.mark.parametrize("version", ["", "unknown", "master"])
+def test_a_kubeflow_built_by_hand_may_be_new_enough(
+    world: World, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    world.kfp.version = version
+    assert world.check() == 0
+    found = f"{world.kfp.url} answers, version unknown: expected 2.16 or newer"
+    assert ("note", "kubeflow", found) in lines(capsys)
+
+
+@pytest.mark.parametrize("version", ["2.16.0", "v2.100.1", "3.0.0-rc.1"])
+def test_a_kubeflow_that_is_new_enough(
+    world: World, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    world.kfp.version = version
+    assert world.check() == 0
+    assert ("pass", "kubeflow", f"{world.kfp.url} answers, version {version}") in lines(capsys)
 
 
 def test_a_source_on_this_machine_is_a_failure(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert world.check("--source", "data/speech") == 1
     ((check, said),) = failed(capsys)
     assert check == "data"
-    assert said.startswith("source: expected what a container can reach, digits, s3://… or dvc+")
+    assert said.startswith("source: expected what a container can reach, digits, generated, s3://… or dvc+")
+
+
+@pytest.mark.parametrize("repository", ["ssh://git@git.example/speech", "git@git.example:speech"])
+def test_a_repository_behind_ssh_is_a_failure(
+    world: World, capsys: pytest.CaptureFixture[str], repository: str
+) -> None:
+    assert world.check("--source", f"dvc+{repository}@main:speech.txt") == 1
+    ((check, said),) = failed(capsys)
+    assert check == "data"
+    assert said.startswith("source: expected dvc+https://…, for a container has no key for ssh, found 'dvc+")
 
 
 # --- one thing wrong ----------------------------------------------------------------------------
@@ -323,13 +411,24 @@ def mlflow_login(world: World) -> None:
 
 
 def mlflow_host(world: World) -> None:
-    world.mlflow.status, world.mlflow.text = (
-        403,
-        "Invalid Host header - possible DNS rebinding attack detected",
-    )
+    world.mlflow.refused = {world.mlflow.address, MLFLOW_OF_PODS}
+
+
+def mlflow_host_of_pods(world: World) -> None:
+    world.mlflow.refused = {MLFLOW_OF_PODS}
+
+
+def old_kubeflow(world: World) -> None:
+    world.kfp.version = "2.15.2"
+
+
+def no_object(world: World) -> None:
+    world.s3.delete_object(Bucket="speech", Key=SEVEN_WAV)
+    world.s3.put_object(Bucket="speech", Key="v10/seven.wav", Body=b"7")
 
 
 def no_bucket(world: World) -> None:
+    world.s3.delete_object(Bucket="speech", Key=SEVEN_WAV)
     world.s3.delete_bucket(Bucket="speech")
 
 
@@ -386,6 +485,18 @@ def no_bucket(world: World) -> None:
         (no_mlflow, "mlflow", "expected MLflow, found HTTP 404 → set MLFLOW_TRACKING_URI"),
         (mlflow_login, "mlflow", "refuses the login → set MLFLOW_TRACKING_USERNAME"),
         (mlflow_host, "mlflow", "refuses this host name → start mlflow server with --allowed-hosts"),
+        (
+            mlflow_host_of_pods,
+            "mlflow",
+            f"refuses the host name that the pods use, {MLFLOW_OF_PODS} → start mlflow server with "
+            f"--allowed-hosts that name {MLFLOW_OF_PODS} beside localhost",
+        ),
+        (old_kubeflow, "kubeflow", "expected version 2.16 or newer, found 2.15.2 → upgrade Kubeflow"),
+        (
+            no_object,
+            "data",
+            "s3://speech/v1: there is no such object, nor any below it → put the data there, or name another",
+        ),
         (no_bucket, "data", "s3://speech: there is no such bucket → set AWS_ACCESS_KEY_ID"),
     ],
 )
@@ -433,6 +544,31 @@ def test_without_the_namespace_its_content_is_not_looked_for(
     assert skipped == ["service account", "secrets", "quotas"]
 
 
+@pytest.mark.parametrize(
+    ("content", "state", "found"),
+    [
+        ({".dockerconfigjson": "UExBTlRFRA=="}, "pass", "registry-login has a login for images"),
+        ({"password": "UExBTlRFRA=="}, "fail", "registry-login has no .dockerconfigjson → "),
+        (None, "fail", "there is no secret registry-login → "),
+    ],
+)
+def test_secrets_that_images_are_pulled_with(
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    content: dict[str, str] | None,
+    state: str,
+    found: str,
+) -> None:
+    world.settle(tmp_path, lambda common: common["images"].update(pull_secrets=["registry-login"]))
+    if content:
+        world.cluster.add("secrets", "registry-login", data=content)
+    assert world.check() == (1 if state == "fail" else 0)
+    said, what = [(said, what) for said, check, what in lines(capsys) if check == "secrets"][-1]
+    remedy = "kubectl create secret docker-registry registry-login -n kubeflow …" if state == "fail" else ""
+    assert (said, what) == (state, f"{found}{remedy}")
+
+
 # --- images -------------------------------------------------------------------------------------
 
 
@@ -455,6 +591,21 @@ def test_images_that_are_in_no_registry_cannot_be_pulled(
     world.settle(tmp_path, lambda common: common["images"].update(pull_policy="Never"))
     assert world.check() == 0
     assert images(capsys) == ("skip", "pull_policy is Never: every node must have them")
+
+
+def test_stages_without_a_digest_are_named(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stages = [stage for stage, _ in settings.load("gpu").stages.items()]
+    given = dict.fromkeys(stages, "sha256:" + "ab" * 32)
+    world.settle(tmp_path, lambda common: common["images"].update(digests=given))
+    assert world.check() == 0
+    assert ("pass", "digests", "every image is named by its digest") in lines(capsys)
+    world.settle(tmp_path, lambda common: common["images"]["digests"].pop("prune"))
+    assert world.check() == 0
+    ((state, found),) = [(state, found) for state, check, found in lines(capsys) if check == "digests"]
+    assert state == "note"
+    assert found.startswith("none for prune: a tag stays the same")
 
 
 def test_images_are_looked_up_as_they_will_be_pulled(world: World, tmp_path: Path) -> None:
@@ -541,6 +692,39 @@ def test_tracked_data_without_a_remote_for_pods(
     assert world.check("--source", SPEECH) == 1
     ((_, said),) = failed(capsys)
     assert ": expected an s3:// default remote, found /mnt/data → " in said
+
+
+def test_settings_of_this_user_s_git_are_none_of_a_pod_s(
+    world: World, tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """An address that git rewrites here, as to ssh, is asked for as it is."""
+    nobody = "http://127.0.0.1:1/speech"
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text(f'[url "{tracked.as_uri()}"]\n    insteadOf = {nobody}\n')
+    assert world.check("--source", f"dvc+{nobody}@main:speech.txt") == 1
+    ((check, said),) = failed(capsys)
+    assert check == "data"
+    assert said.startswith(f"{nobody}: git clone: fatal: unable to access '{nobody}/'")
+    assert said.endswith(" → pods clone without a login: the repository must ask for none")
+    assert os.environ["GIT_CONFIG_GLOBAL"] == str(tmp_path / "gitconfig")
+    assert "GIT_CONFIG_NOSYSTEM" not in os.environ
+
+
+def test_logins_of_this_user_are_none_of_a_pod_s(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    helper = tmp_path / "askpass"
+    helper.write_text("#!/bin/sh\necho PLANTED\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_ASKPASS", str(helper))
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password PLANTED\n")
+    with PrivateRepository() as private:
+        assert world.check("--source", f"dvc+{private.url}/speech@main:speech.txt") == 1
+    ((check, said),) = failed(capsys)
+    assert check == "data"
+    assert "git clone: fatal: could not read Username" in said
+    assert private.logins == [None]
 
 
 @pytest.mark.usefixtures("tracked")
@@ -683,6 +867,22 @@ def test_a_missing_variable_writes_no_secret(
         "MLFLOW_TRACKING_PASSWORD; no secret was written\n"
     )
     assert world.cluster.written == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_keys_of_a_session_are_not_written(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "PLANTED-TOKEN")
+    assert world.check("--create-secrets") == 2
+    assert capsys.readouterr().err == (
+        "python -m pipeline preflight: error: AWS_SESSION_TOKEN: expected none, because no secret of the "
+        "settings takes it, found one; unset it and give keys that stay valid; no secret was written\n"
+    )
+    assert world.cluster.written == []
+    world.settle(tmp_path, lambda common: common["secrets"][0]["keys"].update(token="AWS_SESSION_TOKEN"))
+    assert world.check("--create-secrets") == 0
+    assert world.cluster.secret("fineprune-s3")["token"] == "PLANTED-TOKEN"
 
 
 @pytest.mark.usefixtures("environment")
