@@ -18,10 +18,11 @@ from fineprune.cli import load_stage
 from fineprune.config import Text, override, parse, to_plain
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import resolve
-from fineprune.data.sources import EMBEDDED
+from fineprune.data.sources import EMBEDDED, GENERATED
 from fineprune.errors import ConfigError, without_credentials
 from pipeline.package import Package
 from pipeline.parameters import OWN, SECTIONS, default_case, defaults, sweep_runs, without_nulls
+from pipeline.settings import MAX_RUNS
 
 _TYPES: Mapping[str, Any] = {
     "STRING": str,
@@ -31,7 +32,8 @@ _TYPES: Mapping[str, Any] = {
     "STRUCT": dict[str, Any],
     "LIST": tuple[dict[str, Any], ...],  # the sweep's runs
 }
-_CLONED = re.compile(r"(https?|ssh|git)://|[^/]+@[^/]+:")  # what git fetches from another machine
+_CLONED = re.compile(r"(https?|git)://")  # what git fetches from another machine without a key
+_SSH = re.compile(r"(git\+)?ssh(\+git)?://|[^/]+@[^/]+:")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,10 +79,11 @@ def run_parameters(
     values |= {stage: _checked(stage, values) for stage in touched}
     if values.get("runs") != before.get("runs"):
         values["runs"] = _checked_runs(values["runs"])
-    _check_public(values)
     for run in (values, *values.get("runs", ())):
         if "source" in run:
             check_reachable(str(run["source"]))
+            _check_generator(run)
+    _check_public(values)
     by_hand = {"revision", "data_md5"} <= {argument.partition("=")[0] for argument in given}
     resolved = cache(resolve)  # the runs of a sweep share sources: one clone each, and one commit for all
     values |= {} if by_hand else _pinned(values, resolved)
@@ -101,13 +104,30 @@ def check_reachable(source: str) -> None:
     """Refuse a source on this machine: a container sees none of its folders.
 
     Raises:
-        ConfigError: it is no embedded set, no ``s3://`` and not in a git repository behind a URL.
+        ConfigError: it is no embedded set, not generated, no ``s3://`` and not in a git repository that can
+            be cloned without a key.
     """
+    if source in (*EMBEDDED, GENERATED) or source.startswith("s3://"):
+        return
     repository = source.removeprefix(DVC).rpartition("@")[0] if source.startswith(DVC) else ""
-    if source not in EMBEDDED and not source.startswith("s3://") and not _CLONED.match(repository):
-        expected = f"{', '.join(EMBEDDED)}, s3://… or dvc+<URL of a git repository>@<revision>:<path>"
-        found = without_credentials(source)
+    found = without_credentials(source)
+    if _SSH.match(repository):
+        raise ConfigError(
+            f"source: expected dvc+https://…, for a container has no key for ssh, found {found!r}"
+        )
+    if not _CLONED.match(repository):
+        known = ", ".join((*EMBEDDED, GENERATED))
+        expected = f"{known}, s3://… or dvc+<URL of a git repository>@<revision>:<path>"
         raise ConfigError(f"source: expected what a container can reach, {expected}, found {found!r}")
+
+
+def _check_generator(run: Mapping[str, Any]) -> None:
+    """A generator makes the data of the source ``generated``, and of no other."""
+    source, wanted = without_credentials(str(run["source"])), run["source"] == GENERATED
+    kind = (run.get("ingest", {}).get("generator") or {}).get("kind")
+    if "ingest" in run and wanted != (kind is not None):
+        expected = f"expected {'one' if wanted else 'none'} for the source {source}"
+        raise ConfigError(f"ingest.generator: {expected}, found {kind or 'none'}")
 
 
 def _of_case(package: Package, case: str) -> dict[str, Any]:
@@ -147,6 +167,10 @@ def _changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any
         if "=" in stage or not setting or stage not in SECTIONS or stage not in values:
             stages = ", ".join(name for name in SECTIONS if name in values) or "none here"
             raise ConfigError(f"--set {change}: expected STAGE.KEY=VALUE with a stage of {stages}")
+        if (stage, key) == ("promote", "tracking_uri"):
+            # The value is left out: it may hold a password.
+            wins = "set mlflow.address in pipeline/settings.yaml, for a local run MLFLOW_TRACKING_URI"
+            raise ConfigError(f"--set promote.tracking_uri: has no effect; {wins}")
         if own := OWN.get(stage, {}).get(key):
             raise ConfigError(f"--set {change}: {stage}.{key} is a parameter of its own, say {own}=…")
         changed[stage] = override(changed[stage], [setting])
@@ -169,6 +193,8 @@ def _checked(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The runs of a sweep as their stages will read them."""
+    if len(runs) > MAX_RUNS:
+        raise ConfigError(f"runs: expected at most {MAX_RUNS}, found {len(runs)}; split them into sweeps")
     wanted = sweep_runs([default_case()], ["baseline"], [0])[0].keys()
     checked = []
     for number, run in enumerate(runs):

@@ -266,7 +266,8 @@ def runner(**arguments: Any) -> local.DockerRunner:
     """
     return local.DockerRunner(
         read_only=True,
-        tmpfs={"/tmp": "mode=1777"},  # noqa: S108 - inside the container
+        # exec is not an engine's default: the speech generator loads a copy of its library from there.
+        tmpfs={"/tmp": "mode=1777,exec"},  # noqa: S108 - inside the container
         network_mode="host",
         init=True,
         cap_drop=["ALL"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -113,24 +114,37 @@ class Package:
             groups += [(*group, name) for group in groups if not before[name] & {*group}]
         return groups[1:]
 
+    def write_uncached(self, target: Path) -> None:
+        """Write the package to another file, with no task that may take its outputs from Kubeflow's cache."""
+        pipeline, *rest = copy.deepcopy(self._documents)
+        for part in (pipeline["root"], *pipeline["components"].values()):
+            for task in part.get("dag", {}).get("tasks", {}).values():
+                task["cachingOptions"] = {}
+        target.write_text(yaml.safe_dump_all([pipeline, *rest]), encoding="utf-8")
+
     @property
     def _root(self) -> Mapping[str, Any]:
         root: Mapping[str, Any] = self._spec["root"]
         return root
 
-    @functools.cached_property
+    @property
     def _spec(self) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = self._documents[0]
+        return spec
+
+    @functools.cached_property
+    def _documents(self) -> list[Any]:
+        """The pipeline, and what else kfp put below it."""
         try:
             documents = list(yaml.safe_load_all(self.path.read_text(encoding="utf-8")))
-            spec: Mapping[str, Any] = documents[0]
-            spec["root"]["dag"]["tasks"].keys()
-            spec["components"].keys()
+            documents[0]["root"]["dag"]["tasks"].keys()
+            documents[0]["components"].keys()
         except OSError as error:
             hint = "python -m pipeline compile writes it"
             raise ConfigError(f"{self.path}: cannot read the package: {error.strerror} ({hint})") from error
         except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.path}: expected a compiled pipeline, found something else") from error
-        return spec
+        return documents
 
 
 def _title(name: str, task: Mapping[str, Any]) -> str:

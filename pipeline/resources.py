@@ -91,8 +91,9 @@ def _set_retry(task: dsl.PipelineTask, retry: Retry, timeout: int) -> None:
     """Retries with growing waits.
 
     KFP sets no retry policy (``getTaskRetryStrategyFromInput`` of its ``argocompiler/container.go``), so that
-    Argo's default holds, OnFailure: it retries a main container that failed, whatever its exit code, but not
-    a pod that was deleted, which is an error. The maximal duration counts from the first try on, tries
+    the controller's defaults decide. KFP 2.16 leaves Argo's own, OnFailure: a main container that failed is
+    retried, whatever its exit code, but not a pod that was deleted, which is an error. KFP 2.17 sets OnError
+    (``workflow-controller-configmap``), the reverse. The maximal duration counts from the first try on, tries
     included: KFP's default of an hour would rule out the retry of a long training.
     """
     waits = sum(retry.wait_seconds * retry.factor**n for n in range(retry.limit))
@@ -100,5 +101,5 @@ def _set_retry(task: dsl.PipelineTask, retry: Retry, timeout: int) -> None:
         retry.limit,
         backoff_duration=f"{retry.wait_seconds}s",
         backoff_factor=retry.factor,
-        backoff_max_duration=f"{(retry.limit + 1) * timeout + round(waits)}s",
+        backoff_max_duration=f"{(retry.limit + 1) * timeout + waits}s",
     )

@@ -15,6 +15,10 @@ from fineprune.errors import ConfigError, without_credentials
 FILE = Path(__file__).with_name("settings.yaml")
 
 StageName = Literal["ingest", "attack", "profile", "prune", "finetune", "evaluate", "promote", "tabulate"]
+
+MAX_RUNS = 50  # tabulate gets a row of each in one argument, which holds 128 KiB; a row has about 1.6 KiB
+"""Runs that a sweep may have."""
+
 GPU_STAGES = ("attack", "profile", "prune", "finetune", "evaluate")
 """Stages that compute on an accelerator where there is one."""
 
@@ -173,11 +177,14 @@ class Secret:
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a failed task is tried again; waits grow from ``wait_seconds`` by ``factor``."""
+    """How often a task is tried again; waits grow from ``wait_seconds`` by ``factor``.
+
+    Argo reads the factor as a whole number.
+    """
 
     limit: Annotated[int, Range(ge=0, le=10)]
     wait_seconds: Seconds
-    factor: Annotated[float, Range(ge=1)]
+    factor: Annotated[int, Range(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -296,13 +303,20 @@ def _problems(settings: Settings) -> Iterator[str]:
             yield f"{where}.accelerator: {stage} uses none, expected null"
         yield from _not_strings(asked.node_selector, f"{where}.node_selector")
     for secret in settings.secrets:
-        yield from _not_strings(secret.keys, f"settings.secrets.{secret.name}.keys")
+        where = f"settings.secrets.{secret.name}"
+        yield from _not_strings(secret.keys, f"{where}.keys")
+        if "promote" in secret.stages and "AWS_ACCESS_KEY_ID" in secret.keys.values():
+            without = "promote, whose image has no client for S3; let MLflow proxy its artifacts"
+            yield f"{where}.stages: expected any but {without}"
     for stage, digest in settings.images.digests.items():
         where = f"settings.images.digests.{stage}"
         if stage not in {field.name for field in fields(StagesSettings)}:
             yield f"{where}: no such stage"
         if not isinstance(digest, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             yield f"{where}: expected sha256: and 64 hex digits, found {digest!r}"
+    runs = len(settings.sweep.cases) * len(settings.sweep.attacks) * len(settings.sweep.seeds)
+    if runs > MAX_RUNS:
+        yield f"settings.sweep: expected at most {MAX_RUNS} runs (cases × attacks × seeds), found {runs}"
 
 
 def _not_strings(values: Mapping[str, Any], where: str) -> Iterator[str]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import kfp
@@ -103,17 +105,20 @@ def submit(
     """
     experiment = given.experiment or cluster.experiment
     name = given.run_name or f"{experiment} {datetime.now():%Y-%m-%d %H:%M:%S}"
-    with told("submit the run"), silence():
-        found = client.create_experiment(experiment)
-        started = client.run_pipeline(
-            experiment_id=found.experiment_id,
-            job_name=name,
-            pipeline_package_path=str(package.path),
-            params=parameters,
-            # Only ever switched off here: a stage that was compiled without the cache stays without it.
-            enable_caching=False if given.no_cache else None,
-            service_account=cluster.service_account,
-        )
+    with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
+        path = package.path
+        if given.no_cache:  # kfp's own switch leaves the tasks inside loops as they are
+            path = Path(scratch, "uncached.yaml")
+            package.write_uncached(path)
+        with told("submit the run"), silence():
+            found = client.create_experiment(experiment)
+            started = client.run_pipeline(
+                experiment_id=found.experiment_id,
+                job_name=name,
+                pipeline_package_path=str(path),
+                params=parameters,
+                service_account=cluster.service_account,
+            )
     return str(started.run_id)
 
 

@@ -25,11 +25,11 @@ from tests.unit.images.programs import stack
 
 from .conftest import PLANTED, PLANTED_INDEX, ROOT
 
-LIBRARIES = ("boto3", "dvc", "jinja2", "kfp", "mlflow", "sklearn", "torch")
+LIBRARIES = ("PIL", "boto3", "dvc", "espeakng_loader", "jinja2", "kfp", "mlflow", "sklearn", "torch")
 NEEDED = {
-    **{stage: {"jinja2", "torch"} for stage in STAGES},
-    "ingest": {"boto3", "jinja2", "sklearn", "torch"},
-    "promote": {"jinja2", "mlflow", "sklearn", "torch"},  # MLflow brings scikit-learn along
+    **{stage: {"PIL", "jinja2", "torch"} for stage in STAGES},  # matplotlib brings Pillow along
+    "ingest": {"PIL", "boto3", "espeakng_loader", "jinja2", "sklearn", "torch"},
+    "promote": {"PIL", "jinja2", "mlflow", "sklearn", "torch"},  # MLflow brings scikit-learn along
 }
 PUBLIC = ("pypi.org", "files.pythonhosted.org", "download.pytorch.org")
 LAST_LAYER = 5_000_000  # bytes: fineprune itself

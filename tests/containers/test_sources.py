@@ -1,4 +1,4 @@
-"""Data as a cluster gets it: a ``dvc+`` source, its revision read by the image's git, its bytes from S3."""
+"""Data as a cluster gets it: a ``dvc+`` source, by the image's git and from S3; or made in the container."""
 
 import json
 import socket
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 from docker.client import DockerClient
 from PIL import Image
 
+from fineprune.config import merge
 from pipeline.__main__ import main
 from pipeline.parameters import defaults
+from tests.e2e.test_cases import FACES, SIGNS, SPEECH
 from tests.unit.images.programs import stack as program
 from tests.unit.repositories import commit_remote
 from tests.unit.repositories import run as run_in
@@ -78,3 +81,15 @@ def test_dvc_source_comes_at_its_revision(images: DockerClient, address: str, tm
     assert main(["local", "--folder", str(tmp_path / "run"), "--package", str(package), *parameters]) == 0
     (report,) = (tmp_path / "run").glob("outputs/*/ingest/report/report.json")
     assert json.loads(report.read_text())["numbers"]["samples"] == 60
+
+
+@pytest.mark.parametrize(("case", "changes"), [("faces", FACES), ("speech", SPEECH), ("signs", SIGNS)])
+def test_data_is_generated(
+    images: DockerClient, environment: None, tmp_path: Path, case: str, changes: Mapping[str, Any]
+) -> None:
+    section = merge(defaults(case)["ingest"], changes["ingest"])
+    package = ingest_only(tmp_path / "package.yaml")
+    parameters = (f"ingest={json.dumps(section)}", "source=generated")
+    assert main(["local", "--folder", str(tmp_path / "run"), "--package", str(package), *parameters]) == 0
+    (card,) = (tmp_path / "run").glob("outputs/*/ingest/dataset/dataset.json")
+    assert json.loads(card.read_text())["licence"] == "synthetic"

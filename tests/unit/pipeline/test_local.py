@@ -11,7 +11,7 @@ from docker.context import ContextAPI
 
 from fineprune.stages import STAGES
 from pipeline import settings
-from pipeline.containers import EngineError, Outputs, cause_of_end, engine
+from pipeline.containers import EngineError, Outputs, cause_of_end, engine, runner
 from pipeline.local import passed_on, shared_folder, stage_environment, tell_verdict
 from pipeline.package import PACKAGE, Package
 
@@ -142,6 +142,13 @@ def test_engine_is_that_of_the_context_in_use(tmp_path: Path, monkeypatch: pytes
     with mock.patch("pipeline.containers.DockerClient") as client:
         engine()
     assert client.call_args.kwargs["base_url"].endswith("unix:///desktop.sock")
+
+
+def test_scratch_folder_lets_libraries_be_loaded_from_it() -> None:
+    """The speech generator does; an engine mounts a tmpfs with noexec unless it is told otherwise."""
+    with mock.patch("pipeline.containers.engine"):
+        (options,) = runner().container_run_args["tmpfs"].values()
+    assert "exec" in options.split(",")
 
 
 def test_files_of_this_machine_are_not_named_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:

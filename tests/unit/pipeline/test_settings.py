@@ -108,7 +108,23 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
             lambda c: c["secrets"][0].update(stages=["upload"]),
             "settings.secrets[0].stages[0]: expected one of",
         ),
+        (
+            lambda c: c["secrets"][0].update(stages=["ingest", "promote"]),
+            "fineprune-s3.stages: expected any but promote, whose image has no client for S3; let MLflow",
+        ),
         (lambda c: c["retry"].update(limit=-1), "settings.retry.limit"),
+        (
+            lambda c: c["retry"].update(factor=1.5),
+            "settings.retry.factor: expected a whole number, found 1.5",
+        ),
+        (
+            lambda c: c["retry"].update(factor=0),
+            "settings.retry.factor: expected a value in [1, inf), found 0",
+        ),
+        (
+            lambda c: c["sweep"].update(attacks=["baseline", "pruning_aware"], seeds=[*range(26)]),
+            "settings.sweep: expected at most 50 runs (cases × attacks × seeds), found 52",
+        ),
         (lambda c: c["mlflow"].update(address="mlflow:5000"), "the form http://host:port"),
     ],
 )

@@ -135,9 +135,16 @@ def tasks(stand_in: KfpStandIn) -> dict[str, Any]:
     return found
 
 
-def test_without_the_cache(kfp: KfpStandIn) -> None:
-    assert submit(kfp, "--no-cache") == 0
-    assert not any(task["cachingOptions"].get("enableCache") for task in tasks(kfp).values())
+@pytest.mark.parametrize("package", [PACKAGE, SWEEP])
+def test_without_the_cache(kfp: KfpStandIn, package: Path) -> None:
+    assert submit(kfp, "--no-cache", "--package", str(package)) == 0
+    sent, (pipeline, platform) = kfp.run["pipeline_spec"], yaml.safe_load_all(package.read_text())
+    for spec in (sent["pipeline_spec"], pipeline):
+        parts = [spec["root"], *spec["components"].values()]
+        given = [task for part in parts for task in part.get("dag", {}).get("tasks", {}).values()]
+        cached = [task for task in given if task.pop("cachingOptions", {}).get("enableCache")]
+        assert bool(cached) == (spec is pipeline)
+    assert sent == {"pipeline_spec": pipeline, "platform_spec": platform}
 
 
 @pytest.fixture
@@ -204,6 +211,26 @@ def test_a_case(kfp: KfpStandIn) -> None:
     assert sent == same | {"min_utility": 0.5, "source": "s3://bucket/speech"}
 
 
+@pytest.mark.parametrize("case", sorted(file.stem for file in (ROOT / "cases").glob("*.yaml")))
+def test_every_case_whose_data_a_container_can_make(
+    kfp: KfpStandIn, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    source = defaults(case)["source"]
+    if source in ("digits", "generated"):
+        assert submit(kfp, "--case", case) == 0
+        assert parameters(kfp).get("source", "digits") == source
+    else:
+        assert submit(kfp, "--case", case) == 2
+        assert refused(capsys).endswith(f"found {source!r}")
+        assert submit(kfp, "--case", case, "source=s3://bucket/data") == 0
+
+
+def test_a_case_on_data_of_one_s_own(kfp: KfpStandIn) -> None:
+    given = ("source=s3://bucket/faces", "--set", "ingest.generator=null")
+    assert submit(kfp, "--case", "faces", *given) == 0
+    assert "generator" not in parameters(kfp)["ingest"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -225,8 +252,25 @@ def test_a_case(kfp: KfpStandIn) -> None:
             "source: expected an address without credentials, found one with some",
         ),
         (
+            ["--set", "ingest.licence=http://me:planted@licences.example"],
+            "ingest: expected an address without credentials, found one with some",
+        ),
+        (
             ["--set", "promote.tracking_uri=http://me:planted@mlflow.example"],
-            "promote: expected an address without credentials, found one with some",
+            "--set promote.tracking_uri: has no effect; set mlflow.address in pipeline/settings.yaml",
+        ),
+        (["source=generated"], "ingest.generator: expected one for the source generated, found none"),
+        (
+            ["--case", "faces", "source=s3://bucket/faces"],
+            "ingest.generator: expected none for the source s3://bucket/faces, found faces",
+        ),
+        (
+            ["source=dvc+ssh://git@git.example/data@main:speech"],
+            "source: expected dvc+https://…, for a container has no key for ssh, found 'dvc+ssh://git.example",
+        ),
+        (
+            ["source=dvc+git@git.example:data@main:speech"],
+            "source: expected dvc+https://…, for a container has no key for ssh, found 'dvc+git@git.example",
         ),
         (["--profile", "tpu"], "no profile 'tpu'; there are "),
         (["--case", "fsdd"], "source: expected what a container can reach"),
@@ -234,7 +278,10 @@ def test_a_case(kfp: KfpStandIn) -> None:
             ["source=data/speech"],
             "s3://… or dvc+<URL of a git repository>@<revision>:<path>, found 'data/speech'",
         ),
-        (["source=file:///data/speech"], "expected what a container can reach, digits, s3://… or dvc+"),
+        (
+            ["source=file:///data/speech"],
+            "expected what a container can reach, digits, generated, s3://… or ",
+        ),
         (["source=dvc+/data/repository@main:speech"], "found 'dvc+/data/repository@main:speech'"),
         (["source=dvc+repository@main:speech"], "found 'dvc+repository@main:speech'"),
     ],
@@ -330,6 +377,14 @@ def test_the_runs_of_a_sweep_are_checked(
     assert message in said
     assert "planted" not in said
     assert kfp.requests == []
+
+
+def test_a_sweep_has_room_for_so_many_runs(kfp: KfpStandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = sweep_runs(["digits"], ["baseline"], range(51))
+    assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs)}") == 2
+    assert refused(capsys) == "runs: expected at most 50, found 51; split them into sweeps"
+    assert kfp.requests == []
+    assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs[:50])}") == 0
 
 
 # --- servers ------------------------------------------------------------------------------------
