@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import tempfile
@@ -17,6 +16,7 @@ import urllib3
 from components import image
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath
+from fineprune.environment import environment
 from fineprune.errors import FinePruneError, StorageError, without_credentials
 from fineprune.storage import Bucket, split_url
 from pipeline import registry, server
@@ -285,7 +285,7 @@ def _tracked(site: Site) -> Line:
     """Whether git gives a pod the repository, and the object store what DVC tracks there."""
     with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
         try:
-            with _git_of_a_pod(scratch):
+            with environment(**_git_of_a_pod(scratch)):
                 tracked = TrackedPath(site.source, Path(scratch))
         except StorageError as error:
             return Line("fail", str(error), "pods clone without a login: the repository must ask for none")
@@ -297,24 +297,14 @@ def _tracked(site: Site) -> Line:
     return Line("pass", f"{without_credentials(site.source)} {found}")
 
 
-@contextlib.contextmanager
-def _git_of_a_pod(home: str) -> Iterator[None]:
-    """Let git read none of this user's settings and logins: a pod has neither."""
-    alone = {
+def _git_of_a_pod(home: str) -> dict[str, str]:
+    """Variables with which git reads none of this user's settings and logins: a pod has neither."""
+    return {
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_ASKPASS": "",  # nor SSH_ASKPASS, which git would turn to
         "HOME": home,  # ~/.netrc
     }
-    before = {name: os.environ.get(name) for name in alone}
-    os.environ.update(alone)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _store(site: Site) -> str | None:

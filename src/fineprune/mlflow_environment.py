@@ -17,20 +17,6 @@ from logging import CRITICAL, ERROR, getLogger
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
-@contextlib.contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Set environment variables and restore them at the end."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
 def patience(*, retries: int, seconds: int) -> dict[str, str]:
     """How long MLflow tries to reach a server, as environment variables; what the user has set stays."""
     wanted = {"MAX_RETRIES": retries, "BACKOFF_FACTOR": 1, "TIMEOUT": seconds}

@@ -23,10 +23,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from fineprune.environment import environment
 from fineprune.errors import MissingExtraError, TrackingError, without_credentials
 from fineprune.lineage import StageRecord, cut
 from fineprune.lock import Holder, PromotionLock
-from fineprune.mlflow_environment import environment, patience, quieten, silence
+from fineprune.mlflow_environment import patience, quieten, silence
 from fineprune.models.base import Detections
 
 # isort: split
