@@ -107,6 +107,7 @@ def as_html(result: Mapping[str, Any], paper: Paper, pictures: Mapping[str, Mapp
     }
     return page.render(
         "paper.html.j2",
+        beside=Path(__file__).parent,
         result=result,
         paper=paper,
         terms=layout.TERMS,

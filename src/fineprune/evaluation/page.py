@@ -58,8 +58,13 @@ CAPTIONS = {
 WIDE = frozenset({"scenes"})
 
 
-def render(template: str, **values: Any) -> str:
-    """The page that a file of ``templates/`` makes of the values.
+def render(template: str, *, beside: Path = TEMPLATES, **values: Any) -> str:
+    """The page that a template makes of the values.
+
+    Args:
+        template: the name of its file, in ``beside`` or in ``templates/``; it may build on those there.
+        beside: another folder to look in first.
+        values: by name.
 
     Raises:
         MissingExtraError: Jinja is not installed.
@@ -69,7 +74,7 @@ def render(template: str, **values: Any) -> str:
     except ImportError as error:
         raise MissingExtraError("report: the page needs jinja2: pip install 'fineprune[report]'") from error
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([beside, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
