@@ -203,7 +203,7 @@ def test_a_poison_rate_that_asks_for_more_samples_than_there_are_is_refused(refu
 
 
 def test_a_learning_rate_that_blows_up_is_refused(refused: Refused) -> None:
-    changes = {"recipe": {"learning_rate": 1e30, "optimizer": "sgd"}}
+    changes = {"recipe": {"learning_rate": 1e9, "optimizer": "sgd"}}
     refused("finetune", "loss", "learning_rate", changes=changes)
 
 
