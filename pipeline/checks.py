@@ -266,13 +266,12 @@ def data(site: Site) -> Iterator[Line]:
 
 
 def _stored(site: Site) -> Line:
-    """Whether the object store has an object of that key, or any below it, as ingest looks for them."""
+    """Whether the object store has what ingest will fetch."""
     name, key = split_url(site.source)
     bucket = Bucket(name, endpoint=_store(site))
     try:
         bucket.check()
-        object_there = bool(key) and not key.endswith("/") and bucket.find(key) is not None
-        there = object_there or bucket.below(f"{key.rstrip('/')}/" if key else "")
+        there = bucket.named(key)
     except StorageError as error:
         return Line("fail", str(error), _STORE_LOGIN)
     if not there:

@@ -100,6 +100,11 @@ class Bucket:
             if not entry["Key"].endswith("/")
         ]
 
+    def named(self, key: str) -> list[Stored]:
+        """The object of that key, or else every object below it; none where there is neither."""
+        stored = self.find(key) if key and not key.endswith("/") else None
+        return self.below(_prefix(key)) if stored is None else [stored]
+
     def download(self, key: str, target: Path) -> None:
         """Fetch one object; a partial file of an earlier try is continued, and the result is checked.
 
@@ -183,16 +188,21 @@ def fetch(url: str, folder: Path, *, endpoint: str | None = None) -> Path:
     name, key = split_url(url)
     bucket = Bucket(name, endpoint=endpoint)
     folder.mkdir(parents=True, exist_ok=True)
-    if key and not key.endswith("/") and bucket.find(key):
+    found = bucket.named(key)
+    if not found:
+        raise StorageError(f"{url}: there is no such object, nor any below it")
+    if found[0].key == key:
         target = _inside(folder, PurePosixPath(key).name, url)
         bucket.download(key, target)
         return target
-    prefix = f"{key.rstrip('/')}/" if key else ""
-    found = bucket.below(prefix)
-    if not found:
-        raise StorageError(f"{url}: there is no such object, nor any below it")
-    bucket.download_all((entry.key, _inside(folder, entry.key[len(prefix) :], url)) for entry in found)
+    start = len(_prefix(key))
+    bucket.download_all((entry.key, _inside(folder, entry.key[start:], url)) for entry in found)
     return folder
+
+
+def _prefix(key: str) -> str:
+    """What the keys of all objects below a key begin with; nothing for the whole bucket."""
+    return f"{key.rstrip('/')}/" if key else ""
 
 
 def split_url(url: str) -> tuple[str, str]:
