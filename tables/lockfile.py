@@ -51,16 +51,17 @@ class Spare:
 
 
 def _whole(path: Path, *, at_least: Mapping[str, Any]) -> bool:
-    """Whether the file has every stage of another one with its outputs, and each output has its digest."""
+    """Whether the file has every stage of another one, and each stage all its outputs with their digests."""
     found = _stages(path)
-    if not found or not all(map(_complete, found.values())):
+    if not (found and set(at_least) <= set(found) and all(map(_complete, found.values()))):
         return False
-    return all(_outputs(at_least[name]) <= _outputs(found.get(name)) for name in at_least)
+    return all(_has_outputs_of(found[name], entry) for name, entry in at_least.items() if _complete(entry))
 
 
-def _outputs(entry: Any) -> set[str]:
-    """The paths of a stage's outputs."""
-    return {str(out.get("path")) for out in as_mapping(entry).get("outs", ())}
+def _has_outputs_of(entry: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether a stage that still has the command of before has its outputs too."""
+    wanted, there = ({out.get("path") for out in one["outs"]} for one in (before, entry))
+    return wanted <= there or entry.get("cmd") != before.get("cmd")
 
 
 def _complete(entry: Any) -> bool:

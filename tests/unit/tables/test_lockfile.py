@@ -39,6 +39,18 @@ def test_a_file_that_was_cut_does_not_become_the_spare_one(spare: Spare) -> None
     assert spare.copy.read_text() == text("a", "b")
 
 
+def test_a_stage_may_have_other_outputs_with_another_command(spare: Spare) -> None:
+    other = yaml.safe_load(text("a", "b"))
+    del other["stages"]["b"]["outs"][1]
+    spare.lock.write_text(yaml.safe_dump(other))
+    assert spare.mend()
+    other["stages"]["b"]["cmd"] = "false"
+    spare.lock.write_text(yaml.safe_dump(other))
+    assert not spare.mend()
+    spare.keep()
+    assert yaml.safe_load(spare.copy.read_text()) == other
+
+
 def test_a_longer_file_is_taken_as_it_is(spare: Spare) -> None:
     spare.lock.write_text(text("a", "b", "c"))
     assert not spare.mend()
