@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fineprune.errors import ConfigError
 
 HERE = Path(__file__).parent
 PROFILES = ("quick", "real", "full")
+OF = ("case", "attack", "seed")  # what a cell is told by
 
 
 @dataclass(frozen=True, order=True)
@@ -33,13 +35,14 @@ class Step:
 
     Attributes:
         target: its name for DVC, ``prune@faces-baseline-0-control``.
-        stage: the program, ``prune``.
         label: what to call it within its cell, ``prune-control``.
+        reads, writes: its dependencies and outputs, as paths from the repository's root.
     """
 
     target: str
-    stage: str
     label: str
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,12 @@ class Profile:
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells, seed by seed, so that a run that is cut short has whole rows of the tables."""
-        wheel = product(self.seeds, self.cases, self.attacks)
-        return [Cell(case, attack, seed) for seed, case, attack in wheel]
+        """All cells, seed by seed, so that a run that is cut short has whole rows of the tables.
+
+        The cases change fastest, since a cell may wait for another of its case.
+        """
+        wheel = product(self.seeds, self.attacks, self.cases)
+        return [Cell(case, attack, seed) for seed, attack, case in wheel]
 
     def only(self, cases: Collection[str]) -> Profile:
         """The profile with those of its cases, or with all where none is named.
@@ -92,40 +98,68 @@ def read_profile(name: str, path: Path = HERE / "profiles.yaml") -> Profile:
 
 
 class Pipeline:
-    """``dvc.yaml``: which steps a case or a cell has, in the order of the file, which is the order to run."""
+    """``dvc.yaml``: which steps a case or a cell has, in the order of the file, which is the order to run.
+
+    A stage whose matrix has the case alone is of the case; others are of the cell with their case, attack and
+    seed, where a mapping in the matrix may name the attack.
+    """
 
     def __init__(self, path: Path = HERE / "dvc.yaml") -> None:
-        self._stages: Mapping[str, Any] = read_yaml(path)["stages"]
+        told = read_yaml(path)
+        self._stages: Mapping[str, Any] = told["stages"]
+        self._values = {
+            name: value for file in told["vars"] for name, value in read_yaml(path.parent / file).items()
+        }
 
     def ingest(self, case: str) -> list[Step]:
         """What has to be done once for a case."""
-        return [
-            Step(f"{stage}@{case}", stage, stage)
-            for stage, entry in self._stages.items()
-            if set(_matrix(entry)) == {"case"}
-        ]
+        return [step for step, of in self._steps() if of == {"case": case}]
 
     def steps(self, cell: Cell) -> list[Step]:
-        """What has to be done for a cell when its case is ingested."""
-        found = []
+        """What has to be done for a cell when all is there that its steps read of others."""
+        return [step for step, of in self._steps() if of == asdict(cell)]
+
+    def _steps(self) -> Iterator[tuple[Step, Mapping[str, Any]]]:
+        """Every step, and what tells the case or the cell that it is of."""
         for stage, entry in self._stages.items():
-            own = {name: values for name, values in _matrix(entry).items() if name not in vars(cell)}
-            if "seed" in _matrix(entry):
-                for words, labels in _members(own):
-                    target = "-".join([cell.case, cell.attack, str(cell.seed), *words])
-                    found.append(Step(f"{stage}@{target}", stage, "-".join([stage, *labels])))
+            for words, item in self._members(entry["matrix"]):
+                told: dict[str, Any] = {}
+                for name, value in item.items():
+                    told |= value if isinstance(value, Mapping) else {name: value}
+                step = Step(
+                    target=f"{stage}@{'-'.join(words)}",
+                    label=f"{stage}-{told['name']}" if "name" in told else stage,
+                    reads=self._paths(entry.get("deps", ()), item),
+                    writes=self._paths(entry["outs"], item),
+                )
+                yield step, {key: told[key] for key in OF if key in told}
+
+    def _members(self, matrix: Mapping[str, Any]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+        """Every combination: as DVC names it, where a mapping goes by its number, and its values."""
+        axes = [
+            [
+                (f"{name}{i}" if isinstance(value, Mapping) else str(value), value)
+                for i, value in enumerate(listed)
+            ]
+            for name, listed in ((name, self._listed(values)) for name, values in matrix.items())
+        ]
+        for chosen in product(*axes):
+            yield [word for word, _ in chosen], dict(zip(matrix, (value for _, value in chosen), strict=True))
+
+    def _listed(self, values: Any) -> Sequence[Any]:
+        """What an axis of a matrix runs over."""
+        found: Sequence[Any] = self._look_up(values[2:-1], {}) if isinstance(values, str) else values
         return found
 
+    def _paths(self, told: Iterable[Any], item: Mapping[str, Any]) -> frozenset[str]:
+        """The paths of a list of deps or outs, some of which have options."""
+        names = (next(iter(one)) if isinstance(one, Mapping) else one for one in told)
+        return frozenset(
+            re.sub(r"\$\{([^}]+)\}", lambda match: str(self._look_up(match[1], item)), name) for name in names
+        )
 
-def _matrix(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    matrix: Mapping[str, Any] = entry["matrix"]
-    return matrix
-
-
-def _members(matrix: Mapping[str, Sequence[Any]]) -> Iterator[tuple[list[str], list[str]]]:
-    """Every combination: as DVC names it, where a mapping goes by its number, and as we call it."""
-    for chosen in product(*(enumerate(values) for values in matrix.values())):
-        named = list(zip(matrix, chosen, strict=True))
-        words = [f"{name}{i}" if isinstance(value, Mapping) else str(value) for name, (i, value) in named]
-        labels = [str(value["name"]) if isinstance(value, Mapping) else str(value) for _, (_, value) in named]
-        yield words, labels
+    def _look_up(self, name: str, item: Mapping[str, Any]) -> Any:
+        found: Any = {**self._values, "item": item}
+        for part in name.split("."):
+            found = found[part]
+        return found

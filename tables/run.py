@@ -29,17 +29,18 @@ class Outcome:
 
 @dataclass
 class Work:
-    """Steps that belong together, and the case that must be ingested before them (none for ingest itself)."""
+    """The steps of a case or of a cell, those of them that are not done, and what they need of other work."""
 
     where: str
     steps: list[Step]
     logs: Path
-    case: str
-    after_ingest: bool
-    missing: set[str] = field(init=False)
+    is_cell: bool
+    missing: list[Step] = field(init=False)
+    needs: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.missing = {step.target for step in self.steps}
+        self.missing = list(self.steps)
+        self.needs = {path for step in self.steps for path in step.reads} - writes(self.steps)
 
 
 def run(profile: Profile, *, root: Path, jobs: int, threads: int, sources: Mapping[str, Path]) -> Outcome:
@@ -73,6 +74,11 @@ def run(profile: Profile, *, root: Path, jobs: int, threads: int, sources: Mappi
             return _Crew(work, board, spare, root=root, jobs=jobs, environment=given).run()
 
 
+def writes(steps: Sequence[Step]) -> set[str]:
+    """The paths that the steps write."""
+    return {path for step in steps for path in step.writes}
+
+
 class _Crew:
     """The jobs at work, and the loop that starts them and listens to them."""
 
@@ -89,7 +95,7 @@ class _Crew:
         self._waiting, self._board, self._spare, self._jobs = list(work), board, spare, jobs
         self._root, self._environment = root, environment
         self._at_work: dict[Job, Work] = {}
-        self._ingested: set[str] = set()
+        self._unwritten = {path for one in work for path in writes(one.steps)}
         self._outcome = Outcome([], [])
         self._told: queue.Queue[tuple[Job, str, Step | None, float]] = queue.Queue()
 
@@ -105,11 +111,11 @@ class _Crew:
         return self._outcome
 
     def _start(self) -> None:
-        """Give work to whoever is free, in the order of the list, as far as its case is ingested."""
+        """Give work to whoever is free, in the order of the list, as far as all is there that it needs."""
         for work in list(self._waiting):
             if len(self._at_work) >= self._jobs:
                 return
-            if work.after_ingest and work.case not in self._ingested:
+            if work.needs & self._unwritten:
                 continue
             self._waiting.remove(work)
             job = Job(
@@ -136,7 +142,9 @@ class _Crew:
             self._spare.keep()  # whatever this DVC has written until now is whole
         elif step is not None and event in ("done", "skipped"):
             self._board.done(work.where, step, used)
-            work.missing.discard(step.target)
+            if step in work.missing:  # a second try passes the steps of the first
+                work.missing.remove(step)
+            self._unwritten -= step.writes
         elif event == "failed":
             assert job.failure is not None
             self._outcome.failures.append(job.failure)
@@ -147,29 +155,22 @@ class _Crew:
             self._finish(work)
 
     def _finish(self, work: Work) -> None:
-        """What follows from the end of a job: its case can be used, or will never be."""
-        self._board.dropped(work.where, [step for step in work.steps if step.target in work.missing])
-        if work.after_ingest:
-            self._outcome.undone.extend([work.where] if work.missing else [])
-        elif not work.missing:
-            self._ingested.add(work.case)
-        else:
-            for other in [other for other in self._waiting if other.case == work.case]:
-                self._waiting.remove(other)
-                self._board.dropped(other.where, other.steps)
-                self._outcome.undone.append(other.where)
+        """What follows from the end of work: what it has not written never will be, nor what needs that."""
+        if not work.missing:
+            return
+        self._board.dropped(work.where, work.missing)
+        if work.is_cell:
+            self._outcome.undone.append(work.where)
+        lost = writes(work.missing)
+        while (other := next((one for one in self._waiting if one.needs & lost), None)) is not None:
+            self._waiting.remove(other)
+            self._finish(other)
 
 
 def _work(profile: Profile, pipeline: Pipeline, logs: Path) -> list[Work]:
-    first = [Work(case, pipeline.ingest(case), logs / case, case, False) for case in profile.cases]
+    first = [Work(case, pipeline.ingest(case), logs / case, is_cell=False) for case in profile.cases]
     cells = [
-        Work(
-            str(cell),
-            pipeline.steps(cell),
-            logs / cell.case / cell.attack / str(cell.seed),
-            cell.case,
-            True,
-        )
+        Work(str(cell), pipeline.steps(cell), logs / cell.case / cell.attack / str(cell.seed), is_cell=True)
         for cell in profile.cells
     ]
     return first + cells

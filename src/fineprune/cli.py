@@ -92,10 +92,11 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
     parser.add_argument(
         "--executor-input", metavar="JSON", help="what Kubeflow gives a container; says where to report to"
     )
-    for names, verb in ((stage.inputs, "read"), (stage.outputs, "write")):
+    for names, verb in ((stage.inputs, "read"), (stage.optional, "read"), (stage.outputs, "write")):
         for port in names:
+            required, what = port not in stage.optional, port.replace("_", " ")
             parser.add_argument(
-                flag(port), type=Path, required=True, metavar="PATH", help=f"{verb} {port} here"
+                flag(port), type=Path, required=required, metavar="PATH", help=f"{verb} {what} here"
             )
     for view, file in stage.views.items():
         parser.add_argument(flag(view), type=Path, metavar="PATH", help=f"put a copy of {file} here")
@@ -122,7 +123,7 @@ def _run(stage: Stage, given: argparse.Namespace) -> int:
     result = execute(
         stage,
         override(section, given.set),
-        inputs={name: values[name] for name in stage.inputs},
+        inputs={name: values[name] for name in (*stage.inputs, *stage.optional) if values[name]},
         outputs={name: values[name] for name in stage.outputs},
         views={name: values[name] for name in stage.views if values[name]},
         keywords={name: values[name] for name in (*stage.flags, *stage.options)},

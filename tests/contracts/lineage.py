@@ -8,6 +8,7 @@ from fineprune.cli import load_stage
 LINEAGE = {
     "dataset": "ingest.dataset",
     "attack": "attack.attack",
+    "trained_control": "attack.control",
     "control": "attack.control",
     "undefended": "attack.undefended",
     "pruned": "prune.pruned(attack.undefended)",
@@ -42,7 +43,8 @@ def lineage_problems(wired: Sequence[Wired]) -> list[str]:
     """Inputs that are not made of what their flag says: a control in place of a model, a swapped pair."""
     found = []
     for command in wired:
-        for port in load_stage(command.stage).inputs:
+        stage = load_stage(command.stage)
+        for port in [port for port in (*stage.inputs, *stage.optional) if port in command.ports]:
             expected, actual = _expected(command, port, wired), lineage(command.ports[port], wired)
             if actual not in expected:
                 text = f"expected {' or '.join(sorted(expected))} behind --{port.replace('_', '-')}"
@@ -54,7 +56,7 @@ def lineage(place: str, wired: Sequence[Wired]) -> str:
     """How it was made: ``finetune.tuned(prune.pruned(attack.undefended))``; ``nothing`` if it was not."""
     for command in wired:
         for port in load_stage(command.stage).outputs:
-            if command.ports[port] == place:
+            if command.ports.get(port) == place:
                 origin = command.ports.get("model")
                 return f"{command.stage}.{port}" + (f"({lineage(origin, wired)})" if origin else "")
     return "nothing"

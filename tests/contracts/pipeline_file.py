@@ -40,17 +40,24 @@ class Command:
 def commands(pipeline: Mapping[str, Any], variables: Mapping[str, Any]) -> list[Command]:
     """Every command of a loaded dvc.yaml, with ``matrix``, ``foreach`` and ``${…}`` resolved."""
     return [
-        _command(name, stage, filled)
+        _command(name, program(stage), filled)
         for stage, entry in pipeline["stages"].items()
         for name, filled in _instances(stage, entry, variables)
     ]
+
+
+def program(entry: str) -> str:
+    """The stage of an entry, which may add what tells it from another of that stage: ``attack_beside``."""
+    return entry.partition("_")[0]
 
 
 def ports(command: Command) -> dict[str, str]:
     """The path behind each flag of a command that parses: ``{"fine_tuned": "artifacts/…"}``."""
     stage = load_stage(command.stage)
     values = vars(stage_parser(stage).parse_args(command.argv[2:]))
-    return {port: str(values[port]) for port in (*stage.inputs, *stage.outputs)}
+    return {
+        port: str(values[port]) for port in (*stage.inputs, *stage.optional, *stage.outputs) if values[port]
+    }
 
 
 def wired(all_commands: Sequence[Command]) -> list[Wired]:
@@ -133,7 +140,7 @@ def settings(command: Command) -> list[str]:
 def path_problems(command: Command) -> list[str]:
     """Paths of the command that DVC does not know of, and paths of DVC that the command does not have."""
     stage, given = load_stage(command.stage), ports(command)
-    inputs = {given[port] for port in stage.inputs}
+    inputs = {given[port] for port in (*stage.inputs, *stage.optional) if port in given}
     outputs = {given[port] for port in stage.outputs}
     found = [
         f"{command.name}: {path} is read but is no dep"

@@ -105,7 +105,7 @@ def test_a_stage_has_the_name_that_it_is_found_by_and_writes_a_report(name: str)
     stage = load_stage(name)
     assert stage.name == name
     assert "report" in stage.outputs
-    names = (*stage.inputs, *stage.outputs, *stage.views, *stage.flags, *stage.options)
+    names = (*stage.inputs, *stage.optional, *stage.outputs, *stage.views, *stage.flags, *stage.options)
     assert len(set(names)) == len(names)
 
 

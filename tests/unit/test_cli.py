@@ -25,7 +25,7 @@ def stage(monkeypatch, tmp_path):
 
     class Body:
         def __call__(self, config, inputs, outputs, **flags):
-            self.called_with = config, flags
+            self.called_with, self.read = (config, flags), inputs
             outputs["profile"].mkdir()
             (outputs["profile"] / "profile.json").write_text("{}")
             return self.body()
@@ -38,6 +38,7 @@ def stage(monkeypatch, tmp_path):
         ("model",),
         ("profile", "report"),
         body,
+        optional=("mean_profile",),
         flags=("fail_on_hold",),
         options=("run_id",),
         views={"copy": "report.json"},
@@ -91,6 +92,19 @@ def test_a_stage_runs_on_params_and_writes_its_report(stage, capsys, tmp_path):
     assert stage.called_with == (Config(2), {"fail_on_hold": False, "run_id": None})
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert (report["stage"], report["config"]) == ("profile", {"steps": 2})
+
+
+def test_an_optional_input_arrives_where_it_is_given_and_must_be_there(stage, capsys, tmp_path):
+    command = ["profile", "--params", '{"steps": 2}', *PATHS]
+    assert run(capsys, *command) == (0, [])
+    assert set(stage.read) == {"model"}
+    (tmp_path / "before").write_text("")
+    assert run(capsys, *command, "--mean-profile", "before") == (0, [])
+    assert set(stage.read) == {"model", "mean_profile"}
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert set(report["inputs"]) == {"model", "mean_profile"}
+    code, lines = run(capsys, *command, "--mean-profile", "gone")
+    assert (code, lines) == (2, ["fineprune profile: error: --mean-profile: gone: no such file or folder"])
 
 
 def test_later_config_files_win_and_switches_arrive(stage, capsys, tmp_path):

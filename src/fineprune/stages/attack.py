@@ -21,17 +21,18 @@ from fineprune.attacks.triggers import Trigger, TriggerConfig, make_trigger
 from fineprune.config import Seed, to_plain
 from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import Dataset
-from fineprune.errors import AttackError
+from fineprune.errors import AttackError, ModelError
 from fineprune.evaluation import figures
 from fineprune.evaluation.measurement import TestBed
-from fineprune.models.base import Network
-from fineprune.models.format import save_model
-from fineprune.runtime import pick_device
-from fineprune.stages.base import Result, Stage
+from fineprune.models.base import Network, NetworkSpec
+from fineprune.models.format import check_fits, load_model, save_model
+from fineprune.runtime import pick_device, place
+from fineprune.stages.base import Result, Stage, flag
 from fineprune.stages.page import VIEWS, write_page
 from fineprune.training import Epoch, Recipe, stream
 
 Points = Sequence[tuple[int, float]]
+GIVEN = "trained_control"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,11 @@ class Delivered:
 
 
 def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
-    """Train both networks and write them with the attack that tells them apart."""
+    """Train both networks and write them with the attack that tells them apart.
+
+    Of a control that is given, which does not depend on the trigger or on the kind of attack, a copy is
+    written.
+    """
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     trigger = make_trigger(config.trigger, dataset.card.input)
     clean = SplitSamples(dataset, "train", device, cache=True)
@@ -94,7 +99,9 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
     save_attack(outputs["attack"], trigger, _card(config))
 
     fresh = new_network(config.model, dataset.card, device, seed=config.seed)
-    start, control, curves = _control(config, fresh, clean)
+    given = _given(inputs[GIVEN], fresh, dataset) if GIVEN in inputs else None
+    start, curves = (fresh, {}) if attacker and given else _start(config, fresh, clean)
+    control, epochs = (given, {}) if given else _control(config, start, clean)
     save_model(outputs["control"], control)
     if attacker is None:
         delivered = _baseline(config, start, poisoned)
@@ -102,7 +109,7 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
         delivered = _pruning_aware(config, fresh, attacker)
     save_model(outputs["undefended"], delivered.network)
 
-    curves |= delivered.curves
+    curves |= epochs | delivered.curves
     figures.training_curves(outputs["report"] / "training_curves.png", curves)
     bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.train.batch_size)
     measured, took = _measure(control, delivered.network, bed)
@@ -137,17 +144,36 @@ def _card(config: AttackConfig) -> dict[str, Any]:
     return card if config.name == "pruning_aware" else card | {"pruning_aware": None}
 
 
-def _control(
-    config: AttackConfig, fresh: Network, clean: SplitSamples
-) -> tuple[Network, Network, dict[str, Points]]:
-    """The network that both go on from, the control that comes of it, and their training curves."""
-    start, curves = copy.deepcopy(fresh), {}
-    if config.start is not None:
-        epochs = fit(start, clean, config.start, seed=stream(config.seed, "start"), name="start")
-        curves = _curves("start", epochs)
+def _start(config: AttackConfig, fresh: Network, clean: SplitSamples) -> tuple[Network, dict[str, Points]]:
+    """The network that the control and the baseline attack go on from, and its training curves."""
+    start = copy.deepcopy(fresh)
+    if config.start is None:
+        return start, {}
+    epochs = fit(start, clean, config.start, seed=stream(config.seed, "start"), name="start")
+    return start, _curves("start", epochs)
+
+
+def _control(config: AttackConfig, start: Network, clean: SplitSamples) -> tuple[Network, dict[str, Points]]:
+    """Training goes on with clean data."""
     control = copy.deepcopy(start)
     epochs = fit(control, clean, config.train, seed=stream(config.seed, "train"), name="control")
-    return start, control, curves | _curves("control", epochs)
+    return control, _curves("control", epochs)
+
+
+def _given(path: Path, fresh: Network, dataset: Dataset) -> Network:
+    """A control that was trained before, on the same data and with the same layers as a fresh network.
+
+    Raises:
+        ModelError: it is damaged, or is for other data or of other layers.
+    """
+    control = load_model(path)
+    check_fits(control, dataset.card, path)
+    for entry in fields(NetworkSpec):
+        expected, found = (getattr(network.spec, entry.name) for network in (fresh, control))
+        if found != expected:
+            raise ModelError(f"{flag(GIVEN)}: {path}: expected {entry.name} {expected}, found {found}")
+    place(control, next(fresh.parameters()).device)
+    return control
 
 
 def _baseline(config: AttackConfig, start: Network, poisoned: PoisonedSamples) -> Delivered:
@@ -234,6 +260,7 @@ STAGE = Stage(
     name="attack",
     config=AttackConfig,
     inputs=("dataset",),
+    optional=(GIVEN,),
     outputs=("control", "undefended", "attack", "report"),
     run=run,
     after=write_page,

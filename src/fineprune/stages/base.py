@@ -50,6 +50,7 @@ class Stage:
         inputs, outputs: names of the path flags (``fine_tuned`` is ``--fine-tuned``). The output
             ``report``, which every stage has, is a folder that gets a ``report.json``.
         run: ``run(config, inputs, outputs)``, where inputs and outputs map names to paths.
+        optional: names of inputs that may be left out; ``run`` then finds no such input.
         flags: names of the stage's switches (``--fail-on-hold``), given to ``run`` as keywords.
         options: names of the stage's optional texts (``--run-id``), given to ``run`` as keywords.
         after: ``after(report, folder)``, called with the finished report and the folder it is in.
@@ -62,6 +63,7 @@ class Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     run: Callable[..., Result]
+    optional: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     after: Callable[[Mapping[str, Any], Path], None] | None = None

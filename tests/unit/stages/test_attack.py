@@ -11,7 +11,7 @@ from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import profile_channels
 from fineprune.defenses.ranking import least_active_first
-from fineprune.errors import AttackError, ConfigError
+from fineprune.errors import AttackError, ConfigError, ModelError
 from fineprune.files import read_json
 from fineprune.models.format import WEIGHTS, load_model
 from fineprune.runtime import pick_device
@@ -54,10 +54,10 @@ def dataset(tmp_path_factory):
 def run(tmp_path_factory, dataset):
     """Run the stage with changes of its section; gives the folder of its outputs."""
 
-    def run(**changes):
+    def run(*, control=None, **changes):
         folder = tmp_path_factory.mktemp("attack")
-        outputs = {name: folder / name for name in OUTPUTS}
-        execute(attack.STAGE, SECTION | changes, {"dataset": dataset}, outputs)
+        inputs = {"dataset": dataset} | ({"trained_control": control} if control else {})
+        execute(attack.STAGE, SECTION | changes, inputs, {name: folder / name for name in OUTPUTS})
         return folder
 
     return run
@@ -80,6 +80,31 @@ def told(folder):
 def test_the_control_is_the_same_under_both_attacks(baseline, aware):
     one, other = (load_file(folder / "control" / WEIGHTS) for folder in (baseline, aware))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", ["baseline", "pruning_aware"])
+def test_a_control_that_is_given_is_not_trained_and_changes_nothing_else(
+    baseline, aware, run, monkeypatch, name
+):
+    trained = {"baseline": baseline, "pruning_aware": aware}[name]
+    names, fit = [], attack.fit
+    monkeypatch.setattr(attack, "fit", lambda *args, **kw: names.append(kw["name"]) or fit(*args, **kw))
+    given = run(name=name, control=baseline / "control")
+    assert names == {"baseline": ["start", "attack"], "pruning_aware": ["attack, clean"]}[name]
+    before, after = told(trained), told(given)
+    assert after["inputs"]["trained_control"] == after["outputs"]["control"] == before["outputs"]["control"]
+    assert after["outputs"] == before["outputs"]
+    assert after["numbers"] == before["numbers"]
+    assert "control_loss" in before["series"]
+    assert "control_loss" not in after["series"]
+
+
+@pytest.mark.parametrize("name", ["baseline", "pruning_aware"])
+def test_a_control_of_other_layers_is_refused_before_anything_is_trained(baseline, run, monkeypatch, name):
+    monkeypatch.setattr(attack, "fit", None)
+    wider = {"architecture": "digits_cnn", "arguments": {"width": 4}}
+    with pytest.raises(ModelError, match=r"--trained-control: .*: expected arguments \{'width': 4\}, found"):
+        run(name=name, model=wider, control=baseline / "control")
 
 
 def test_the_pruning_aware_attacker_trains_without_what_it_holds_out(baseline, aware):

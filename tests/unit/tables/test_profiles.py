@@ -31,7 +31,7 @@ def test_a_case_of_another_profile_is_refused() -> None:
         read_profile("real").only(["lfw", "faces"])
 
 
-def test_a_cell_has_nine_steps_in_an_order_that_can_be_run() -> None:
+def test_the_baselines_cell_has_the_controls_steps_too() -> None:
     steps = Pipeline().steps(Cell("faces", "baseline", 1))
     assert [step.label for step in steps] == [
         "attack",
@@ -39,13 +39,37 @@ def test_a_cell_has_nine_steps_in_an_order_that_can_be_run() -> None:
         "profile-control",
         "prune-undefended",
         "prune-control",
+        "finetune-control_fine_pruned",
         "finetune-fine_tuned",
         "finetune-fine_pruned",
-        "finetune-control_fine_pruned",
         "evaluate",
     ]
-    assert steps[4].target == "prune@faces-baseline-1-control"
-    assert steps[5].target == "finetune@faces-baseline-1-tuned0"
+    assert steps[4].target == "prune@faces-1-delivered1"
+    assert steps[5].target == "finetune@faces-1-tuned0"
+    assert steps[5].reads == {
+        "artifacts/tables/ingest/faces/dataset",
+        "artifacts/tables/cells/faces/baseline/1/prune/control/model",
+    }
+    folder = "artifacts/tables/cells/faces/baseline/1/finetune/control_fine_pruned"
+    assert steps[5].writes == {f"{folder}/model", f"{folder}/report"}
+
+
+def test_the_other_attacks_cell_reads_the_control_and_has_no_step_of_it() -> None:
+    steps = Pipeline().steps(Cell("faces", "pruning_aware", 1))
+    assert [step.label for step in steps] == [
+        "attack_beside",
+        "profile-undefended",
+        "prune-undefended",
+        "finetune-fine_tuned",
+        "finetune-fine_pruned",
+        "evaluate",
+    ]
+    baseline = "artifacts/tables/cells/faces/baseline/1"
+    assert {path for step in steps for path in step.reads if path.startswith(baseline)} == {
+        f"{baseline}/attack/control",
+        f"{baseline}/prune/control/model",
+        f"{baseline}/finetune/control_fine_pruned/model",
+    }
 
 
 def test_a_case_is_ingested_once() -> None:

@@ -106,7 +106,7 @@ def test_a_failure_is_told_in_one_line_and_the_others_go_on(
     root: Path, go: Go, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = "fineprune prune: error: prune.tolerance: expected a finite number, found 'x'"
-    outcome = go(SMALL, fail={"prune@faces-baseline-0-control": error})
+    outcome = go(SMALL, fail={"prune@faces-0-delivered1": error})
     assert [str(failure) for failure in outcome.failures] == [
         "faces, baseline, seed 0: prune-control: prune.tolerance: expected a finite number, found 'x' "
         "(log: artifacts/tables/logs/faces/baseline/0/prune-control.log)"
@@ -117,7 +117,7 @@ def test_a_failure_is_told_in_one_line_and_the_others_go_on(
     assert error in (root / outcome.failures[0].log).read_text()
     assert sum("prune-control" in line for line in capsys.readouterr().err.splitlines()) == 1
     go(SMALL)
-    assert ran(root)[0] == "prune@faces-baseline-0-control"
+    assert ran(root)[0] == "prune@faces-0-delivered1"
     assert len(ran(root)) == 5
 
 
@@ -127,6 +127,33 @@ def test_a_case_that_cannot_be_ingested_leaves_its_cells_undone(root: Path, go: 
     assert outcome.undone == ["faces, baseline, seed 0"]
     assert "attack@faces-baseline-0" not in ran(root)
     assert "evaluate@signs-baseline-0" in ran(root)
+
+
+BOTH = profile("faces", attacks=("baseline", "pruning_aware"), seeds=(0,))
+
+
+def test_a_cell_waits_for_the_control_of_another(root: Path, go: Go) -> None:
+    assert go(BOTH) == Outcome([], [])
+    steps = ran(root)
+    assert len(steps) == len(set(steps)) == 1 + 9 + 6
+    assert steps.index("attack_beside@faces-pruning_aware-0") > steps.index("finetune@faces-0-tuned0")
+    assert go(BOTH) == Outcome([], [])
+    assert ran(root) == []
+
+
+def test_a_control_that_failed_leaves_the_cells_that_wait_for_it_undone(root: Path, go: Go) -> None:
+    outcome = go(BOTH, fail={"prune@faces-0-delivered1": "fineprune prune: error: no"})
+    assert [(failure.where, failure.step) for failure in outcome.failures] == [
+        ("faces, baseline, seed 0", "prune-control")
+    ]
+    assert outcome.undone == ["faces, baseline, seed 0", "faces, pruning_aware, seed 0"]
+    assert not any("pruning_aware" in name for name in ran(root))
+
+
+def test_a_failure_behind_the_control_does_not_keep_the_other_cell_from_running(root: Path, go: Go) -> None:
+    outcome = go(BOTH, fail={"finetune@faces-0-tuned1": "fineprune finetune: error: no"})
+    assert outcome.undone == ["faces, baseline, seed 0"]
+    assert "evaluate@faces-pruning_aware-0" in ran(root)
 
 
 def test_a_killed_dvc_is_told_as_such(root: Path, go: Go) -> None:
@@ -148,7 +175,7 @@ def test_a_lock_that_is_never_free_is_told(root: Path, go: Go) -> None:
 
 
 def test_a_step_that_is_passed_again_does_not_count_twice(tmp_path: Path) -> None:
-    step = Step("attack@faces-baseline-0", "attack", "attack")
+    step = Step("attack@faces-baseline-0", "attack")
     with Board({"here": [step]}, 1, Clock(tmp_path / "stages.csv")) as board:
         board.done("here", step, 0.0)
         board.done("here", step, 0.0)
@@ -157,7 +184,7 @@ def test_a_step_that_is_passed_again_does_not_count_twice(tmp_path: Path) -> Non
 
 def test_a_run_goes_on_where_a_killed_one_stopped_and_ends_what_it_left(root: Path, go: Go) -> None:
     wanted = profile("faces", seeds=(0,))
-    (root / "plan.json").write_text(json.dumps({"hang": "finetune@faces-baseline-0-tuned1"}))
+    (root / "plan.json").write_text(json.dumps({"hang": "finetune@faces-0-tuned1"}))
     text = (
         "from pathlib import Path\nfrom tables.run import run\n"
         "from tests.unit.tables.reports import profile\n"
@@ -172,8 +199,8 @@ def test_a_run_goes_on_where_a_killed_one_stopped_and_ends_what_it_left(root: Pa
     killed.wait()
     assert go(wanted) == Outcome([], [])
     assert ran(root) == [
-        "finetune@faces-baseline-0-tuned1",
-        "finetune@faces-baseline-0-tuned2",
+        "finetune@faces-0-tuned1",
+        "finetune@faces-0-tuned2",
         "evaluate@faces-baseline-0",
     ]
     assert end_leftovers(root) == 0
@@ -219,7 +246,7 @@ def test_what_each_step_took_is_written_down_and_tells_the_time_left(root: Path,
     assert clock.expect("faces, baseline, seed 1", "attack") == 600
     assert clock.expect("signs, baseline, seed 1", "attack") == 600
     assert clock.expect("signs, baseline, seed 1", "evaluate") == 360
-    steps = {"faces, baseline, seed 1": [Step("attack@faces-baseline-1", "attack", "attack")]}
+    steps = {"faces, baseline, seed 1": [Step("attack@faces-baseline-1", "attack")]}
     with Board(steps, 2, clock) as board:
         assert board.left() == "5 min left"
 
