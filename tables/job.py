@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from tables.profiles import Step
 REPRO = ("dvc", "--wait-for-lock", "repro", "--single-item")
 _BEGINS = re.compile(r"^Running stage '(?:[^']*:)?([^':]+)'")
 _SKIPPED = re.compile(r"^Stage '(?:[^']*:)?([^':]+)' didn't change")
-_BUSY = "Unable to acquire lock"
-_TRIES = 5
+# DVC's words for its own lock, and for that on a path which another one reads or writes.
+_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+_TRIES, _PAUSE = 5, 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Job:
         self.failure: Failure | None = None
         self._pipeline, self._logs, self._root, self._environment = pipeline, logs, root, environment
         self._tell = tell
-        self._by_target = {step.target: step for step in steps}
+        self._left = {step.target: step for step in steps}
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
         self._starting = threading.Lock()  # nothing is started once the job is stopped
@@ -91,6 +93,7 @@ class Job:
             for _ in range(_TRIES):
                 if not self._once():
                     break
+                time.sleep(_PAUSE)
             else:
                 why = f"another DVC held its lock, {_TRIES} times over"
                 self.failure = Failure(self.where, "dvc", why, self._told_path(self._logs))
@@ -116,7 +119,7 @@ class Job:
                 if step is not None:
                     self._say("done", step)
                 return False
-            if any(_BUSY in line for line in logs.tail):
+            if any(words in line for words in _BUSY for line in logs.tail):
                 return True
             failed = step or self.steps[0]
             why = f"DVC was ended by {signal.Signals(-code).name}" if code < 0 else cause(logs.tail)
@@ -125,7 +128,7 @@ class Job:
             return False
 
     def _launch(self) -> subprocess.Popen[str]:
-        targets = [f"{self._pipeline}:{step.target}" for step in self.steps]
+        targets = [f"{self._pipeline}:{target}" for target in self._left]
         return subprocess.Popen(  # noqa: S603 - targets are of our own dvc.yaml
             [*REPRO, *targets],
             cwd=self._root,
@@ -158,6 +161,8 @@ class Job:
         return step
 
     def _say(self, event: str, step: Step) -> None:
+        if event in ("done", "skipped"):
+            del self._left[step.target]
         self._tell(self, event, step, self._used)
 
     def _told_path(self, log: Path) -> Path:
@@ -165,7 +170,7 @@ class Job:
 
     def _named(self, pattern: re.Pattern[str], line: str) -> Step | None:
         match = pattern.match(line)
-        return self._by_target.get(match[1]) if match else None
+        return self._left.get(match[1]) if match else None
 
 
 class _Logs:

@@ -34,7 +34,7 @@ class Step:
     """One stage of DVC.
 
     Attributes:
-        target: its name for DVC, ``prune@faces-baseline-0-control``.
+        target: its name for DVC, ``prune@faces-0-delivered1``.
         label: what to call it within its cell, ``prune-control``.
         reads, writes: its dependencies and outputs, as paths from the repository's root.
     """
@@ -56,10 +56,7 @@ class Profile:
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells, seed by seed, so that a run that is cut short has whole rows of the tables.
-
-        The cases change fastest, since a cell may wait for another of its case.
-        """
+        """All cells, seed by seed."""
         wheel = product(self.seeds, self.attacks, self.cases)
         return [Cell(case, attack, seed) for seed, attack, case in wheel]
 
@@ -101,7 +98,8 @@ class Pipeline:
     """``dvc.yaml``: which steps a case or a cell has, in the order of the file, which is the order to run.
 
     A stage whose matrix has the case alone is of the case; others are of the cell with their case, attack and
-    seed, where a mapping in the matrix may name the attack.
+    seed, where a mapping in the matrix may name the attack. The name of an entry is the stage's, and after an
+    underscore what tells it from another of that stage.
     """
 
     def __init__(self, path: Path = HERE / "dvc.yaml") -> None:
@@ -110,24 +108,26 @@ class Pipeline:
         self._values = {
             name: value for file in told["vars"] for name, value in read_yaml(path.parent / file).items()
         }
+        self._all = list(self._steps())
 
     def ingest(self, case: str) -> list[Step]:
         """What has to be done once for a case."""
-        return [step for step, of in self._steps() if of == {"case": case}]
+        return [step for step, of in self._all if of == {"case": case}]
 
     def steps(self, cell: Cell) -> list[Step]:
         """What has to be done for a cell when all is there that its steps read of others."""
-        return [step for step, of in self._steps() if of == asdict(cell)]
+        return [step for step, of in self._all if of == asdict(cell)]
 
     def _steps(self) -> Iterator[tuple[Step, Mapping[str, Any]]]:
         """Every step, and what tells the case or the cell that it is of."""
-        for stage, entry in self._stages.items():
+        for name, entry in self._stages.items():
+            stage = name.partition("_")[0]
             for words, item in self._members(entry["matrix"]):
                 told: dict[str, Any] = {}
-                for name, value in item.items():
-                    told |= value if isinstance(value, Mapping) else {name: value}
+                for axis, value in item.items():
+                    told |= value if isinstance(value, Mapping) else {axis: value}
                 step = Step(
-                    target=f"{stage}@{'-'.join(words)}",
+                    target=f"{name}@{'-'.join(words)}",
                     label=f"{stage}-{told['name']}" if "name" in told else stage,
                     reads=self._paths(entry.get("deps", ()), item),
                     writes=self._paths(entry["outs"], item),

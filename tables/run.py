@@ -6,12 +6,14 @@ import queue
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
+from fineprune.errors import ConfigError
 from tables.job import Failure, Job, environment
 from tables.leftovers import MARK, alone, end_leftovers
 from tables.lockfile import Spare
-from tables.profiles import Pipeline, Profile, Step
+from tables.profiles import Cell, Pipeline, Profile, Step
 from tables.progress import Board, Clock
 from tables.sources import write_sources
 
@@ -57,7 +59,7 @@ def run(profile: Profile, *, root: Path, jobs: int, threads: int, sources: Mappi
         What failed, and where something is left undone; all else was run.
 
     Raises:
-        ConfigError: another run is at work in this repository.
+        ConfigError: another run is at work in this repository; a cell reads what none of the profile writes.
         FinePruneError: a source is of no case of the profile, or is not there.
     """
     with alone(root / FOLDER / "lock"):
@@ -142,8 +144,7 @@ class _Crew:
             self._spare.keep()  # whatever this DVC has written until now is whole
         elif step is not None and event in ("done", "skipped"):
             self._board.done(work.where, step, used)
-            if step in work.missing:  # a second try passes the steps of the first
-                work.missing.remove(step)
+            work.missing.remove(step)
             self._unwritten -= step.writes
         elif event == "failed":
             assert job.failure is not None
@@ -168,9 +169,23 @@ class _Crew:
 
 
 def _work(profile: Profile, pipeline: Pipeline, logs: Path) -> list[Work]:
+    """All there is to do, in the order in which to begin it.
+
+    Seed by seed, so that a run that is cut short has whole seeds; of one seed first the baseline attack on each
+    case, since the other's cell waits for that of its case; of the cases first the last one, which takes
+    longest: else all would wait for it at the end.
+    """
     first = [Work(case, pipeline.ingest(case), logs / case, is_cell=False) for case in profile.cases]
+    order = product(profile.seeds, profile.attacks, reversed(profile.cases))
     cells = [
         Work(str(cell), pipeline.steps(cell), logs / cell.case / cell.attack / str(cell.seed), is_cell=True)
-        for cell in profile.cells
+        for cell in (Cell(case, attack, seed) for seed, attack, case in order)
     ]
+    written = writes([step for one in (*first, *cells) for step in one.steps])
+    if strangers := {path for one in cells for path in one.needs} - written:
+        # They may be there, but of an earlier state.
+        raise ConfigError(
+            f"{PIPELINE}: expected the profile's cells to write all that they read, found none that writes "
+            f"{min(strangers)}"
+        )
     return first + cells

@@ -47,7 +47,7 @@ def commands(pipeline: Mapping[str, Any], variables: Mapping[str, Any]) -> list[
 
 
 def program(entry: str) -> str:
-    """The stage of an entry, which may add what tells it from another of that stage: ``attack_beside``."""
+    """The stage of an entry, which may add what tells it from another: ``attack_with_control``."""
     return entry.partition("_")[0]
 
 

@@ -176,10 +176,10 @@ def _another_attacks_network(pipeline: Any) -> None:
 
 
 def _undefended_as_control(pipeline: Any) -> None:
-    text = yaml.safe_dump(pipeline["stages"]["attack_beside"], width=9999, sort_keys=False)
+    text = yaml.safe_dump(pipeline["stages"]["attack_with_control"], width=9999, sort_keys=False)
     wrong = text.replace("baseline/${item.seed}/attack/control", "baseline/${item.seed}/attack/undefended")
     assert wrong != text
-    pipeline["stages"]["attack_beside"] = yaml.safe_load(wrong)
+    pipeline["stages"]["attack_with_control"] = yaml.safe_load(wrong)
 
 
 def _rate_not_tracked(pipeline: Any) -> None:

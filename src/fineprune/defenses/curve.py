@@ -4,7 +4,8 @@ Along the curve everything before the pruned layer is constant, so it runs once 
 it, where the head is pool → linear → rest, the linear layer's output with channels c_j, c_{j+1}, …
 still in place is ``bias + Σ_{i ≥ j} W[:, c_i] · pooled[c_i]``: one running sum over the channels in
 reverse pruning order gives every point. Any other head is run with many masks in one batch, and only
-where something changes: a channel that is silent on an input can go without a look at that input.
+where something changes: a channel that is silent on an input can go without a look at that input. What
+is off at all points from some point on is removed for these: the head is narrower there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,10 +24,16 @@ from fineprune.data.format import EMPTY
 from fineprune.errors import DefenseError
 from fineprune.inference import features
 from fineprune.models.base import LinearHead, Network, decide
+from fineprune.models.surgery import remove_channels
+from fineprune.runtime import place
 
 # Floats per block of points: large enough for matrix speed; small enough for a CPU's cache, and for a GPU to
 # need no more memory than a step of training at the paper's sizes.
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 23}
+
+# How many heads there are, each for its share of the points: with ever more, half of one head's work would be
+# left; with four it is five eighths. Each but the first is a copy of the network.
+SECTIONS = 4
 
 # Blocks of the curve for a batch: which points, and the answers (points, B) or (points, B, K) there.
 Blocks = Iterator[tuple[slice, Tensor]]
@@ -92,7 +100,7 @@ def _answerer(network: Network, order: Tensor) -> Callable[[Tensor, Tensor | Non
     """What gives the answers along the curve from a batch's activations and places."""
     head = network.linear_head()
     if head is None:
-        return partial(_masked_answers, network, order)
+        return partial(_masked_answers, _sections(network, order), order)
     return partial(_incremental_answers, head, _terms(head.linear.weight, order), order)
 
 
@@ -137,20 +145,45 @@ def _bias(head: LinearHead, batch: int) -> Tensor:
     return bias.expand(batch, -1)
 
 
-def _masked_answers(network: Network, order: Tensor, activations: Tensor, places: Tensor | None) -> Blocks:
+class Section(NamedTuple):
+    """Points from one to before another, and the network without what is off at all of them."""
+
+    first: int
+    end: int
+    network: Network
+
+
+def _sections(network: Network, order: Tensor) -> list[Section]:
+    channels, found = len(order), []
+    edges = sorted({channels * number // SECTIONS for number in range(SECTIONS)})
+    for first, end in pairwise([*edges, channels + 1]):
+        off = [network.channels[i] for i in order[:first].tolist()]
+        narrow = remove_channels(network, off) if off else network
+        place(narrow, order.device)
+        found.append(Section(first, end, narrow))
+    return found
+
+
+def _masked_answers(
+    sections: Sequence[Section], order: Tensor, activations: Tensor, places: Tensor | None
+) -> Blocks:
     """Any head: many masked copies in one batch, of those inputs whose activations change at a point."""
     batch, channels = activations.shape[:2]
     fires = (activations != 0).flatten(2).any(2)[:, order].T
     points, inputs = torch.cat([fires.new_ones(1, batch), fires]).nonzero(as_tuple=True)
+    before = [0, *torch.bincount(points, minlength=channels + 1).cumsum(0).tolist()]
     rank = torch.empty_like(order)
     rank[order] = torch.arange(channels, device=order.device)
-    rows = max(1, BLOCK[activations.device.type] // activations[0].numel())
     answers = []
-    for copies in torch.arange(len(points), device=order.device).split(rows):
-        of = inputs[copies]
-        on = (rank >= points[copies].unsqueeze(1)).to(activations.dtype)
-        outputs = network.head(activations[of] * on.view(*on.shape, 1, 1))
-        answers.append(network.answers(outputs, None if places is None else places[of]))
+    for first, end, network in sections:
+        kept = order[first:].sort().values
+        seen = activations[:, kept].contiguous(memory_format=torch.channels_last)
+        rows = max(1, BLOCK[activations.device.type] // seen[0].numel())
+        for copies in torch.arange(before[first], before[end], device=order.device).split(rows):
+            of = inputs[copies]
+            on = (rank[kept] >= points[copies].unsqueeze(1)).to(activations.dtype)
+            outputs = network.head(seen[of] * on.view(*on.shape, 1, 1))
+            answers.append(network.answers(outputs, None if places is None else places[of]))
     # At each point, an input's latest copy: they are sorted by point.
     latest = torch.zeros(channels + 1, batch, dtype=torch.int64, device=order.device)
     latest[points, inputs] = torch.arange(len(points), device=order.device)

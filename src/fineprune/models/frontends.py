@@ -68,8 +68,10 @@ class Spectrogram(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Float32 spectrograms (B, 1, bins, frames), in 0…1 (linear) or -2…2 (decibel)."""
         frames = inputs.float().unfold(-1, self.spec.frame, self.spec.hop) * self.weights
-        magnitude = torch.fft.rfft(frames)[..., : self.spec.bins].abs().transpose(1, 2).flip(1)
-        return self._scale(magnitude).unsqueeze(1)
+        found = torch.fft.rfft(frames)[..., : self.spec.bins]
+        # abs would guard against overflow, far from int16's range, and take more than twice as long.
+        magnitude = (found.real.square() + found.imag.square()).sqrt()
+        return self._scale(magnitude.transpose(1, 2).flip(1)).unsqueeze(1)
 
     def _scale(self, magnitude: Tensor) -> Tensor:
         if self.spec.scale == "linear":

@@ -100,8 +100,14 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
 
     fresh = new_network(config.model, dataset.card, device, seed=config.seed)
     given = _given(inputs[GIVEN], fresh, dataset) if GIVEN in inputs else None
-    start, curves = (fresh, {}) if attacker and given else _start(config, fresh, clean)
-    control, epochs = (given, {}) if given else _control(config, start, clean)
+    curves: dict[str, Points] = {}
+    if given is None or attacker is None:
+        start, curves = _start(config, fresh, clean)
+    if given is None:
+        control, epochs = _control(config, start, clean)
+        curves |= epochs
+    else:
+        control = given
     save_model(outputs["control"], control)
     if attacker is None:
         delivered = _baseline(config, start, poisoned)
@@ -109,7 +115,7 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
         delivered = _pruning_aware(config, fresh, attacker)
     save_model(outputs["undefended"], delivered.network)
 
-    curves |= epochs | delivered.curves
+    curves |= delivered.curves
     figures.training_curves(outputs["report"] / "training_curves.png", curves)
     bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.train.batch_size)
     measured, took = _measure(control, delivered.network, bed)
@@ -161,13 +167,16 @@ def _control(config: AttackConfig, start: Network, clean: SplitSamples) -> tuple
 
 
 def _given(path: Path, fresh: Network, dataset: Dataset) -> Network:
-    """A control that was trained before, on the same data and with the same layers as a fresh network.
+    """A control that was trained before.
+
+    Its model folder tells the data that it is for and its layers, but no recipe and no seed: to give one of
+    the same is up to whoever gives it.
 
     Raises:
-        ModelError: it is damaged, or is for other data or of other layers.
+        ModelError: it is damaged, is for other data or has other layers than a fresh network.
     """
     control = load_model(path)
-    check_fits(control, dataset.card, path)
+    check_fits(control, dataset.card, f"{flag(GIVEN)}: {path}")
     for entry in fields(NetworkSpec):
         expected, found = (getattr(network.spec, entry.name) for network in (fresh, control))
         if found != expected:

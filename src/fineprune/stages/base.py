@@ -44,6 +44,8 @@ class Result:
 class Stage:
     """One stage, told once: the command line, dvc.yaml and the container component agree with this.
 
+    What is optional, a component need not offer.
+
     Attributes:
         name: the stage and its section of params.yaml.
         config: the frozen dataclass of that section.

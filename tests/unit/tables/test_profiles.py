@@ -35,10 +35,10 @@ def test_the_baselines_cell_has_the_controls_steps_too() -> None:
     steps = Pipeline().steps(Cell("faces", "baseline", 1))
     assert [step.label for step in steps] == [
         "attack",
-        "profile-undefended",
         "profile-control",
-        "prune-undefended",
+        "profile-undefended",
         "prune-control",
+        "prune-undefended",
         "finetune-control_fine_pruned",
         "finetune-fine_tuned",
         "finetune-fine_pruned",
@@ -57,7 +57,7 @@ def test_the_baselines_cell_has_the_controls_steps_too() -> None:
 def test_the_other_attacks_cell_reads_the_control_and_has_no_step_of_it() -> None:
     steps = Pipeline().steps(Cell("faces", "pruning_aware", 1))
     assert [step.label for step in steps] == [
-        "attack_beside",
+        "attack",
         "profile-undefended",
         "prune-undefended",
         "finetune-fine_tuned",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fineprune.errors import ConfigError
+from tables import job
 from tables.job import cause
 from tables.leftovers import MARK, alone, end_leftovers
 from tables.profiles import Profile, Step
@@ -44,7 +45,7 @@ for target in sys.argv[4:]:
     if name == plan.get("hang"):
         time.sleep(600)
     if pathlib.Path("ran.txt").read_text().split().count(name) <= plan.get("busy", {{}}).get(name, 0):
-        sys.exit("ERROR: Unable to acquire lock. Most likely another DVC process is running")
+        sys.exit("ERROR: " + plan.get("says", "Unable to acquire lock. Most likely…"))
     if name in plan.get("fail", {{}}):
         print(plan["fail"][name], flush=True)
         print(f"ERROR: failed to reproduce '{{target}}': failed to run: fineprune, exited with 2", flush=True)
@@ -72,6 +73,7 @@ def root(tmp_path: Path) -> Path:
 def go(root: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
     """Run a profile with what the stand-in is to do wrong."""
     monkeypatch.setenv("PATH", f"{root.parent / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(job, "_PAUSE", 0.01)
 
     def start(
         wanted: Profile, *, jobs: int = 2, sources: Mapping[str, Path] | None = None, **plan: Any
@@ -106,7 +108,7 @@ def test_a_failure_is_told_in_one_line_and_the_others_go_on(
     root: Path, go: Go, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = "fineprune prune: error: prune.tolerance: expected a finite number, found 'x'"
-    outcome = go(SMALL, fail={"prune@faces-0-delivered1": error})
+    outcome = go(SMALL, fail={"prune@faces-0-delivered0": error})
     assert [str(failure) for failure in outcome.failures] == [
         "faces, baseline, seed 0: prune-control: prune.tolerance: expected a finite number, found 'x' "
         "(log: artifacts/tables/logs/faces/baseline/0/prune-control.log)"
@@ -117,8 +119,8 @@ def test_a_failure_is_told_in_one_line_and_the_others_go_on(
     assert error in (root / outcome.failures[0].log).read_text()
     assert sum("prune-control" in line for line in capsys.readouterr().err.splitlines()) == 1
     go(SMALL)
-    assert ran(root)[0] == "prune@faces-0-delivered1"
-    assert len(ran(root)) == 5
+    assert ran(root)[0] == "prune@faces-0-delivered0"
+    assert len(ran(root)) == 6
 
 
 def test_a_case_that_cannot_be_ingested_leaves_its_cells_undone(root: Path, go: Go) -> None:
@@ -136,15 +138,21 @@ def test_a_cell_waits_for_the_control_of_another(root: Path, go: Go) -> None:
     assert go(BOTH) == Outcome([], [])
     steps = ran(root)
     assert len(steps) == len(set(steps)) == 1 + 9 + 6
-    assert steps.index("attack_beside@faces-pruning_aware-0") > steps.index("finetune@faces-0-tuned0")
+    assert steps.index("attack_with_control@faces-pruning_aware-0") > steps.index("finetune@faces-0-tuned0")
     assert go(BOTH) == Outcome([], [])
     assert ran(root) == []
 
 
+def test_a_cell_whose_control_no_cell_makes_is_refused(root: Path, go: Go) -> None:
+    with pytest.raises(ConfigError, match=r"found none that writes .*/faces/baseline/0/attack/control"):
+        go(profile("faces", attacks=("pruning_aware",), seeds=(0,)))
+    assert ran(root) == []
+
+
 def test_a_control_that_failed_leaves_the_cells_that_wait_for_it_undone(root: Path, go: Go) -> None:
-    outcome = go(BOTH, fail={"prune@faces-0-delivered1": "fineprune prune: error: no"})
+    outcome = go(BOTH, fail={"finetune@faces-0-tuned0": "fineprune finetune: error: no"})
     assert [(failure.where, failure.step) for failure in outcome.failures] == [
-        ("faces, baseline, seed 0", "prune-control")
+        ("faces, baseline, seed 0", "finetune-control_fine_pruned")
     ]
     assert outcome.undone == ["faces, baseline, seed 0", "faces, pruning_aware, seed 0"]
     assert not any("pruning_aware" in name for name in ran(root))
@@ -161,9 +169,13 @@ def test_a_killed_dvc_is_told_as_such(root: Path, go: Go) -> None:
     assert [failure.cause for failure in outcome.failures] == ["DVC was ended by SIGKILL"]
 
 
-def test_dvc_is_asked_again_where_another_held_its_lock(root: Path, go: Go) -> None:
-    assert go(profile("faces", seeds=(0,)), busy={"attack@faces-baseline-0": 1}) == Outcome([], [])
-    assert ran(root).count("attack@faces-baseline-0") == 2
+@pytest.mark.parametrize("says", ["Unable to acquire lock", "'a/b' is busy, it is being blocked by:"])
+def test_dvc_is_asked_again_for_what_is_left_where_another_held_a_lock(root: Path, go: Go, says: str) -> None:
+    one = "prune@faces-0-delivered1"
+    assert go(profile("faces", seeds=(0,)), busy={one: 1}, says=says) == Outcome([], [])
+    assert ran(root).count(one) == 2
+    again = [line for line in (root / "calls.txt").read_text().splitlines() if one in line][-1]
+    assert again.split()[3].endswith(one)
 
 
 def test_a_lock_that_is_never_free_is_told(root: Path, go: Go) -> None:

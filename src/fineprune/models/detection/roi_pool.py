@@ -25,32 +25,35 @@ def roi_pool(features: Tensor, boxes: Tensor, *, size: int, stride: int) -> Tens
     Returns:
         (B, R, C, size, size).
     """
-    cells = features.flatten(2).transpose(1, 2)
-    largest = _largest_cells(features.detach(), boxes, size, stride).flatten(1, 3)
-    pooled: Tensor = cells.gather(1, largest).unflatten(1, (-1, size, size))
+    by_cell = features.permute(0, 2, 3, 1)
+    if not features.requires_grad:
+        return _largest(by_cell.contiguous(), boxes, size, stride).permute(0, 1, 4, 2, 3)
+    # Where a gradient has a way to find, the number of the cell is needed and not its value alone.
+    found = _largest(_numbered(by_cell.detach()), boxes, size, stride).view(torch.int64) & CELL
+    cell = found.clamp(max=by_cell[0, ..., 0].numel() - 1).flatten(1, 3)
+    pooled: Tensor = by_cell.flatten(1, 2).gather(1, cell).unflatten(1, (-1, size, size))
     return pooled.permute(0, 1, 4, 2, 3)
 
 
-def _largest_cells(features: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    """For each bin the number y · W + x of its largest cell, by channel: (B, R, size, size, C)."""
-    batch, channels, height, width = features.shape
+def _largest(cells: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
+    """For each bin the largest of its cells (B, H, W, C), by channel: (B, R, size, size, C)."""
+    batch, height, width, channels = cells.shape
     top, bottom, row_level = _bins(boxes[..., 1], boxes[..., 3], height, size, stride)
     left, right, column_level = _bins(boxes[..., 0], boxes[..., 2], width, size, stride)
-    windows, column_levels = _window_maxima(_numbered(features), size)
+    windows, column_levels = _window_maxima(cells, size)
     level = row_level.unsqueeze(-1) * column_levels + column_level.unsqueeze(-2)  # (B, R, size, size)
     image = torch.arange(batch, device=boxes.device).view(-1, 1, 1, 1)
     rows = torch.stack([top, bottom], -1).view(*top.shape, 1, 2, 1)
     columns = torch.stack([left, right], -1).view(*left.shape[:2], 1, size, 1, 2)
     corners = (((level * batch + image) * height)[..., None, None] + rows) * width + columns
-    largest = windows[corners.flatten()].view(*level.shape, 4, channels).amax(4)
-    return (largest.view(torch.int64) & CELL).clamp(max=height * width - 1)
+    return windows[corners.flatten()].view(*level.shape, 4, channels).amax(4)
 
 
-def _numbered(features: Tensor) -> Tensor:
-    """Features as float64 (B, H, W, C) in whose lowest bits the number of the cell stands."""
-    height, width = features.shape[2:]
-    number = torch.arange(height * width, device=features.device).view(height, width, 1)
-    values = features.permute(0, 2, 3, 1).contiguous().double()
+def _numbered(cells: Tensor) -> Tensor:
+    """Cells (B, H, W, C) as float64 in whose lowest bits their number y · W + x stands."""
+    height, width = cells.shape[1:3]
+    number = torch.arange(height * width, device=cells.device).view(height, width, 1)
+    values = cells.contiguous().double()
     return (values.view(torch.int64) | number).view(torch.float64)
 
 
