@@ -171,8 +171,8 @@ class _Crew:
 def _work(profile: Profile, pipeline: Pipeline, logs: Path) -> list[Work]:
     """All there is to do, in the order in which to begin it.
 
-    Seed by seed, so that a run that is cut short has whole seeds; of one seed first the baseline attack on each
-    case, since the other's cell waits for that of its case; of the cases first the last one, which takes
+    Seed by seed, so that a run that is cut short has whole seeds; of one seed first the baseline attack on
+    each case, since the other's cell waits for that of its case; of the cases first the last one, which takes
     longest: else all would wait for it at the end.
     """
     first = [Work(case, pipeline.ingest(case), logs / case, is_cell=False) for case in profile.cases]

@@ -6,6 +6,7 @@ from fineprune.data.batches import Batch
 from fineprune.data.format import EMPTY
 from fineprune.defenses.curve import (
     BLOCK,
+    SECTIONS,
     StopPoint,
     clean_accuracy_along_curve,
     matches_along_curve,
@@ -92,6 +93,16 @@ def test_an_exact_curve_is_in_full_precision_on_every_machine(network, monkeypat
     monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
     found = matches_along_curve(network, order, batches(inputs, targets, 8), exact=True)
     assert torch.equal(found, expected)
+
+
+def test_a_head_without_a_short_cut_is_not_asked_about_what_is_off_for_good(monkeypatch):
+    network = small_network("deep_id")
+    head, widths, channels = type(network).head, [], len(network.channels)
+    monkeypatch.setattr(type(network), "head", lambda self, x: widths.append(x.shape[1]) or head(self, x))
+    questions = batches(random_inputs(network, INPUTS), torch.zeros(1, INPUTS, dtype=torch.int64), 8)
+    matches_along_curve(network, random_order(network), questions)
+    expected = {channels - channels * part // SECTIONS for part in range(SECTIONS)}
+    assert set(widths) == expected
 
 
 def test_the_curve_does_not_depend_on_the_batch_size(network):

@@ -35,10 +35,12 @@ def by_loop(features, boxes, size, stride):
 
 
 @pytest.mark.parametrize("size", [1, 2, 6])
-def test_it_is_caffes_layer(size):
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_it_is_caffes_layer(size, with_gradient):
     torch.manual_seed(0)
-    features = torch.randn(2, 3, 20, 26)
+    features = torch.randn(2, 3, 20, 26, requires_grad=with_gradient)
     pooled = roi_pool(features, BOXES, size=size, stride=16)
+    assert pooled.requires_grad == with_gradient
     assert pooled.shape == (2, 4, 3, size, size)
     assert torch.equal(pooled, by_loop(features, BOXES, size, 16))
 

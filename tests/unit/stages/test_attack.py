@@ -1,5 +1,8 @@
 """The attack stage under both attacks: what it trains on, and what it tells."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +108,15 @@ def test_a_control_of_other_layers_is_refused_before_anything_is_trained(baselin
     wider = {"architecture": "digits_cnn", "arguments": {"width": 4}}
     with pytest.raises(ModelError, match=r"--trained-control: .*: expected arguments \{'width': 4\}, found"):
         run(name=name, model=wider, control=baseline / "control")
+
+
+def test_a_control_for_other_data_is_refused(baseline, run, tmp_path):
+    control = tmp_path / "control"
+    shutil.copytree(baseline / "control", control)
+    card = json.loads((control / "model.json").read_text())
+    (control / "model.json").write_text(json.dumps(card | {"mean": [card["mean"][0] + 1]}))
+    with pytest.raises(ModelError, match=r"--trained-control: .*: expected mean \(.*\), found"):
+        run(control=control)
 
 
 def test_the_pruning_aware_attacker_trains_without_what_it_holds_out(baseline, aware):
