@@ -72,7 +72,7 @@ class Job:
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
         self._starting = threading.Lock()  # nothing is started once the job is stopped
-        self._used = 0.0
+        self._used = self._before = 0.0  # core seconds, of all processes and of those before this one
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class Job:
         assert self._process.stdout is not None
         with _Logs(self._logs) as logs:
             step = self._follow(self._process.stdout, logs)
-            self._used = _core_seconds(self._process.pid)
+            self._used = self._before = self._before + _core_seconds(self._process.pid)
             code = self._process.wait()
             if code == 0:
                 if step is not None:
@@ -148,7 +148,7 @@ class Job:
             begins, skipped = (self._named(pattern, line) for pattern in (_BEGINS, _SKIPPED))
             if begins or skipped:
                 assert self._process is not None
-                self._used = _core_seconds(self._process.pid)
+                self._used = self._before + _core_seconds(self._process.pid)
                 if step is not None:
                     self._say("done", step)
                 step = begins

@@ -32,7 +32,7 @@ from fineprune.runtime import place
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 23}
 
 # How many heads there are, each for its share of the points: with ever more, half of one head's work would be
-# left; with four it is five eighths. Each but the first is a copy of the network.
+# left in the layers that read the channels; with four it is five eighths. Each but the first is a copy.
 SECTIONS = 4
 
 # Blocks of the curve for a batch: which points, and the answers (points, B) or (points, B, K) there.
@@ -157,9 +157,10 @@ def _sections(network: Network, order: Tensor) -> list[Section]:
     channels, found = len(order), []
     edges = sorted({channels * number // SECTIONS for number in range(SECTIONS)})
     for first, end in pairwise([*edges, channels + 1]):
-        off = [network.channels[i] for i in order[:first].tolist()]
-        narrow = remove_channels(network, off) if off else network
-        place(narrow, order.device)
+        narrow = network
+        if first:
+            narrow = remove_channels(network, [network.channels[i] for i in order[:first].tolist()])
+            place(narrow, order.device)
         found.append(Section(first, end, narrow))
     return found
 
@@ -174,15 +175,17 @@ def _masked_answers(
     before = [0, *torch.bincount(points, minlength=channels + 1).cumsum(0).tolist()]
     rank = torch.empty_like(order)
     rank[order] = torch.arange(channels, device=order.device)
+    rows = max(1, BLOCK[activations.device.type] // activations[0].numel())
     answers = []
     for first, end, network in sections:
+        if before[first] == before[end]:
+            continue
         kept = order[first:].sort().values
         seen = activations[:, kept].contiguous(memory_format=torch.channels_last)
-        rows = max(1, BLOCK[activations.device.type] // seen[0].numel())
         for copies in torch.arange(before[first], before[end], device=order.device).split(rows):
             of = inputs[copies]
-            on = (rank[kept] >= points[copies].unsqueeze(1)).to(activations.dtype)
-            outputs = network.head(seen[of] * on.view(*on.shape, 1, 1))
+            on = rank[kept] >= points[copies].unsqueeze(1)
+            outputs = network.head(seen[of].where(on.view(*on.shape, 1, 1), 0))
             answers.append(network.answers(outputs, None if places is None else places[of]))
     # At each point, an input's latest copy: they are sorted by point.
     latest = torch.zeros(channels + 1, batch, dtype=torch.int64, device=order.device)

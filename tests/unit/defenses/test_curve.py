@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -103,6 +105,18 @@ def test_a_head_without_a_short_cut_is_not_asked_about_what_is_off_for_good(monk
     matches_along_curve(network, random_order(network), questions)
     expected = {channels - channels * part // SECTIONS for part in range(SECTIONS)}
     assert set(widths) == expected
+
+
+@pytest.mark.parametrize("bias", [-1e9, math.nan])
+def test_channels_that_are_silent_or_broken_count_until_they_are_pruned(bias):
+    network, order = small_network("deep_id"), [4, 2, 0, 5, 1, 3]
+    with torch.no_grad():
+        network.conv3.bias[[2, 0, 5]] = bias  # from within one section to within another
+    inputs = random_inputs(network, INPUTS)
+    targets = torch.randint(0, 3, (2, INPUTS), generator=torch.Generator().manual_seed(4))
+    said = [network.answers(masked_logits(network, inputs, order[:gone]), None) for gone in range(7)]
+    expected = torch.stack([(answers == targets).sum(1) for answers in said], 1)
+    assert torch.equal(matches_along_curve(network, order, batches(inputs, targets, 8)), expected)
 
 
 def test_the_curve_does_not_depend_on_the_batch_size(network):

@@ -35,10 +35,10 @@ def test_the_baselines_cell_has_the_controls_steps_too() -> None:
     steps = Pipeline().steps(Cell("faces", "baseline", 1))
     assert [step.label for step in steps] == [
         "attack",
-        "profile-control",
         "profile-undefended",
-        "prune-control",
+        "profile-control",
         "prune-undefended",
+        "prune-control",
         "finetune-control_fine_pruned",
         "finetune-fine_tuned",
         "finetune-fine_pruned",
