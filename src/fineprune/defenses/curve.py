@@ -154,6 +154,7 @@ class Section(NamedTuple):
 
 
 def _sections(network: Network, order: Tensor) -> list[Section]:
+    """The curve in :data:`SECTIONS` parts, or in one for each channel where they are fewer."""
     channels, found = len(order), []
     edges = sorted({channels * number // SECTIONS for number in range(SECTIONS)})
     for first, end in pairwise([*edges, channels + 1]):
