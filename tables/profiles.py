@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from fineprune.errors import ConfigError
 
 HERE = Path(__file__).parent
 PROFILES = ("quick", "real", "full")
-OF = ("case", "attack", "seed")  # what a cell is told by
 
 
 @dataclass(frozen=True, order=True)
@@ -132,7 +131,7 @@ class Pipeline:
                     reads=self._paths(entry.get("deps", ()), item),
                     writes=self._paths(entry["outs"], item),
                 )
-                yield step, {key: told[key] for key in OF if key in told}
+                yield step, {of.name: told[of.name] for of in fields(Cell) if of.name in told}
 
     def _members(self, matrix: Mapping[str, Any]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
         """Every combination: as DVC names it, where a mapping goes by its number, and its values."""

@@ -101,7 +101,7 @@ class Board:
         """A step is done, now or before."""
         if begun := self._begun.pop((where, step.label), None):
             self._clock.add(where, step.label, time.monotonic() - begun[0], used - begun[1])
-        if (where, step.label) in self._open:  # a second try passes the steps of the first
+        if (where, step.label) in self._open:  # who is told twice counts once
             self._open.remove((where, step.label))
             self.tick()
             self._bar.update()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import queue
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fineprune.errors import ConfigError
 from tables.job import Failure, Job, environment
 from tables.leftovers import MARK, alone, end_leftovers
 from tables.lockfile import Spare
-from tables.profiles import Cell, Pipeline, Profile, Step
+from tables.profiles import Pipeline, Profile, Step
 from tables.progress import Board, Clock
 from tables.sources import write_sources
 
@@ -176,10 +175,10 @@ def _work(profile: Profile, pipeline: Pipeline, logs: Path) -> list[Work]:
     longest: else all would wait for it at the end.
     """
     first = [Work(case, pipeline.ingest(case), logs / case, is_cell=False) for case in profile.cases]
-    order = product(profile.seeds, profile.attacks, reversed(profile.cases))
+    longest_first = replace(profile, cases=profile.cases[::-1])
     cells = [
         Work(str(cell), pipeline.steps(cell), logs / cell.case / cell.attack / str(cell.seed), is_cell=True)
-        for cell in (Cell(case, attack, seed) for seed, attack, case in order)
+        for cell in longest_first.cells
     ]
     written = writes([step for one in (*first, *cells) for step in one.steps])
     if strangers := {path for one in cells for path in one.needs} - written:

@@ -146,23 +146,33 @@ def _bias(head: LinearHead, batch: int) -> Tensor:
 
 
 class Section(NamedTuple):
-    """Points from one to before another, and the network without what is off at all of them."""
+    """Points of the curve for which the same channels are off for good.
+
+    Attributes:
+        first, end: from which to before which.
+        network: without these channels.
+        kept: positions (K,) of the others in the whole network.
+        until: (K,), up to which point each of them is on.
+    """
 
     first: int
     end: int
     network: Network
+    kept: Tensor
+    until: Tensor
 
 
 def _sections(network: Network, order: Tensor) -> list[Section]:
     """The curve in :data:`SECTIONS` parts, or in one for each channel where they are fewer."""
-    channels, found = len(order), []
+    channels, found, until = len(order), [], order.argsort()
     edges = sorted({channels * number // SECTIONS for number in range(SECTIONS)})
     for first, end in pairwise([*edges, channels + 1]):
         narrow = network
         if first:
             narrow = remove_channels(network, [network.channels[i] for i in order[:first].tolist()])
             place(narrow, order.device)
-        found.append(Section(first, end, narrow))
+        kept = order[first:].sort().values
+        found.append(Section(first, end, narrow, kept, until[kept]))
     return found
 
 
@@ -174,18 +184,15 @@ def _masked_answers(
     fires = (activations != 0).flatten(2).any(2)[:, order].T
     points, inputs = torch.cat([fires.new_ones(1, batch), fires]).nonzero(as_tuple=True)
     before = [0, *torch.bincount(points, minlength=channels + 1).cumsum(0).tolist()]
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(channels, device=order.device)
     rows = max(1, BLOCK[activations.device.type] // activations[0].numel())
     answers = []
-    for first, end, network in sections:
+    for first, end, network, kept, until in sections:
         if before[first] == before[end]:
             continue
-        kept = order[first:].sort().values
         seen = activations[:, kept].contiguous(memory_format=torch.channels_last)
         for copies in torch.arange(before[first], before[end], device=order.device).split(rows):
             of = inputs[copies]
-            on = rank[kept] >= points[copies].unsqueeze(1)
+            on = until >= points[copies].unsqueeze(1)
             outputs = network.head(seen[of].where(on.view(*on.shape, 1, 1), 0))
             answers.append(network.answers(outputs, None if places is None else places[of]))
     # At each point, an input's latest copy: they are sorted by point.
