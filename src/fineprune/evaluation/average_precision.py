@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import CONFIDENCE, Estimate, wilson
+from fineprune.models.detection.boxes import overlap
 
 OVERLAP = 0.5
 RESAMPLES = 1000
@@ -148,27 +150,18 @@ def _ranking(found: Detected, boxes: Numbers, labels: Classes, units: Classes, o
     images, slots = np.nonzero((found.classes == one) & (found.scores > 0))
     order = np.argsort(-found.scores[images, slots], kind="stable")
     images, slots = images[order], slots[order]
-    overlap = _overlap(found.boxes[images, slots], boxes[images])
-    overlap = np.where(labels[images] == one, overlap, 0.0)
-    nearest = overlap.argmax(1)
-    near = np.take_along_axis(overlap, nearest[:, None], 1)[:, 0] >= OVERLAP
+    detected, there = (
+        torch.from_numpy(edges.astype(np.float64))
+        for edges in (found.boxes[images, slots, None], boxes[images])
+    )
+    shared = np.where(labels[images] == one, overlap(detected, there)[:, 0].numpy(), 0.0)
+    nearest = shared.argmax(1)
+    near = np.take_along_axis(shared, nearest[:, None], 1)[:, 0] >= OVERLAP
     first = np.zeros(len(images), dtype=bool)
     claims = images * labels.shape[1] + nearest
     candidates = np.flatnonzero(near)
     first[candidates[np.unique(claims[candidates], return_index=True)[1]]] = True
     return _Ranking(first, units[images], units[np.nonzero(labels == one)[0]])
-
-
-def _overlap(one: Numbers, others: Numbers) -> Weights:
-    """Intersection over union of boxes (M, 4) with K others each (M, K, 4): (M, K)."""
-    first, second = one[:, None].astype(np.float64), others.astype(np.float64)
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    common = sides.clip(0).prod(-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (first, second)]
-    union = areas[0] + areas[1] - common
-    shares: Weights = np.zeros_like(common)
-    np.divide(common, union, out=shares, where=union > 0)
-    return shares
 
 
 def _mean(areas: Weights) -> Weights:

@@ -162,3 +162,8 @@ def numbered(names: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int6
     """The distinct names, sorted, and the number of each given name among them."""
     distinct, numbers = np.unique(np.array(list(names)), return_inverse=True)
     return tuple(map(str, distinct)), numbers.astype(np.int64)
+
+
+def warnings(counts: Mapping[str, int], sentences: Mapping[str, str]) -> tuple[str, ...]:
+    """The sentence of every count that is not zero, with the count in place of ``{}``."""
+    return tuple(text.format(counts[name]) for name, text in sentences.items() if counts.get(name))

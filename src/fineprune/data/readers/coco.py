@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fineprune.data.readers import UNGROUPED, Raw, files_below
 from fineprune.data.readers.frames import Annotations, Edges, Frame, FrameOptions, Sign, to_raw
-from fineprune.data.readers.tables import check_once, inside
+from fineprune.data.readers.naming import check_once, inside
 from fineprune.errors import DataError, excerpt
 from fineprune.files import read_json
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import Count
-from fineprune.data.readers import UNGROUPED, Raw, allocate
+from fineprune.data.readers import UNGROUPED, Raw, allocate, warnings
+from fineprune.data.readers.naming import inside
 from fineprune.data.readers.pixels import rgb
-from fineprune.data.readers.tables import inside, warnings
 from fineprune.errors import DataError
 from fineprune.progress import progress
 

@@ -18,9 +18,8 @@ import numpy.typing as npt
 
 from fineprune.config import Count, Fraction, NonNegative
 from fineprune.data.format import EMPTY
-from fineprune.data.readers import Raw, allocate, files_below, numbered
+from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
 from fineprune.data.readers.pixels import SUFFIXES, asks_for_a_turn, fitted, for_each, load, rgb
-from fineprune.data.readers.tables import warnings
 from fineprune.errors import DataError
 
 # How far a box may reach out of its image: rounding, and counting pixels from 1, move an edge by no more.

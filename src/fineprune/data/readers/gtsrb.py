@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 
 from fineprune.config import Count
-from fineprune.data.readers import Raw, allocate, files_below, numbered
+from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
+from fineprune.data.readers.naming import check_once, inside
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load, rgb
-from fineprune.data.readers.tables import Row, check_once, inside, read_table, warnings
+from fineprune.data.readers.tables import Row, read_table
 from fineprune.errors import DataError
 
 _TRAIN = re.compile(r"GT-\d{5}\.csv")

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from fineprune.config import Count
 from fineprune.data.format import InputSpec
-from fineprune.data.readers import Raw, allocate, files_below, numbered
+from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
+from fineprune.data.readers.naming import check_once, inside
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load
-from fineprune.data.readers.tables import Row, check_once, inside, read_table, warnings
+from fineprune.data.readers.tables import Row, read_table
 from fineprune.errors import DataError
 
 EYES = ("left_x", "left_y", "right_x", "right_y")

@@ -14,7 +14,8 @@ from typing import Literal
 
 from fineprune.data.readers import Raw, files_below
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
-from fineprune.data.readers.tables import Row, inside, read_table
+from fineprune.data.readers.naming import inside
+from fineprune.data.readers.tables import Row, read_table
 from fineprune.errors import DataError
 
 TABLES = ("allAnnotations.csv", "allTrainingAnnotations.csv")

@@ -15,8 +15,8 @@ from xml.parsers import expat
 
 from fineprune.data.readers import UNGROUPED, Raw, files_below
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
+from fineprune.data.readers.naming import check_once, inside
 from fineprune.data.readers.pixels import SUFFIXES
-from fineprune.data.readers.tables import check_once, inside
 from fineprune.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

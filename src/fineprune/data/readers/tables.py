@@ -1,17 +1,14 @@
-"""Tables beside the data: CSV files whose every fault is told with its line, files that they name, and counts
-of what was left out, told in sentences.
-"""
+"""Tables beside the data: CSV files whose every fault is told with its line."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fineprune.errors import DataError, excerpt
-from fineprune.files import stays_inside
 
 
 @dataclass(frozen=True)
@@ -86,32 +83,3 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[R
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a table, found {error}") from error
-
-
-def check_once(kind: str, named: Iterable[tuple[Hashable, object]]) -> None:
-    """Refuse things that are named twice; each comes with the place that names it.
-
-    Raises:
-        DataError: one is.
-    """
-    first: dict[Hashable, object] = {}
-    for thing, where in named:
-        if thing in first:
-            raise DataError(f"{where}: expected each {kind} once, {thing} is at {first[thing]} too")
-        first[thing] = where
-
-
-def inside(folder: Path, name: str, where: str) -> Path:
-    """The file or folder below ``folder`` that a table or an option names.
-
-    Raises:
-        DataError: the name is empty, leads out of the folder, or is none that a path can have.
-    """
-    if not stays_inside(name):
-        raise DataError(f"{where}: expected a path below {folder}, found {name!r:.60}")
-    return folder / name
-
-
-def warnings(counts: Mapping[str, int], sentences: Mapping[str, str]) -> tuple[str, ...]:
-    """The sentence of every count that is not zero, with the count in place of ``{}``."""
-    return tuple(text.format(counts[name]) for name, text in sentences.items() if counts.get(name))

@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from fineprune.config import Count, NonNegative, Positive
 from fineprune.data.format import InputSpec
-from fineprune.data.readers import Raw, allocate, files_below, numbered
+from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
 from fineprune.data.readers.clip_lists import find, read_list
-from fineprune.data.readers.tables import inside, warnings
+from fineprune.data.readers.naming import inside
 from fineprune.errors import ConfigError, DataError
 from fineprune.progress import progress
 

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import Count, Seed
-from fineprune.data.readers import Raw, allocate, files_below, numbered
+from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load, rgb
-from fineprune.data.readers.tables import warnings
 from fineprune.errors import DataError
 
 ALIGNED = "aligned_images_DB"

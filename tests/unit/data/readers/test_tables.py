@@ -1,6 +1,6 @@
 import pytest
 
-from fineprune.data.readers.tables import check_once, inside, read_table, warnings
+from fineprune.data.readers.tables import read_table
 from fineprune.errors import DataError
 
 
@@ -52,19 +52,3 @@ def test_refuses_what_is_no_finite_number(cell, table):
 def test_refuses_a_table_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match=r"expected a table, found .*No such file"):
         list(read_table(tmp_path / "table.csv", (), delimiter=";"))
-
-
-@pytest.mark.parametrize("name", ["", "/etc/passwd", "../a.png", "a/../../b.png", "a\0.png"])
-def test_refuses_names_that_lead_out_of_the_folder(name, tmp_path):
-    with pytest.raises(DataError, match=f"list:7: expected a path below {tmp_path}"):
-        inside(tmp_path, name, "list:7")
-
-
-def test_only_what_was_counted_is_told():
-    assert warnings({"a": 0, "b": 2}, {"a": "{} a", "b": "{} b", "c": "{} c"}) == ("2 b",)
-
-
-def test_refuses_what_is_named_twice():
-    check_once("image", [("a", "t:2"), ("b", "t:3")])
-    with pytest.raises(DataError, match="t:4: expected each image once, a is at t:2 too"):
-        check_once("image", [("a", "t:2"), ("b", "t:3"), ("a", "t:4")])
