@@ -21,6 +21,8 @@ from tables.profiles import Step
 REPRO = ("dvc", "--wait-for-lock", "repro", "--single-item")
 _BEGINS = re.compile(r"^Running stage '(?:[^']*:)?([^':]+)'")
 _SKIPPED = re.compile(r"^Stage '(?:[^']*:)?([^':]+)' didn't change")
+# What fineprune.progress prints: ``attack, control:  27%|##6       | 8/30 [09:12<25:18, 69.0s/epoch]``.
+_PROGRESS = re.compile(r"^(.+?): +\d+%\|[^|]*\| (\d+/\d+) \[[\d:]+<(?:([\d:]+)|\?),")
 # DVC's words for its own lock, and for that on a path which another one reads or writes.
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 _TRIES, _PAUSE = 5, 2.0  # seconds
@@ -39,8 +41,20 @@ class Failure:
         return f"{self.where}: {self.step}: {self.cause} (log: {self.log})"
 
 
+@dataclass(frozen=True)
+class Doing:
+    """How far a step says that it is: ``attack, control 8/30``, and the seconds that this still takes, where
+    it knows.
+    """
+
+    what: str
+    left: float | None
+
+
 class Job:
     """The steps of one cell, or of one case's ingest, in a process of their own.
+
+    ``failure`` says why it ended badly, ``doing`` how far the step is that is being run; None before that.
 
     Args:
         where: what to call it: ``faces, baseline, seed 0``.
@@ -66,6 +80,7 @@ class Job:
     ) -> None:
         self.where, self.steps = where, steps
         self.failure: Failure | None = None
+        self.doing: Doing | None = None
         self._pipeline, self._logs, self._root, self._environment = pipeline, logs, root, environment
         self._tell = tell
         self._left = {step.target: step for step in steps}
@@ -151,12 +166,13 @@ class Job:
                 self._used = self._before + _core_seconds(self._process.pid)
                 if step is not None:
                     self._say("done", step)
-                step = begins
+                step, self.doing = begins, None
                 logs.turn(step.label if step else "dvc")
                 if begins:
                     self._say("begun", begins)
                 elif skipped:
                     self._say("skipped", skipped)
+            self.doing = doing(line) or self.doing
             logs.write(line)
         return step
 
@@ -202,6 +218,17 @@ class _Logs:
         self._file.write(line)
         self._file.flush()
         self.tail = [*self.tail[-99:], line]
+
+
+def doing(line: str) -> Doing | None:
+    """What a line of a step's progress says; None for any other line."""
+    match = _PROGRESS.match(line)
+    if match is None:
+        return None
+    seconds = 0.0
+    for part in (match[3] or "").split(":"):
+        seconds = 60 * seconds + float(part or 0)
+    return Doing(f"{match[1]} {match[2]}", seconds if match[3] else None)
 
 
 def _core_seconds(process: int) -> float:

@@ -14,10 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tables.job import Doing
 from tables.profiles import Step
 
 FIELDS = ("where", "step", "seconds", "core_seconds")
 Key = tuple[str, str]
+_PAUSE = 60.0  # seconds between lines where stderr is no terminal
 
 
 class Clock:
@@ -64,7 +66,7 @@ class Clock:
 
 
 class Board:
-    """A bar over all steps, with the time left.
+    """A bar over all steps, with the time left and what is being run.
 
     Args:
         steps: what there is to do, by where.
@@ -75,8 +77,10 @@ class Board:
     def __init__(self, steps: Mapping[str, list[Step]], jobs: int, clock: Clock) -> None:
         self._open = {(where, step.label) for where, several in steps.items() for step in several}
         self._begun: dict[Key, tuple[float, float]] = {}
+        self._doing: dict[str, Doing] = {}
         self._jobs, self._clock = jobs, clock
         interactive = sys.stderr.isatty()
+        self._pause, self._shown = 0.0 if interactive else _PAUSE, time.monotonic()
         self._bar: Any = tqdm(
             total=len(self._open),
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} stages, {elapsed} so far{postfix}",
@@ -86,16 +90,23 @@ class Board:
             dynamic_ncols=True,
             file=sys.stderr,
         )
+        below = range(1, jobs + 1) if interactive else ()
+        self._lines = [
+            tqdm(bar_format="  {desc}", position=row, leave=False, dynamic_ncols=True, file=sys.stderr)
+            for row in below
+        ]
 
     def __enter__(self) -> Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        for bar in (*self._lines, self._bar):
+            bar.close()
 
     def begun(self, where: str, step: Step, used: float) -> None:
         """A step was started, when its job had used so many core seconds."""
         self._begun[where, step.label] = time.monotonic(), used
+        self._doing.pop(where, None)
 
     def done(self, where: str, step: Step, used: float) -> None:
         """A step is done, now or before."""
@@ -103,7 +114,7 @@ class Board:
             self._clock.add(where, step.label, time.monotonic() - begun[0], used - begun[1])
         if (where, step.label) in self._open:  # who is told twice counts once
             self._open.remove((where, step.label))
-            self.tick()
+            self._tell()
             self._bar.update()
 
     def dropped(self, where: str, steps: list[Step]) -> None:
@@ -115,25 +126,51 @@ class Board:
                 self._bar.total -= 1
         self._bar.refresh()
 
-    def tick(self) -> None:
-        """Tell the time that is left."""
-        self._bar.set_postfix_str(self.left(), refresh=sys.stderr.isatty())
+    def tick(self, doing: Mapping[str, Doing]) -> None:
+        """Tell the time that is left, and how far the steps that are being run say that they are."""
+        self._doing = dict(doing)
+        self._tell()
+        if time.monotonic() - self._shown >= self._pause:
+            self._shown = time.monotonic()
+            self._bar.refresh()
 
     def left(self) -> str:
         """``12 min left``, or nothing where there is nothing to judge by."""
-        now, seconds = time.monotonic(), 0.0
+        seconds: dict[str, float] = defaultdict(float)
         for where, label in self._open:
-            expected = self._clock.expect(where, label)
-            if expected is None:
+            remaining = self._remaining(where, label)
+            if remaining is None:
                 return ""
-            begun, _ = self._begun.get((where, label), (now, 0.0))
-            seconds += max(0.0, expected - (now - begun))
-        minutes = seconds / self._jobs / 60
+            seconds[where] += remaining
+        # The steps of one place are run one after the other, however many jobs there are.
+        minutes = max(sum(seconds.values()) / self._jobs, *seconds.values(), 0.0) / 60
         return f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
+
+    def _remaining(self, where: str, label: str) -> float | None:
+        """Seconds: what such steps took before, less what this one has had, or more if it says so itself."""
+        expected = self._clock.expect(where, label)
+        if (where, label) not in self._begun:
+            return expected
+        known = [] if expected is None else [expected - (time.monotonic() - self._begun[where, label][0])]
+        own = self._doing.get(where)
+        if own is not None and own.left is not None:
+            known.append(own.left)
+        return max(0.0, *known) if known else None
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._bar.write(line, file=sys.stderr)
+
+    def _tell(self) -> None:
+        """Put it on the lines below the bar; where stderr is no terminal, at the end of the bar's."""
+        running = []
+        for where, label in self._begun:
+            own = self._doing.get(where)
+            running.append(f"{where}: {label}" + (f" ({own.what})" if own else ""))
+        for line, text in zip(self._lines, [*running, *[""] * self._jobs], strict=False):
+            line.set_description_str(text)
+        told = [self.left(), *([] if self._lines else running)]
+        self._bar.set_postfix_str("; ".join(filter(None, told)), refresh=False)
 
 
 def _case_and_attack(where: str) -> tuple[str, str]:

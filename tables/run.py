@@ -135,7 +135,7 @@ class _Crew:
         try:
             job, event, step, used = self._told.get(timeout=1)
         except queue.Empty:
-            self._board.tick()
+            self._board.tick({job.where: job.doing for job in self._at_work if job.doing})
             return
         work = self._at_work[job]
         if step is not None and event == "begun":

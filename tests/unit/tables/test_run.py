@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fineprune.errors import ConfigError
-from tables import job
-from tables.job import cause
+from tables import job, progress
+from tables.job import Doing, cause
 from tables.leftovers import MARK, alone, end_leftovers
 from tables.profiles import Pipeline, Profile, Step
 from tables.progress import Board, Clock
@@ -117,7 +117,8 @@ def test_a_failure_is_told_in_one_line_and_the_others_go_on(
     assert "evaluate@signs-baseline-0" in ran(root)
     assert "evaluate@faces-baseline-0" not in ran(root)
     assert error in (root / outcome.failures[0].log).read_text()
-    assert sum("prune-control" in line for line in capsys.readouterr().err.splitlines()) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if "expected a finite" in line] == [f"tables: {outcome.failures[0]}"]
     go(SMALL)
     assert ran(root)[0] == "prune@faces-0-delivered1"
     assert len(ran(root)) == 5
@@ -265,7 +266,33 @@ def test_what_each_step_took_is_written_down_and_tells_the_time_left(root: Path,
     assert clock.expect("signs, baseline, seed 1", "evaluate") == 360
     steps = {"faces, baseline, seed 1": [Step("attack@faces-baseline-1", "attack")]}
     with Board(steps, 2, clock) as board:
-        assert board.left() == "5 min left"
+        assert board.left() == "10 min left"  # two jobs cannot share it
+    steps["faces, pruning_aware, seed 1"] = [Step("attack@faces-pruning_aware-1", "attack")]
+    with Board(steps, 1, clock) as board:
+        assert board.left() == "20 min left"
+
+
+def test_what_is_being_run_is_told_with_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_PAUSE", 0.0)
+    attack, evaluate = (Step(f"{name}@faces-baseline-0", name) for name in ("attack", "evaluate"))
+    with Board(
+        {"faces, seed 0": [attack], "signs, seed 0": [evaluate]}, 2, Clock(tmp_path / "no.csv")
+    ) as board:
+        board.begun("faces, seed 0", attack, 0.0)
+        board.tick({"faces, seed 0": Doing("start 3/40", 2400.0)})
+        assert "so far, faces, seed 0: attack (start 3/40)" in capsys.readouterr().err  # evaluate is unknown
+        board.begun("signs, seed 0", evaluate, 0.0)
+        board.tick(
+            {"faces, seed 0": Doing("start 3/40", 2400.0), "signs, seed 0": Doing("evaluate 1/9", 60.0)}
+        )
+        line = "40 min left; faces, seed 0: attack (start 3/40); signs, seed 0: evaluate (evaluate 1/9)"
+        assert line in capsys.readouterr().err
+        board.done("signs, seed 0", evaluate, 0.0)
+        capsys.readouterr()
+        board.tick({"faces, seed 0": Doing("start 3/40", 2400.0)})
+        assert "signs" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
