@@ -51,17 +51,17 @@ class Clock:
 
     def expect(self, where: str, label: str) -> float | None:
         """How long a step will take: as with this case and attack, with this case, as elsewhere; None if
-        nothing was ever run.
+        none like it was ever run.
         """
         case, attack = _case_and_attack(where)
-        for key in ((f"{case}, {attack}", label), (case, label), ("", label), ("", "")):
+        for key in ((f"{case}, {attack}", label), (case, label), ("", label)):
             if self._known[key]:
                 return statistics.fmean(self._known[key])
         return None
 
     def _learn(self, where: str, label: str, seconds: float) -> None:
         case, attack = _case_and_attack(where)
-        for key in ((f"{case}, {attack}", label), (case, label), ("", label), ("", "")):
+        for key in ((f"{case}, {attack}", label), (case, label), ("", label)):
             self._known[key].append(seconds)
 
 
@@ -135,16 +135,19 @@ class Board:
             self._bar.refresh()
 
     def left(self) -> str:
-        """``12 min left``, or nothing where there is nothing to judge by."""
+        """``12 min left``; at least so many, or nothing, where steps are to come that were never run."""
         seconds: dict[str, float] = defaultdict(float)
+        unknown = False
         for where, label in self._open:
             remaining = self._remaining(where, label)
-            if remaining is None:
-                return ""
-            seconds[where] += remaining
+            unknown = unknown or remaining is None
+            seconds[where] += remaining or 0.0
         # The steps of one place are run one after the other, however many jobs there are.
         minutes = max(sum(seconds.values()) / self._jobs, *seconds.values(), 0.0) / 60
-        return f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
+        told = f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
+        if unknown:
+            return f"at least {told}" if minutes >= 1 else ""
+        return told
 
     def _remaining(self, where: str, label: str) -> float | None:
         """Seconds: what such steps took before, less what this one has had, or more if it says so itself."""
