@@ -24,6 +24,7 @@ from fineprune.evaluation.checks import attack_took
 from fineprune.evaluation.metrics import ModelMetrics, Truth, measure
 from fineprune.inference import outputs
 from fineprune.models.base import NOT_FINITE, NOTHING, Detections, Network
+from fineprune.progress import progress
 
 Classes = npt.NDArray[np.int64]
 
@@ -190,8 +191,10 @@ class TestBed:
             yield self.samples.draw(positions)
 
     def _questions(self, *labels: Classes, trigger: Trigger | None) -> Iterator[Batch]:
-        """The split's inputs, clean or triggered, with several labels for each."""
+        """The split's inputs, clean or triggered, with several labels for each; with progress."""
         several = torch.from_numpy(np.stack(labels)).to(self.samples.device)
-        for positions in torch.arange(len(self.samples)).split(self.batch_size):
+        blocks = torch.arange(len(self.samples)).split(self.batch_size)
+        name = f"curve, {'clean' if trigger is None else 'triggered'} inputs"
+        for positions in progress(blocks, total=len(blocks), name=name, unit="batch"):
             inputs, _, places = self.samples.draw(positions)
             yield Batch(inputs if trigger is None else trigger(inputs, places), several[:, positions], places)
