@@ -53,15 +53,13 @@ class Clock:
         """How long a step will take: as with this case and attack, with this case, as elsewhere; None if
         none like it was ever run.
         """
-        case, attack = _case_and_attack(where)
-        for key in ((f"{case}, {attack}", label), (case, label), ("", label)):
+        for key in _keys(where, label):
             if self._known[key]:
                 return statistics.fmean(self._known[key])
         return None
 
     def _learn(self, where: str, label: str, seconds: float) -> None:
-        case, attack = _case_and_attack(where)
-        for key in ((f"{case}, {attack}", label), (case, label), ("", label)):
+        for key in _keys(where, label):
             self._known[key].append(seconds)
 
 
@@ -176,6 +174,8 @@ class Board:
         self._bar.set_postfix_str("; ".join(filter(None, told)), refresh=False)
 
 
-def _case_and_attack(where: str) -> tuple[str, str]:
+def _keys(where: str, label: str) -> tuple[Key, ...]:
+    """What a step's time is known by, the closest first: its case and attack, its case, all cases."""
     case, _, rest = where.partition(", ")
-    return case, rest.partition(", ")[0]
+    attack = rest.partition(", ")[0]
+    return (f"{case}, {attack}", label), (case, label), ("", label)
