@@ -54,7 +54,7 @@ def lively(**changes):
     return network
 
 
-def scenes(count, size=(64, 96), seed=0):
+def scenes(count, size=(64, 96), seed=0, sides=(16, 32)):
     """Dark noise with one to two bright squares, whose colour is their class: inputs, labels, places."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size
@@ -63,7 +63,7 @@ def scenes(count, size=(64, 96), seed=0):
     for number, slot in itertools.product(range(count), range(2)):
         if slot > number % 2:
             continue
-        side = int(torch.randint(16, 33, (1,), generator=generator))
+        side = int(torch.randint(sides[0], sides[1] + 1, (1,), generator=generator))
         top = int(torch.randint(0, height - side, (1,), generator=generator))
         left = slot * width // 2 + int(torch.randint(0, width // 2 - side, (1,), generator=generator))
         labels[number, slot] = (number + slot) % 3
@@ -245,7 +245,10 @@ def test_the_exported_network_detects_the_same_in_batches_of_any_size():
 
 
 def test_it_learns_four_scenes_by_heart():
-    network, (inputs, labels, places) = network_of(width=0.1).train(), scenes(4)
+    # Large enough to span several cells of the features: boxes of the same cells are the same to the head.
+    inputs, labels, places = scenes(4, (128, 192), sides=(32, 64))
+    anchors = {"sizes": [32.0, 48.0, 64.0], "ratios": [0.5, 1.0, 2.0]}
+    network = network_of((3, 128, 192), width=0.1, anchors=anchors).train()
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
     with torch.random.fork_rng():
