@@ -10,10 +10,8 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
+from fineprune.progress import bar
 from tables.job import Doing
 from tables.profiles import Step
 
@@ -79,27 +77,17 @@ class Board:
         self._jobs, self._clock = jobs, clock
         interactive = sys.stderr.isatty()
         self._pause, self._shown = 0.0 if interactive else _PAUSE, time.monotonic()
-        self._bar: Any = tqdm(
-            total=len(self._open),
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} stages, {elapsed} so far{postfix}",
-            desc="tables",
-            mininterval=0.1 if interactive else 10,
-            ascii=not interactive,
-            dynamic_ncols=True,
-            file=sys.stderr,
-        )
+        shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} stages, {elapsed} so far{postfix}"
+        self._bar = bar(total=len(self._open), bar_format=shown, desc="tables")
         below = range(1, jobs + 1) if interactive else ()
-        self._lines = [
-            tqdm(bar_format="  {desc}", position=row, leave=False, dynamic_ncols=True, file=sys.stderr)
-            for row in below
-        ]
+        self._lines = [bar(bar_format="  {desc}", position=row, leave=False) for row in below]
 
     def __enter__(self) -> Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for bar in (*self._lines, self._bar):
-            bar.close()
+        for each in (*self._lines, self._bar):
+            each.close()
 
     def begun(self, where: str, step: Step, used: float) -> None:
         """A step was started, when its job had used so many core seconds."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
 
 T = TypeVar("T")
+_UP = "\x1b[A"  # moves a terminal's cursor back from a bar below another
 
 
 def progress(items: Iterable[T], *, total: int, name: str, unit: str) -> Iterator[T]:
@@ -14,17 +15,37 @@ def progress(items: Iterable[T], *, total: int, name: str, unit: str) -> Iterato
 
     What is done within a second shows nothing.
     """
+    yield from bar(items, total=total, desc=name, unit=unit, delay=1)
+
+
+def bar(items: Any = None, **options: Any) -> Any:
+    """A ``tqdm`` on stderr, with its options; where that is no terminal, each of its states is a line."""
     from tqdm import tqdm
 
-    interactive = sys.stderr.isatty()
-    yield from tqdm(
-        items,
-        total=total,
-        desc=name,
-        unit=unit,
-        delay=1,
-        mininterval=0.1 if interactive else 10,
-        ascii=not interactive,
-        dynamic_ncols=True,
-        file=sys.stderr,
-    )
+    if sys.stderr.isatty():
+        return tqdm(items, **{"dynamic_ncols": True, "file": sys.stderr, **options})
+    return tqdm(items, **{"mininterval": 10, "ascii": True, "file": _Lines(sys.stderr), **options})
+
+
+class _Lines:
+    """Ends each state of a bar with a newline instead of going back over it: what collects a container's
+    log waits for one, and so would tell how far it was when it has ended.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last = ""
+
+    def write(self, text: str) -> None:
+        """Write a state, unless what it says before the times is the same again, as when a bar is closed;
+        what only moves the cursor is left out.
+        """
+        state = text.replace(_UP, "").strip()
+        count = state.partition("[")[0]
+        if count and count != self._last:
+            self._stream.write(f"{state}\n")
+            self._last = count
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()

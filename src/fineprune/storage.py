@@ -17,10 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from fineprune.errors import StorageError
 from fineprune.files import dvc_md5, stays_inside
+from fineprune.progress import progress
 
 _WORKERS = 8
 _CHUNK = 1 << 16
@@ -127,9 +126,7 @@ class Bucket:
         with ThreadPoolExecutor(_WORKERS) as pool:
             try:
                 results = pool.map(lambda job: self.download(*job), jobs)
-                for _ in tqdm(
-                    results, total=len(jobs), desc="fetching", unit="file", disable=None, leave=False
-                ):
+                for _ in progress(results, total=len(jobs), name="fetch", unit="file"):
                     pass
             except BaseException:
                 pool.shutdown(cancel_futures=True)
