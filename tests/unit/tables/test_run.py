@@ -237,6 +237,10 @@ def test_only_processes_of_this_repository_are_ended(root: Path) -> None:
         for place in (root, root / "another")
     ]
     try:
+        # A program is told to have begun a moment before the kernel shows its variables.
+        deadline = time.monotonic() + 10
+        while not all(Path(f"/proc/{process.pid}/environ").read_bytes() for process in sleeping):
+            assert time.monotonic() < deadline
         assert end_leftovers(root) == 1
         assert sleeping[0].wait(10) == -signal.SIGKILL
         assert sleeping[1].poll() is None
