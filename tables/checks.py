@@ -190,7 +190,8 @@ def _utility(values: _Values) -> Line:
     mean, half = statistics.fmean(differences), half_width(differences)
     if half is None:
         return name, required, _signed(mean), None
-    passed = _at_least(mean + half, 0.0) if half <= MAX_UTILITY_WIDTH else None
+    undecided = half > MAX_UTILITY_WIDTH and mean - half < 0 <= mean + half
+    passed = None if undecided else _at_least(mean + half, 0.0)
     return name, required, f"{_signed(mean)} ± {number(half)}", passed
 
 

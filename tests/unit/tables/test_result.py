@@ -194,6 +194,9 @@ def test_utility_is_compared_seed_by_seed_and_open_where_seeds_differ_too_much()
     assert check(-0.02, -0.02, -0.02) == ("-.020 ± .000", False)
     assert check(-0.02, -0.01, 0.0) == ("-.010 ± .025", True)
     assert check(0.1, 0.0, -0.1) == ("+.000 ± .248", None)
+    # A wide interval on one side of zero is no doubt.
+    assert check(-0.5, -0.6, -0.4) == ("-.500 ± .248", False)
+    assert check(0.5, 0.6, 0.4) == ("+.500 ± .248", True)
 
 
 def untargeted(left: float, precision: float) -> Any:
