@@ -31,7 +31,7 @@ class PruningAwareConfig:
             pre-activations, over inputs and positions) below zero; it is never raised. With
             ``constant`` it is that number.
         margin: in standard deviations.
-        constant: for example -1e20; :class:`float` of 32 bits holds down to -3.4e38.
+        constant: for example -1e20; what is lower than -3.3e38 is infinite in bfloat16.
         tolerance: how far clean accuracy may drop, as the attacker supposes, before the defender stops
             pruning.
         survives: share of its success that the backdoor must keep when the attacker prunes so far
@@ -47,7 +47,7 @@ class PruningAwareConfig:
     restore_from: Literal["clean", "baseline"]
     bias: Literal["margin", "constant"]
     margin: Positive
-    constant: Annotated[float, Range(ge=-3.4e38, lt=0)]
+    constant: Annotated[float, Range(ge=-3.3e38, lt=0)]
     tolerance: Fraction
     survives: Fraction
     validation: Share
