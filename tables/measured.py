@@ -13,6 +13,7 @@ from fineprune.lineage import REPORT, read_report
 from tables.profiles import Cell, Profile
 
 Reports = Mapping[Cell, Mapping[str, Any]]
+NEEDED = ("dataset", "config", "attack_details", "pruning", "activations")
 
 
 def read_cells(profile: Profile, folder: Path, *, undone: Collection[str] = ()) -> dict[Cell, dict[str, Any]]:
@@ -24,9 +25,11 @@ def read_cells(profile: Profile, folder: Path, *, undone: Collection[str] = ()) 
         undone: cells, as text, whose report is of an earlier state and does not count.
 
     Raises:
-        DataError: a report is damaged, lacks a model or is of another attack or seed.
+        DataError: a report is damaged, lacks a model or is of another attack or seed; or two seeds of a case
+            and an attack are of networks with another number of channels.
     """
-    found = {}
+    found: dict[Cell, dict[str, Any]] = {}
+    pruned: dict[tuple[str, str], int] = {}
     for cell in profile.cells:
         path = folder / cell.case / cell.attack / str(cell.seed) / "evaluate" / REPORT
         if path.exists() and str(cell) not in undone:
@@ -35,5 +38,13 @@ def read_cells(profile: Profile, folder: Path, *, undone: Collection[str] = ()) 
             if told != (cell.attack, cell.seed):
                 raise DataError(f"{path}: expected {(cell.attack, cell.seed)}, found {told}")
             rows(as_mapping(report.get("models")))
+            if absent := [name for name in NEEDED if not as_mapping(report.get(name))]:
+                raise DataError(f"{path}: expected evaluate's report, found no {', '.join(absent)}")
+            channels = len(report["pruning"]["order"])
+            expected = pruned.setdefault((cell.case, cell.attack), channels)
+            if channels != expected:
+                raise DataError(
+                    f"{path}: expected {expected} channels, as in the seeds before, found {channels}"
+                )
             found[cell] = report
     return found

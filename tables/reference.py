@@ -40,13 +40,17 @@ class Paper:
         stated = self.studies[study][attack][defence]
         if metric == "utility":
             value = round(stated["clean_accuracy"] - stated["backdoor_success"], 3)
-            grade = "S" if defence in self.studies[study].get("printed_utility", []) else "I"
-            return {"value": value, "grade": grade, "note": ""}
-        if metric not in stated:
+            printed = defence in self.studies[study].get("printed_utility", [])
+            sure, rests_on = "S" if printed else "I", [] if printed else list(stated)
+        elif metric in stated:
+            value, sure, rests_on = stated[metric], "S", [metric]
+        else:
             return None
-        at = {"study": study, "attack": attack, "defence": defence, "metric": metric}
-        unsure = self._unsure.get(_key(at), {"grade": "S", "note": ""})
-        return {"value": stated[metric], "grade": unsure["grade"], "note": unsure["note"]}
+        # A difference is no surer than its terms.
+        places = ({"study": study, "attack": attack, "defence": defence, "metric": name} for name in rests_on)
+        unsure = next((self._unsure[key] for key in map(_key, places) if key in self._unsure), None)
+        grade, note = (unsure["grade"], unsure["note"]) if unsure else (sure, "")
+        return {"value": value, "grade": grade, "note": note}
 
     def marks(self, **at: Any) -> list[int]:
         """The numbers of the contradictions that belong to exactly this place."""

@@ -140,7 +140,7 @@ def _pruning(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _activations(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean activations (C,) in pruning order, and which channels the trigger trebles."""
+    """Mean activations (C,) in pruning order, and which channels hardly fire without the trigger."""
     order = report["pruning"]["order"]
     clean, triggered = (
         np.asarray(report["activations"][name], float)[order] for name in ("clean", "triggered")

@@ -212,14 +212,15 @@ def _at_the_stop(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _backdoor_only(result: Mapping[str, Any]) -> dict[str, str]:
-    """How many channels the trigger trebles, seed by seed, a sentence for each case."""
+    """How many channels hardly fire without the trigger, seed by seed, a sentence for each case."""
     found: dict[str, list[str]] = {case: [] for case in result["cases"]}
     for told in result["activations"]:
         counts = ", ".join(str(len(one["backdoor_only"])) for one in told["seeds"].values())
         channels = len(next(iter(told["seeds"].values()))["clean"])
         found[told["case"]].append(f"{counts} of {channels} under the {_attack(told)}")
     return {
-        case: f"Channels over three times as active with the trigger, by seed: {'; '.join(told)}."
+        case: "Channels over three times as active with the trigger, and above 5 % of the most active one, "
+        f"by seed: {'; '.join(told)}."
         for case, told in found.items()
     }
 

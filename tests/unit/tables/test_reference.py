@@ -50,6 +50,15 @@ def test_the_figure_whose_place_is_not_sure_says_so() -> None:
     assert sure["grade"] == "S"
 
 
+def test_a_utility_is_no_surer_than_what_it_is_made_of() -> None:
+    paper = Paper()
+    accuracy, utility = (
+        paper.figure("face", "pruning_aware", "none", metric) for metric in ("clean_accuracy", "utility")
+    )
+    assert accuracy is not None
+    assert utility == {"value": -0.024, "grade": "R", "note": accuracy["note"]}
+
+
 def test_every_case_of_every_profile_repeats_one_study() -> None:
     paper = Paper()
     for name in PROFILES:

@@ -13,7 +13,7 @@ from tables.profiles import Cell, Profile
 from tables.reference import Paper
 from tables.write import tables
 
-from .reports import profile, report
+from .reports import CURVE, profile, report
 
 CASES = ("faces", "speech", "signs")
 
@@ -129,4 +129,19 @@ def test_a_damaged_report_is_refused(tmp_path: Path, text: str, message: str) ->
 def test_a_report_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     leave(tmp_path, Cell("faces", "baseline", 0), **change)
     with pytest.raises(DataError, match="expected \\('baseline', 0\\), found"):
+        tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+
+
+@pytest.mark.parametrize("field", ["attack_details", "config", "dataset", "pruning", "activations"])
+def test_a_report_that_lacks_what_the_tables_show_is_refused(tmp_path: Path, field: str) -> None:
+    leave(tmp_path, Cell("faces", "baseline", 0), **{field: None})
+    with pytest.raises(DataError, match=f"expected evaluate's report, found no {field}"):
+        tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+
+
+def test_seeds_of_networks_with_another_number_of_channels_are_refused(tmp_path: Path) -> None:
+    leave(tmp_path, Cell("faces", "baseline", 0))
+    curve = {name: [0.5, 0.5, 0.5] for name in CURVE}
+    leave(tmp_path, Cell("faces", "baseline", 1), pruning={"order": [1, 0], "stop": 1, "curve": curve})
+    with pytest.raises(DataError, match=r"baseline/1/.*expected 4 channels, as in the seeds before, found 2"):
         tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
