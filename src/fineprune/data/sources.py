@@ -21,6 +21,7 @@ from fineprune.storage import fetch
 EMBEDDED = ("digits",)
 GENERATED = "generated"
 ARCHIVES = (".tar.gz", ".tgz")
+_PIECE = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ def _fetch(source: str, md5: str | None, scratch: Path) -> tuple[Path, dict[str,
         _check_md5(origin, md5)
         return tracked.fetch(), origin
     path = fetch(source, scratch / "fetched") if "://" in source else Path(source)
-    if not path.exists():
-        raise DataError(f"{source}: no such folder or archive")
+    if not source or not path.exists():  # an empty one would be the working directory
+        raise DataError(f"{source or repr(source)}: no such folder or archive")
     origin = {"source": source, "dvc_md5": dvc_md5(path)}
     _check_md5(origin, md5)
     return path, origin
@@ -142,12 +143,15 @@ def _check_member(member: tarfile.TarInfo) -> None:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Refuse an archive whose last member is not followed by a block of zeros, the end of an archive.
+    """Refuse an archive whose last member is not followed by a block of zeros, the end of an archive, or whose
+    bytes are not those that were compressed.
 
     Tarfile takes a damaged header for the end. Where nothing follows at all, its writer was stopped: tar lets
-    that pass, but samples may be missing.
+    that pass, but samples may be missing. Nor does it read on to gzip's checksum, which stands at the end.
     """
     file = cast(BinaryIO, archive.fileobj)
     file.seek(archive.offset)
     if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
         raise tarfile.TarError(f"neither a member nor the end at byte {archive.offset}")
+    while file.read(_PIECE):
+        pass

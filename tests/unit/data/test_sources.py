@@ -187,6 +187,19 @@ def test_refuses_an_archive_whose_members_end_before_its_end(damage, archive):
     )
 
 
+def test_refuses_an_archive_of_which_a_bit_was_turned(tmp_path):
+    content = bytes(range(256)) * 400  # which deflate stores, and goes on reading whatever is in it
+    member = tarfile.TarInfo("clip.wav")
+    member.size = len(content)
+    path = tmp_path / "stored.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=0) as archive:
+        archive.addfile(member, io.BytesIO(content))
+    packed = bytearray(path.read_bytes())
+    packed[len(packed) // 2] ^= 1
+    path.write_bytes(packed)
+    assert f"{path}: expected a whole and safe archive, found CRC check failed" in refusal(path)
+
+
 @pytest.mark.parametrize("header", [{"mtime": "1e30"}, {"mtime": "nan"}, {"path": "a\0b"}])
 def test_refuses_a_member_with_a_header_that_no_file_can_have(header, tmp_path):
     path = tmp_path / "odd.tar.gz"
@@ -241,5 +254,6 @@ def test_refuses_a_link_out_of_the_archive(tmp_path):
 
 def test_refuses_what_is_not_there_or_is_no_archive(folder, tmp_path):
     assert "nowhere: no such folder or archive" in refusal(tmp_path / "nowhere")
+    assert refusal("") == "'': no such folder or archive"
     assert "expected a folder or a .tar.gz or .tgz archive" in refusal(folder / "a/1")
     assert "https://host/x: expected s3://bucket/key" in refusal("https://host/x", StorageError)
