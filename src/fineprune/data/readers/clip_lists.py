@@ -37,7 +37,7 @@ def read_list(path: Path, *, test: bool) -> list[Entry]:
         DataError: the file cannot be read, or a line is not a path and a digit.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a list of clips, found {error}") from error
     return [_entry(line, f"{path}:{number}", test) for number, line in enumerate(lines, 1) if line.strip()]

@@ -128,7 +128,8 @@ def _fill(rows: Array, path: Path, options: FacesHdf5Options) -> int:
             raise DataError(f"{path}: expected fractions in 0-1, found whole numbers")
         tops = part.max(axis=(1, 2, 3))
         largest = max(largest, float(tops.max()))
-        fractions += int(((tops <= 1) & (part.min(axis=(1, 2, 3)) < tops)).sum())
+        if part.dtype.kind == "f":
+            fractions += int(((tops <= 1) & (part.min(axis=(1, 2, 3)) < tops)).sum())
         scaled = part.astype(np.float64) * (255 / high)
         levels = np.rint(scaled)
         rounded += int((abs(scaled - levels) > _ROUNDING).any(axis=(1, 2, 3)).sum())

@@ -177,7 +177,7 @@ def _scaled(
     kept, skipped = [], Counter(signs_repeated=len(signs) - len(distinct))
     for sign in distinct:
         clipped = np.clip(sign.edges, 0, np.tile(size, 2))
-        x1, y1, x2, y2 = (clipped * np.tile(scale, 2)).tolist()
+        x1, y1, x2, y2 = (clipped * np.tile(scale, 2)).astype(np.float32).tolist()  # as the dataset has them
         if np.abs(clipped - sign.edges).max() > _ROUNDING:
             skipped["boxes_outside"] += 1
         elif not (x1 < x2 and y1 < y2):

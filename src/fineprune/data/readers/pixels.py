@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
+# Pillow goes by a file's content, and has decoders that start other programs.
+FORMATS = ("BMP", "JPEG", "PNG", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pbm", ".pgm", ".pnm", ".ppm", ".bmp")
 MID_GREY = 128
 _DAMAGED_EXIF = (AttributeError, SyntaxError, TypeError, ValueError, struct.error)  # what Pillow raises of it
@@ -49,12 +51,13 @@ def load(path: Path, channels: int, *, turn: bool = True) -> Image:
     """One decoded image, RGB for three channels and grey for one, turned as its EXIF says if ``turn``.
 
     Raises:
-        DataError: the file is missing, damaged or cut short, or has more than 8 bits per channel.
+        DataError: the file is missing, damaged, cut short or of none of :data:`FORMATS`, or has more than 8
+            bits per channel.
     """
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             deep = _too_deep(image)
             image.load()
             if turn:

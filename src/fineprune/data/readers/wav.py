@@ -33,7 +33,7 @@ from fineprune.progress import progress
 
 Samples = npt.NDArray[np.int16]
 
-_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<number>\d+)\.wav", re.IGNORECASE)
+_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<number>[0-9]+)\.wav", re.IGNORECASE)
 _FSDD_TEST_INDICES = 5
 _FRAME, _HOP = 1024, 64
 _LONGEST = 2**31 - 1  # samples of 16 bits, of which a WAV file counts the bytes in 32 bits

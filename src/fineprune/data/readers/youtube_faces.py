@@ -79,7 +79,7 @@ def read(options: YoutubeFacesOptions, folder: Path | None, work: Path) -> Raw:
     whole = options.group_by == "video"
     available = sum(map(len, enough.values()))
     counts = {
-        "people_left_out": len(people) - len(enough),
+        "people_left_out": len(people.keys() | _folders(root)) - len(enough),
         "frames_left_out": len(found) - available,
         "frames_not_drawn": available - len(paths),
     }
@@ -109,6 +109,11 @@ def _people(found: Sequence[Path], root: Path) -> dict[str, list[Path]]:
             raise DataError(f"{path}: expected {root}/<person>/<video>/<frame>")
         people.setdefault(place[0], []).append(path)
     return people
+
+
+def _folders(root: Path) -> set[str]:
+    """The people who have a folder, with frames or without."""
+    return {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
 
 def _videos(frames: Sequence[Path]) -> int:

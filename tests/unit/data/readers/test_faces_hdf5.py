@@ -155,6 +155,11 @@ def test_images_of_one_value_are_dark_not_fractions(write, tmp_path, work):
     assert read(options(), tmp_path, work).inputs[:2].max() == 1
 
 
+def test_whole_numbers_are_no_fractions(write, tmp_path, work):
+    write(data=np.where(np.arange(5) < 2, IMAGES.T % 2, IMAGES.T).T.astype(np.uint8))
+    assert read(options(), tmp_path, work).inputs[:2].max() == 1
+
+
 @pytest.mark.parametrize(
     ("place", "offset", "message"),
     [

@@ -79,6 +79,7 @@ def test_it_makes_a_dataset(street, work, tmp_path):
     [
         ((4, 4, 4, 12), "boxes_empty"),
         ((8, 4, 4, 12), "boxes_empty"),
+        ((30, 4, 30 + 1e-7, 12), "boxes_empty"),  # in 32 bits
         ((32.5, 4, 32.9, 12), "boxes_empty"),  # of which nothing is left within the image
         ((-2, 4, 8, 12), "boxes_outside"),
         ((4, 4, 40, 12), "boxes_outside"),

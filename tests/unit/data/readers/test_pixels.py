@@ -91,6 +91,14 @@ def test_more_than_eight_bits_are_refused(content, found, channels, tmp_path):
         load(path, channels)
 
 
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "EPS"])
+def test_what_a_file_holds_counts_and_not_its_name(kind, tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (2, 2)).save(path, kind)
+    with pytest.raises(DataError, match=f"{path}: expected a whole image, found cannot identify"):
+        load(path, 3)
+
+
 @pytest.mark.parametrize(
     "content", [png(2, 8, b"\1\2\3"), png(0, 1, b"\x80"), b"P6 1 1 255\n\1\2\3", b"P6 1 1 15\n\1\2\3"]
 )

@@ -63,10 +63,11 @@ def test_pannous_names_no_test_set(clips, work):
 
 def test_other_names_are_skipped_and_reported(clips, write_wav, work):
     write_wav(clips / "0.3.wav", TONE)
+    write_wav(clips / "٣_al_0.wav", TONE)  # a digit, but of no class
     (clips / "README.md").write_text("not a clip")
     raw = read(wav_options(), clips, work)
-    assert raw.counts == {"truncated": 0, "skipped": 1}
-    assert "1 WAV files were skipped" in raw.warnings[0]
+    assert raw.counts == {"truncated": 0, "skipped": 2}
+    assert "2 WAV files were skipped" in raw.warnings[0]
 
 
 def test_leading_silence_is_trimmed(clips, write_wav, work):
@@ -173,7 +174,7 @@ def test_a_list_chooses_clips_and_gives_their_labels(clips, work):
 
 
 def test_a_test_list_is_the_authors_test_set(clips, work):
-    (clips / "train.txt").write_text("0_al_0.wav 0\n1_al_12.wav 1\n")
+    (clips / "train.txt").write_text("0_al_0.wav 0\n1_al_12.wav 1\n", encoding="utf-8-sig")
     (clips / "test.txt").write_text("1_bo_0.wav 1\n")
     raw = read(wav_options(list="train.txt", test_list="test.txt"), clips, work)
     assert raw.authors_test.tolist() == [False, False, True]

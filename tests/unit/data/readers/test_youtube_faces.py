@@ -59,6 +59,11 @@ def test_people_with_too_few_videos_are_left_out(faces, work):
     assert raw.counts == {"people_left_out": 2, "frames_left_out": 5, "frames_not_drawn": 0}
 
 
+def test_people_without_a_frame_are_counted(faces, work):
+    (faces / "aligned_images_DB/Di/0").mkdir(parents=True)
+    assert read(options(), faces, work).counts["people_left_out"] == 2
+
+
 def test_frames_are_drawn_over_all_videos_by_the_seed(faces, work):
     raw = read(options(per_class=3), faces, work)
     assert raw.labels.tolist() == [0, 0, 0, 1, 1, 1]
