@@ -21,6 +21,7 @@ from tables.profiles import Step
 REPRO = ("dvc", "--wait-for-lock", "repro", "--single-item")
 _BEGINS = re.compile(r"^Running stage '(?:[^']*:)?([^':]+)'")
 _SKIPPED = re.compile(r"^Stage '(?:[^']*:)?([^':]+)' didn't change")
+_UNABLE = re.compile(r"^ERROR: failed to reproduce '(?:[^']*:)?([^':]+)'(?:: (.*))?")
 # What fineprune.progress prints: ``attack, control:  27%|##6       | 8/30 [09:12<25:18, 69.0s/epoch]``.
 _PROGRESS = re.compile(r"^(.+?): +\d+%\|[^|]*\| (\d+/\d+) \[[\d:]+<(?:([\d:]+)|\?),")
 # DVC's words for its own lock, and for that on a path which another one reads or writes.
@@ -136,7 +137,10 @@ class Job:
                 return False
             if any(words in line for words in _BUSY for line in logs.tail):
                 return True
-            failed = step or self.steps[0]
+            told = self._left.get(unable(logs.tail) or "")
+            if step is not None and told not in (None, step):  # that one is done, and this never began
+                self._say("done", step)
+            failed = told or step or self.steps[0]
             why = f"DVC was ended by {signal.Signals(-code).name}" if code < 0 else cause(logs.tail)
             self.failure = Failure(self.where, failed.label, why, self._told_path(logs.path))
             self._say("failed", failed)
@@ -240,8 +244,15 @@ def _core_seconds(process: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
+def unable(lines: Sequence[str]) -> str | None:
+    """The target that DVC says it could not reproduce; None where it says so of none."""
+    return next((match[1] for line in reversed(lines) if (match := _UNABLE.match(line))), None)
+
+
 def cause(lines: Sequence[str]) -> str:
-    """Why a step failed, in one line: its own last word, or the last line that is not DVC's comment on it."""
+    """Why a step failed, in one line: its own last word, DVC's reason for not running it, or the last line
+    that is not DVC's comment on it.
+    """
     told = [" ".join(line.split()) for line in lines if line.strip()]
     for line in reversed(told):
         if match := re.match(r"fineprune \w+: error: (.*)", line):
@@ -252,6 +263,8 @@ def cause(lines: Sequence[str]) -> str:
     ]
     if ended := re.search(r"exited with (-\d+)$", dvc[-1] if dvc else ""):
         return f"ended by {signal.Signals(-int(ended[1])).name}"
+    if dvc and (match := _UNABLE.match(dvc[-1])) and match[2] and not match[2].startswith("failed to run"):
+        return match[2]
     return (others or dvc or ["DVC said nothing"])[-1].removeprefix("ERROR: ")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import time
@@ -47,6 +48,21 @@ def end_leftovers(root: Path) -> int:
     while any(_environment(Path("/proc") / str(number)) for number in found) and time.monotonic() < deadline:
         time.sleep(0.05)
     return len(found)
+
+
+def mend_locks(file: Path) -> bool:
+    """Remove DVC's record of who reads and writes what if it is damaged, after which no DVC runs; True if so.
+
+    DVC writes it in place, as dvc.lock; with nothing at work it has nothing to say.
+    """
+    try:
+        json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        file.unlink()
+        return True
+    return False
 
 
 def _environment(process: Path) -> list[bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fineprune.errors import ConfigError
 from tables.job import Failure, Job, environment
-from tables.leftovers import MARK, alone, end_leftovers
+from tables.leftovers import MARK, alone, end_leftovers, mend_locks
 from tables.lockfile import Spare
 from tables.profiles import Pipeline, Profile, Step
 from tables.progress import Board, Clock
@@ -59,11 +59,13 @@ def run(profile: Profile, *, root: Path, jobs: int, threads: int, sources: Mappi
 
     Raises:
         ConfigError: another run is at work in this repository; a cell reads what none of the profile writes.
-        FinePruneError: a source is of no case of the profile, or is not there.
+        FinePruneError: a source is of no case of the profile that reads data, or is not there.
     """
     with alone(root / FOLDER / "lock"):
         if ended := end_leftovers(root):
             print(f"tables: ended {ended} processes of a run that was killed", file=sys.stderr)
+        if mend_locks(root / ".dvc" / "tmp" / "rwlock"):
+            print("tables: removed DVC's locks, which a killed run had left half written", file=sys.stderr)
         spare = Spare(root / "tables" / "dvc.lock", root / FOLDER / "dvc.lock.spare")
         if spare.mend():
             print("tables: mended tables/dvc.lock, which a killed run had left half written", file=sys.stderr)

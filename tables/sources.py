@@ -11,9 +11,10 @@ from pathlib import Path
 
 import yaml
 
-from fineprune.data.sources import ARCHIVES
+from fineprune.config import read_yaml
+from fineprune.data.sources import ARCHIVES, GENERATED
 from fineprune.errors import ConfigError, MissingInputError
-from fineprune.files import dvc_md5
+from fineprune.files import as_mapping, dvc_md5, whole_outputs
 
 
 def write_sources(root: Path, folder: Path, cases: Sequence[str], sources: Mapping[str, Path]) -> None:
@@ -26,7 +27,7 @@ def write_sources(root: Path, folder: Path, cases: Sequence[str], sources: Mappi
         sources: a folder or an archive by case.
 
     Raises:
-        ConfigError: a source is of another case.
+        ConfigError: a source is of another case, or of one whose data is drawn.
         MissingInputError: a source is not there.
     """
     for case, path in sources.items():
@@ -34,14 +35,21 @@ def write_sources(root: Path, folder: Path, cases: Sequence[str], sources: Mappi
             raise ConfigError(f"--source: expected one of {', '.join(cases)}, found {case}")
         if not path.exists():
             raise MissingInputError(f"--source {case}: {path}: no such folder or archive")
+        if as_mapping(read_yaml(root / "cases" / f"{case}.yaml").get("ingest")).get("source") == GENERATED:
+            raise ConfigError(f"--source: expected a case that reads data, found {case}, which draws its own")
     (root / folder).mkdir(parents=True, exist_ok=True)
     for case in cases:
         file = root / folder / f"{case}.yaml"
         if case in sources:
             told = _linked(root, folder, case, sources[case].absolute())
-            file.write_text(yaml.safe_dump({"ingest": told}), encoding="utf-8")
+            _write(file, told)
         elif not file.exists():
-            file.write_text(yaml.safe_dump({"ingest": {}}), encoding="utf-8")
+            _write(file, {})
+
+
+def _write(file: Path, told: Mapping[str, str]) -> None:
+    with whole_outputs({"file": file}) as scratch:
+        scratch["file"].write_text(yaml.safe_dump({"ingest": dict(told)}), encoding="utf-8")
 
 
 def _linked(root: Path, folder: Path, case: str, path: Path) -> dict[str, str]:

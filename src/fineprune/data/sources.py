@@ -143,8 +143,8 @@ def _check_member(member: tarfile.TarInfo) -> None:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Refuse an archive whose last member is not followed by a block of zeros, the end of an archive, or whose
-    bytes are not those that were compressed.
+    """Refuse an archive whose last member is not followed by a block of zeros, its end, or whose
+    content is not what was compressed.
 
     Tarfile takes a damaged header for the end. Where nothing follows at all, its writer was stopped: tar lets
     that pass, but samples may be missing. Nor does it read on to gzip's checksum, which stands at the end.

@@ -40,6 +40,8 @@ for target in sys.argv[4:]:
         ran.write(name + "\\n")
     if pathlib.Path("ran.txt").read_text().split().count(name) <= plan.get("busy", {{}}).get(name, 0):
         sys.exit("ERROR: " + plan.get("says", "Unable to acquire lock. Most likely…"))
+    if name == plan.get("lacks"):
+        sys.exit(f"ERROR: failed to reproduce '{{target}}': missing data 'source': gone.txt")
     print(f"Running stage '{{target}}':", flush=True)
     print("> fineprune " + name.partition("@")[0], flush=True)
     if name == plan.get("killed"):
@@ -165,6 +167,15 @@ def test_a_failure_behind_the_control_does_not_keep_the_other_cell_from_running(
     assert "evaluate@faces-pruning_aware-0" in ran(root)
 
 
+def test_a_step_that_dvc_cannot_begin_is_blamed_and_not_the_one_before_it(root: Path, go: Go) -> None:
+    outcome = go(BOTH, lacks="finetune@faces-0-tuned1")
+    assert [(failure.step, failure.cause) for failure in outcome.failures] == [
+        ("finetune-fine_tuned", "missing data 'source': gone.txt")
+    ]
+    assert outcome.undone == ["faces, baseline, seed 0"]
+    assert "evaluate@faces-pruning_aware-0" in ran(root)  # which waited for the step before
+
+
 def test_a_killed_dvc_is_told_as_such(root: Path, go: Go) -> None:
     outcome = go(profile("faces", seeds=(0,)), killed="attack@faces-baseline-0")
     assert [failure.cause for failure in outcome.failures] == ["DVC was ended by SIGKILL"]
@@ -250,6 +261,17 @@ def test_only_processes_of_this_repository_are_ended(root: Path) -> None:
             process.wait()
 
 
+@pytest.mark.parametrize(("content", "kept"), [("", False), ('{"a": {"wri', False), ("{}", True)])
+def test_dvcs_own_locks_do_not_outlive_a_kill_half_written(
+    root: Path, go: Go, content: str, kept: bool
+) -> None:
+    locks = root / ".dvc" / "tmp" / "rwlock"
+    locks.parent.mkdir(parents=True)
+    locks.write_text(content)
+    assert go(profile("faces", seeds=(0,))) == Outcome([], [])
+    assert locks.exists() is kept
+
+
 def test_two_runs_in_one_repository_are_one_too_many(root: Path, go: Go) -> None:
     with alone(root / FOLDER / "lock"), pytest.raises(ConfigError, match="another `python -m tables`"):
         go(SMALL)
@@ -315,6 +337,10 @@ def test_what_is_being_run_is_told_with_how_far_it_is(
         (
             ["epoch 3\n", "ERROR: failed to reproduce 'a': failed to run: x, exited with -9\n"],
             "ended by SIGKILL",
+        ),
+        (
+            ["epoch 3\n", "ERROR: failed to reproduce 'a': missing data 'source': x\n"],
+            "missing data 'source': x",
         ),
         (["ERROR: 'tables/dvc.yaml' does not exist\n"], "'tables/dvc.yaml' does not exist"),
         ([], "DVC said nothing"),

@@ -12,6 +12,13 @@ from tables.sources import write_sources
 FOLDER = Path("sources")
 
 
+@pytest.fixture(autouse=True)
+def cases(tmp_path: Path) -> None:
+    (tmp_path / "cases").mkdir()
+    for case, source in {"faces": "generated", "fsdd": "fsdd", "lfw": "lfw"}.items():
+        (tmp_path / "cases" / f"{case}.yaml").write_text(yaml.safe_dump({"ingest": {"source": source}}))
+
+
 def told(root: Path, case: str) -> dict[str, str]:
     return yaml.safe_load((root / FOLDER / f"{case}.yaml").read_text())["ingest"]
 
@@ -54,8 +61,13 @@ def test_a_source_is_remembered_and_the_same_data_elsewhere_is_no_change(tmp_pat
     assert told(tmp_path, "fsdd") != before
 
 
-def test_a_source_of_another_case_or_that_is_not_there_is_refused(tmp_path: Path, data: Path) -> None:
+def test_a_source_that_is_not_there_or_that_no_case_of_the_run_reads_is_refused(
+    tmp_path: Path, data: Path
+) -> None:
     with pytest.raises(ConfigError, match="--source: expected one of fsdd, found lfw"):
         write_sources(tmp_path, FOLDER, ["fsdd"], {"lfw": data})
+    with pytest.raises(ConfigError, match="expected a case that reads data, found faces"):
+        write_sources(tmp_path, FOLDER, ["faces"], {"faces": data})
+    assert not (tmp_path / FOLDER).exists()
     with pytest.raises(MissingInputError, match=r"--source fsdd: .*nowhere: no such folder or archive"):
         write_sources(tmp_path, FOLDER, ["fsdd"], {"fsdd": tmp_path / "nowhere"})
