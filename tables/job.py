@@ -27,6 +27,7 @@ _PROGRESS = re.compile(r"^(.+?): +\d+%\|[^|]*\| (\d+/\d+) \[[\d:]+<(?:([\d:]+)|\
 # DVC's words for its own lock, and for that on a path which another one reads or writes.
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 _TRIES, _PAUSE = 5, 2.0  # seconds
+_TIDYING = 10.0  # seconds for a stage to end by itself
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,16 @@ class Job:
         self._thread.start()
 
     def stop(self) -> None:
-        """End DVC and the stage that it runs."""
+        """End DVC and the stage that it runs, which may tidy up first."""
         with self._starting:
             self._stopped = True
+        for number, patience in ((signal.SIGTERM, _TIDYING), (signal.SIGKILL, None)):
             if self._process is not None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-        self._thread.join()
+                    os.killpg(self._process.pid, number)
+            self._thread.join(patience)
+            if not self._thread.is_alive():
+                break
 
     def _run(self) -> None:
         try:

@@ -12,6 +12,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,12 +39,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one stage; returns 0, the stage's own exit code, or 2 with one line on stderr."""
+    """Run one stage; returns 0, the stage's own code, 2 with one line on stderr, or 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = arguments[0] if arguments and arguments[0] in STAGES else None
     if name is None:
         _top_parser().parse_args(arguments)
         return USER_ERROR
+    # A stage that is told to end tidies up as at Control-C; as the first process of a container it would not
+    # even end.
+    at_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         stage = load_stage(name)
         return _run(stage, stage_parser(stage).parse_args(arguments[1:]))
@@ -59,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"fineprune {name}: interrupted", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, at_terminate)
 
 
 def load_stage(name: str) -> Stage:

@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -303,13 +304,14 @@ def test_a_stage_without_batches_is_not_told_to_make_them_smaller(stage, capsys)
     assert (code, lines) == (2, ["fineprune ingest: error: out of memory: 90 TiB"])
 
 
-def test_control_c_is_one_line_and_code_130(stage, capsys):
-    def interrupt():
-        raise KeyboardInterrupt
-
-    stage.body = interrupt
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_one_line_and_code_130_and_leaves_nothing(number, stage, capsys, tmp_path):
+    stage.body = lambda: signal.raise_signal(number)
     arguments = ["profile", "--params", '{"steps": 1}', *PATHS]
+    before = signal.getsignal(signal.SIGTERM)
     assert run(capsys, *arguments) == (130, ["fineprune profile: interrupted"])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
 
 def test_the_program_itself_prints_one_line_and_no_traceback():

@@ -1,5 +1,8 @@
 """One run of DVC over a cell's steps: when it is stopped, and what it says of the step that is being run."""
 
+import queue
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,45 @@ def test_nothing_is_started_once_it_is_stopped(tmp_path: Path, monkeypatch: pyte
     job.stop()
     assert events == ["ended"]
     assert job.failure is None
+
+
+# Begins a step, and takes a moment to tidy up when it is told to end; or does not listen.
+DVC = """#!{python} -IS
+import os, pathlib, signal, sys, time
+def tidy(*_):
+    time.sleep(0.1)
+    pathlib.Path("tidied").touch()
+    sys.exit(130)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if os.environ.get("DEAF") else tidy)
+print(f"Running stage '{{sys.argv[-1]}}':", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_stage_may_tidy_up_when_it_is_stopped_and_is_killed_if_it_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: bool
+) -> None:
+    program = tmp_path / "dvc"
+    program.write_text(DVC.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setattr("tables.job._TIDYING", 0.2 if deaf else 60.0)
+    events: queue.Queue[str] = queue.Queue()
+    job = Job(
+        "faces, baseline, seed 0",
+        [Step("attack@faces-baseline-0", "attack", "attack")],
+        pipeline="tables/dvc.yaml",
+        logs=tmp_path / "logs",
+        root=tmp_path,
+        environment={"PATH": str(tmp_path), "DEAF": "1" if deaf else ""},
+        tell=lambda _, event, *__: events.put(event),
+    )
+    job.start()
+    assert events.get(timeout=60) == "begun"
+    job.stop()
+    assert job._process is not None
+    assert job._process.returncode == (-signal.SIGKILL if deaf else 130)
+    assert (tmp_path / "tidied").exists() is not deaf
 
 
 @pytest.mark.parametrize(
