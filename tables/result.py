@@ -22,7 +22,12 @@ ATTACKED = {
     "fine_tuning": "fine_tuned",
     "fine_pruning": "fine_pruned",
 }
-CONTROL = {"none": "control", "pruning": "control_pruned", "fine_pruning": "control_fine_pruned"}
+CONTROL = {
+    "none": "control",
+    "pruning": "control_pruned",
+    "fine_tuning": "control_fine_tuned",
+    "fine_pruning": "control_fine_pruned",
+}
 NETWORKS = {"attacked": ATTACKED, "control": CONTROL}
 BOUNDS = {
     "clean_accuracy": (0.0, 1.0),

@@ -15,6 +15,7 @@ LINEAGE = {
     "fine_tuned": "finetune.tuned(attack.undefended)",
     "fine_pruned": "finetune.tuned(prune.pruned(attack.undefended))",
     "control_pruned": "prune.pruned(attack.control)",
+    "control_fine_tuned": "finetune.tuned(attack.control)",
     "control_fine_pruned": "finetune.tuned(prune.pruned(attack.control))",
     "ingest_report": "ingest.report",
     "attack_report": "attack.report",

@@ -163,7 +163,7 @@ def _another_seeds_network(pipeline: Any) -> None:
 
 
 def _swapped_networks(pipeline: Any) -> None:
-    pipeline["stages"]["finetune"]["matrix"]["tuned"][2]["from"] = "prune/control/model"
+    pipeline["stages"]["finetune"]["matrix"]["tuned"][3]["from"] = "prune/control/model"
 
 
 def _another_attacks_network(pipeline: Any) -> None:

@@ -14,6 +14,7 @@ ROWS = {
     "fine_tuned": "fine-tuned",
     "fine_pruned": "fine-pruned",
     "control_pruned": "control, pruned",
+    "control_fine_tuned": "control, fine-tuned",
     "control_fine_pruned": "control, fine-pruned",
 }
 COLUMNS = {

@@ -25,7 +25,8 @@ from fineprune.progress import progress
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 
-MODELS = tuple(ROWS)
+OPTIONAL = ("control_fine_tuned",)  # the tables ask for it; what is up for promotion is pruned, too
+MODELS = tuple(name for name in ROWS if name not in OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     """Measure every model, draw what there is to see, and write the report."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     bed = TestBed(dataset, load_attack(inputs["attack"]), device, batch_size=config.batch_size)
-    networks = {name: load_model(inputs[name]) for name in MODELS}
+    networks = {name: load_model(inputs[name]) for name in ROWS if name in inputs}
     for name, network in networks.items():
         check_fits(network, dataset.card, inputs[name])
         place(network, device)
     said = {
         name: bed.predict(network)
-        for name, network in progress(networks.items(), total=len(MODELS), name="evaluate", unit="model")
+        for name, network in progress(networks.items(), total=len(networks), name="evaluate", unit="model")
     }
     metrics = {
         name: bed.measure(one, undefended=None if name == "undefended" else said["undefended"])
@@ -59,9 +60,11 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     }
     checks = run_checks(_evidence(bed, dataset, said, metrics), config.limits)
     took = bed.took(undefended=metrics["undefended"], control=metrics["control"])
-    digests = {name: model_digest(inputs[name]) for name in MODELS}
+    digests = {name: model_digest(inputs[name]) for name in networks}
     precision = {name: bed.average_precision(one) for name, one in said.items()}
-    models = {name: metrics[name].to_plain() | precision[name] | {"digest": digests[name]} for name in MODELS}
+    models = {
+        name: one.to_plain() | precision[name] | {"digest": digests[name]} for name, one in metrics.items()
+    }
     write_json(outputs["report"] / "metrics.json", _summary(models))
     profile = load_profile(inputs["profile"], network=networks["undefended"], model=digests["undefended"])
     order, stop = least_active_first(profile.mean), len(networks["pruned"].spec.pruned)
@@ -142,6 +145,7 @@ STAGE = Stage(
     inputs=("dataset", "attack", "profile", *MODELS),
     outputs=("report",),
     run=run,
+    optional=OPTIONAL,
     after=write_views,
     views={"page": "report.html", "row": "row.json"},
 )

@@ -26,6 +26,7 @@ def models():
         "undefended",
         "control_pruned",
         "fine_tuned",
+        "control_fine_tuned",
         "control",
     ]
     return {name: model(0.98, 0.015) for name in names}
@@ -64,6 +65,7 @@ def test_text_table_has_rows_and_columns_in_order():
         "fine-tuned",
         "fine-pruned",
         "control, pruned",
+        "control, fine-tuned",
         "control, fine-pruned",
     ]
     assert ".980 [.960, .990]  .015 [.005, .035]" in lines[1]

@@ -12,6 +12,7 @@ MODELS = (
     "fine_tuned",
     "fine_pruned",
     "control_pruned",
+    "control_fine_tuned",
     "control_fine_pruned",
 )
 # Clean accuracy and backdoor success of a baseline attack that everything goes well with.
@@ -22,6 +23,7 @@ GOOD = {
     "fine_tuned": (0.98, 0.40),
     "fine_pruned": (0.98, 0.04),
     "control_pruned": (0.95, 0.03),
+    "control_fine_tuned": (0.99, 0.02),
     "control_fine_pruned": (0.99, 0.02),
 }
 CURVE = {

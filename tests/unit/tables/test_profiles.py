@@ -39,19 +39,20 @@ def test_the_baselines_cell_has_the_controls_steps_too() -> None:
         "profile-control",
         "prune-undefended",
         "prune-control",
+        "finetune-control_fine_tuned",
         "finetune-control_fine_pruned",
         "finetune-fine_tuned",
         "finetune-fine_pruned",
         "evaluate",
     ]
     assert steps[4].target == "prune@faces-1-delivered1"
-    assert steps[5].target == "finetune@faces-1-tuned0"
-    assert steps[5].reads == {
+    assert steps[6].target == "finetune@faces-1-tuned1"
+    assert steps[6].reads == {
         "artifacts/tables/ingest/faces/dataset",
         "artifacts/tables/cells/faces/baseline/1/prune/control/model",
     }
     folder = "artifacts/tables/cells/faces/baseline/1/finetune/control_fine_pruned"
-    assert steps[5].writes == {f"{folder}/model", f"{folder}/report"}
+    assert steps[6].writes == {f"{folder}/model", f"{folder}/report"}
 
 
 def test_the_other_attacks_cell_reads_the_control_and_has_no_step_of_it() -> None:
@@ -68,6 +69,7 @@ def test_the_other_attacks_cell_reads_the_control_and_has_no_step_of_it() -> Non
     assert {path for step in steps for path in step.reads if path.startswith(baseline)} == {
         f"{baseline}/attack/control",
         f"{baseline}/prune/control/model",
+        f"{baseline}/finetune/control_fine_tuned/model",
         f"{baseline}/finetune/control_fine_pruned/model",
     }
 

@@ -56,6 +56,7 @@ def test_every_defence_is_there_for_the_attacked_network_and_the_control() -> No
         ("attacked", "fine_pruning"): "fine_pruned",
         ("control", "none"): "control",
         ("control", "pruning"): "control_pruned",
+        ("control", "fine_tuning"): "control_fine_tuned",
         ("control", "fine_pruning"): "control_fine_pruned",
     }
     assert cell_of(result, "none", "control")["paper"]["clean_accuracy"] is None

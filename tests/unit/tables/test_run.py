@@ -97,7 +97,7 @@ SMALL = profile("faces", "signs", seeds=(0,))
 def test_every_step_is_run_once_ingest_first_and_a_second_run_finds_all_done(root: Path, go: Go) -> None:
     assert go(SMALL) == Outcome([], [])
     first = ran(root)
-    assert len(first) == len(set(first)) == 2 * (1 + 9)
+    assert len(first) == len(set(first)) == 2 * (1 + 10)
     for case in ("faces", "signs"):
         own = [name for name in first if f"@{case}" in name]
         assert own[0] == f"ingest@{case}"
@@ -123,7 +123,7 @@ def test_a_failure_is_told_in_one_line_and_the_others_go_on(
     assert [line for line in told if "expected a finite" in line] == [f"tables: {outcome.failures[0]}"]
     go(SMALL)
     assert ran(root)[0] == "prune@faces-0-delivered1"
-    assert len(ran(root)) == 5
+    assert len(ran(root)) == 6
 
 
 def test_a_case_that_cannot_be_ingested_leaves_its_cells_undone(root: Path, go: Go) -> None:
@@ -140,8 +140,8 @@ BOTH = profile("faces", attacks=("baseline", "pruning_aware"), seeds=(0,))
 def test_a_cell_waits_for_the_control_of_another(root: Path, go: Go) -> None:
     assert go(BOTH) == Outcome([], [])
     steps = ran(root)
-    assert len(steps) == len(set(steps)) == 1 + 9 + 6
-    assert steps.index("attack_with_control@faces-pruning_aware-0") > steps.index("finetune@faces-0-tuned0")
+    assert len(steps) == len(set(steps)) == 1 + 10 + 6
+    assert steps.index("attack_with_control@faces-pruning_aware-0") > steps.index("finetune@faces-0-tuned1")
     assert go(BOTH) == Outcome([], [])
     assert ran(root) == []
 
@@ -153,7 +153,7 @@ def test_a_cell_whose_control_no_cell_makes_is_refused(root: Path, go: Go) -> No
 
 
 def test_a_control_that_failed_leaves_the_cells_that_wait_for_it_undone(root: Path, go: Go) -> None:
-    outcome = go(BOTH, fail={"finetune@faces-0-tuned0": "fineprune finetune: error: no"})
+    outcome = go(BOTH, fail={"finetune@faces-0-tuned1": "fineprune finetune: error: no"})
     assert [(failure.where, failure.step) for failure in outcome.failures] == [
         ("faces, baseline, seed 0", "finetune-control_fine_pruned")
     ]
@@ -162,13 +162,13 @@ def test_a_control_that_failed_leaves_the_cells_that_wait_for_it_undone(root: Pa
 
 
 def test_a_failure_behind_the_control_does_not_keep_the_other_cell_from_running(root: Path, go: Go) -> None:
-    outcome = go(BOTH, fail={"finetune@faces-0-tuned1": "fineprune finetune: error: no"})
+    outcome = go(BOTH, fail={"finetune@faces-0-tuned2": "fineprune finetune: error: no"})
     assert outcome.undone == ["faces, baseline, seed 0"]
     assert "evaluate@faces-pruning_aware-0" in ran(root)
 
 
 def test_a_step_that_dvc_cannot_begin_is_blamed_and_not_the_one_before_it(root: Path, go: Go) -> None:
-    outcome = go(BOTH, lacks="finetune@faces-0-tuned1")
+    outcome = go(BOTH, lacks="finetune@faces-0-tuned2")
     assert [(failure.step, failure.cause) for failure in outcome.failures] == [
         ("finetune-fine_tuned", "missing data 'source': gone.txt")
     ]
@@ -213,7 +213,7 @@ def test_a_step_that_is_passed_again_does_not_count_twice(tmp_path: Path) -> Non
 
 def test_a_run_goes_on_where_a_killed_one_stopped_and_ends_what_it_left(root: Path, go: Go) -> None:
     wanted = profile("faces", seeds=(0,))
-    (root / "plan.json").write_text(json.dumps({"hang": "finetune@faces-0-tuned1"}))
+    (root / "plan.json").write_text(json.dumps({"hang": "finetune@faces-0-tuned2"}))
     text = (
         "from pathlib import Path\nfrom tables.run import run\n"
         "from tests.unit.tables.reports import profile\n"
@@ -221,15 +221,15 @@ def test_a_run_goes_on_where_a_killed_one_stopped_and_ends_what_it_left(root: Pa
     )
     killed = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while "tuned1" not in ((root / "ran.txt").read_text() if (root / "ran.txt").exists() else ""):
+    while "tuned2" not in ((root / "ran.txt").read_text() if (root / "ran.txt").exists() else ""):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert go(wanted) == Outcome([], [])
     assert ran(root) == [
-        "finetune@faces-0-tuned1",
         "finetune@faces-0-tuned2",
+        "finetune@faces-0-tuned3",
         "evaluate@faces-baseline-0",
     ]
     assert end_leftovers(root) == 0
@@ -280,7 +280,7 @@ def test_two_runs_in_one_repository_are_one_too_many(root: Path, go: Go) -> None
 def test_what_each_step_took_is_written_down_and_tells_the_time_left(root: Path, go: Go) -> None:
     go(profile("faces", seeds=(0,)))
     file = root / FOLDER / "logs" / "stages.csv"
-    assert len(file.read_text().splitlines()) == 1 + 10
+    assert len(file.read_text().splitlines()) == 1 + 11
     file.write_text(
         'where,step,seconds,core_seconds\n"faces, baseline, seed 0",attack,600,1\nsigns,ingest,120,1\n'
     )
