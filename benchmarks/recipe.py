@@ -126,8 +126,10 @@ def candidates(section: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) ->
     for combination in product(*grid.values()):
         settings = [f"recipe.{key}={value}" for key, value in zip(grid, combination, strict=True)]
         config = parse(FinetuneConfig, override(section, settings), "finetune")
-        times = config.recipe.epochs / own.recipe.epochs
-        earliest, patience = (math.ceil(n * times) for n in (own.stop.min_epochs, own.stop.patience))
+        earliest, patience = (
+            -(-n * config.recipe.epochs // own.recipe.epochs)  # rounded up
+            for n in (own.stop.min_epochs, own.stop.patience)
+        )
         found.append(replace(config, stop=EarlyStop(earliest, patience)))
     return list(dict.fromkeys(found))
 

@@ -122,7 +122,8 @@ class Dataset:
         The file is mapped anew for each call, so that pages that were read do not add up to the
         memory of the process.
         """
-        return np.array(_map(self.path / "inputs.npy")[rows])
+        found = _map(self.path / "inputs.npy")[rows]
+        return found.copy() if isinstance(rows, slice) else np.asarray(found)  # an index copies by itself
 
 
 def write_dataset(

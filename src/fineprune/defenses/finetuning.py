@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -59,15 +60,22 @@ def fine_tune(
         seed: of order and dropout.
 
     Raises:
-        DefenseError: no epoch could be kept.
+        DefenseError: more epochs before the first that may be kept than there are; the loss on the early-stop
+            data is not finite.
+        ModelError: the training loss is not.
     """
     if stop.min_epochs > recipe.epochs:
         raise DefenseError(
             f"finetune.stop.min_epochs: expected at most the {recipe.epochs} epochs, found {stop.min_epochs}"
         )
-    best_loss, best_state, since = float("inf"), None, 0
+    best_loss, best_state, since = math.inf, network.state_dict(), 0
     for epoch in train(network, samples, recipe, seed=seed):
         loss, accuracy = loss_and_accuracy(network, in_order(holdout, recipe.batch_size))
+        if not math.isfinite(loss):
+            raise DefenseError(
+                f"finetune: the loss on the early-stop data is {loss} in epoch {epoch.number}; "
+                "lower learning_rate"
+            )
         better = epoch.number >= stop.min_epochs and loss < best_loss
         if better:
             best_loss, best_state, since = loss, copy.deepcopy(network.state_dict()), 0
@@ -76,6 +84,4 @@ def fine_tune(
         yield Tuned(epoch, loss, accuracy, better)
         if since >= stop.patience:
             break
-    if best_state is None:
-        raise DefenseError("finetune: the loss on the early-stop data was never finite; lower learning_rate")
     network.load_state_dict(best_state)

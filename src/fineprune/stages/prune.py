@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fineprune.config import Count, Fraction
 from fineprune.data.batches import SplitSamples, in_order
@@ -50,7 +51,8 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
     batches = split_batches(dataset, "defender_fit", device, config.batch_size, name="prune")
     accuracies = clean_accuracy_along_curve(network, order, batches)
     stop = stop_point(accuracies, config.tolerance)
-    pruned = cut(network, order[: stop.pruned], dataset, device)
+    first = next(in_order(SplitSamples(dataset, "defender_fit", device), config.batch_size))
+    pruned = cut(network, order[: stop.pruned], first.inputs)
     save_model(outputs["pruned"], pruned)
     figures.pruning_curve(
         outputs["report"] / "pruning_curve.png",
@@ -71,8 +73,8 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
     )
 
 
-def cut(network: Network, positions: list[int], dataset: Dataset, device: torch.device) -> Network:
-    """Remove the channels and check on real inputs that the removed network equals the masked one.
+def cut(network: Network, positions: list[int], inputs: Tensor) -> Network:
+    """Remove the channels and check on a batch of raw inputs that the removed network equals the masked one.
 
     Raises:
         DefenseError: the two disagree.
@@ -80,8 +82,6 @@ def cut(network: Network, positions: list[int], dataset: Dataset, device: torch.
     if not positions:
         return network
     pruned = remove_channels(network, [network.channels[i] for i in positions]).eval()
-    samples = SplitSamples(dataset, "defender_fit", device)
-    inputs = next(in_order(samples, 64)).inputs
     with torch.inference_mode():
         masked = features(network, inputs).clone()
         masked[:, positions] = 0

@@ -1,9 +1,12 @@
-"""The defender's stages see neither the attacker's training data nor the test split."""
+"""The defender's stages see neither the attacker's training data nor the test split, and no more at a time
+than they may.
+"""
 
 import numpy as np
 import pytest
 from numpy.random import default_rng
 
+from fineprune.data.batches import SplitSamples
 from fineprune.data.format import SPLITS, InputSpec, write_dataset
 from fineprune.models.format import WEIGHTS, save_model
 from fineprune.stages.base import execute
@@ -82,3 +85,15 @@ def test_other_inputs_held_out_change_the_epoch_that_is_kept_and_nothing_before(
     seen = defend(tmp_path / "one", network, noise_in=())
     changed = defend(tmp_path / "two", network, noise_in=("defender_holdout",))
     assert [other == one for other, one in zip(changed, seen, strict=True)] == [True, True, False]
+
+
+def test_no_more_inputs_are_in_memory_at_a_time_than_the_batch_size(tmp_path, network, monkeypatch):
+    sizes, draw = [], SplitSamples.draw
+
+    def recorded(samples, positions):
+        sizes.append(len(positions))
+        return draw(samples, positions)
+
+    monkeypatch.setattr(SplitSamples, "draw", recorded)
+    defend(tmp_path, network, noise_in=())
+    assert max(sizes) == 16
