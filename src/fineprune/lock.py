@@ -15,6 +15,9 @@ from typing import Protocol
 
 from fineprune.errors import TrackingError
 
+LOCK_SUFFIX = ".promotion-lock"
+UNSIGNED = "unknown"
+"""The owner of what no promoter made, such as a model that somebody gave a lock's name: it is left alone."""
 _POLL = 0.2  # seconds
 
 
@@ -64,7 +67,7 @@ class PromotionLock:
 
     def __init__(self, store: LockStore, name: str, *, wait: float = 180, stale: float = 120) -> None:
         self._store = store
-        self._name = f"{name}.promotion-lock"
+        self._name = f"{name}{LOCK_SUFFIX}"
         self._wait, self._stale = wait, stale
         self._owner = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex}"
         self._since = 0.0
@@ -73,7 +76,7 @@ class PromotionLock:
         deadline = time.monotonic() + self._wait
         while not self._make(self._name):
             holder = self._store.holder(self._name)
-            if holder and holder.age > self._stale:
+            if holder and self._dead(holder):
                 self._take_over(self._name, holder.owner)
             if time.monotonic() > deadline:
                 text = "cannot be made, though nobody is seen to hold it"
@@ -90,11 +93,15 @@ class PromotionLock:
             self._delete(self._name, self._owner)
 
     def check(self) -> None:
-        """Raise :class:`TrackingError` if the lock may be taken over soon, or has been."""
+        """Raise :class:`TrackingError` if the lock may be taken over soon, or has been, or was deleted."""
         if not self._fresh():
             raise TrackingError(
                 f"registered model {self._name}: held for too long, nothing was promoted; run again"
             )
+        holder = self._store.holder(self._name)
+        if holder is None or holder.owner != self._owner:
+            found = f"is held by {holder.owner}" if holder else "was deleted"
+            raise TrackingError(f"registered model {self._name}: {found}, nothing was promoted; run again")
 
     def _make(self, name: str) -> bool:
         """Make an entry of one's own; False if it is another's."""
@@ -104,6 +111,9 @@ class PromotionLock:
         # A request that is repeated after a lost answer finds its own first try: not made, but ours.
         holder = self._store.holder(name)
         return holder is not None and holder.owner == self._owner
+
+    def _dead(self, holder: Holder) -> bool:
+        return holder.age > self._stale and holder.owner != UNSIGNED
 
     def _fresh(self) -> bool:
         """Whether what was made last is too young for anyone to take it over."""
@@ -125,5 +135,5 @@ class PromotionLock:
                 self._delete(marker, self._owner)
             return
         other = self._store.holder(marker)
-        if other and other.age > self._stale and marker != name:  # an owner without an id leads nowhere
+        if other and self._dead(other):
             self._take_over(marker, other.owner)

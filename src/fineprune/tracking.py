@@ -26,7 +26,7 @@ from torch import nn
 from fineprune.environment import environment
 from fineprune.errors import MissingExtraError, TrackingError, without_credentials
 from fineprune.lineage import StageRecord, cut
-from fineprune.lock import Holder, PromotionLock
+from fineprune.lock import UNSIGNED, Holder, PromotionLock
 from fineprune.mlflow_environment import patience, quieten, silence
 from fineprune.models.base import Detections
 
@@ -260,7 +260,11 @@ class Tracker:
             model = self._client.create_logged_model(self._experiment, "model", source_run_id=run_id)
             uri = _log_model(network, example, model.model_id, run_id)
             _check_export(uri, network, example)
-            return str(mlflow.register_model(uri, name, tags=tags).version)
+            made = str(mlflow.register_model(uri, name, tags=tags).version)
+        first = self._registered(name, tags) or made
+        if first != made:  # another promoter of the same registered it since we looked
+            self._client.delete_model_version(name, made)
+        return first
 
     @contextlib.contextmanager
     def promotion(self, name: str, version: str, **lock: float) -> Iterator[Promotion]:
@@ -308,7 +312,7 @@ class Tracker:
     def _registered(self, name: str, tags: Mapping[str, str]) -> str | None:
         same = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in IDENTITY)
         found = self._client.search_model_versions(f"name = '{name}' and {same}")
-        return max((str(version.version) for version in found), key=int, default=None)
+        return min((str(version.version) for version in found), key=int, default=None)
 
     def _tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         present = self._client.get_model_version(name, version).tags
@@ -368,7 +372,8 @@ class LockEntries:
         """Who made the entry, by MLflow's clock; None if there is none."""
         entry = _unless(_MISSING, lambda: self._client.get_registered_model(name))
         age = time.time() - entry.creation_timestamp / 1000 if entry else 0.0
-        return Holder(entry.tags.get("owner", "unknown"), age) if entry else None
+        # One that is deleted while MLflow reads it comes without its tags, as a model that is no entry does.
+        return Holder(entry.tags.get("owner", UNSIGNED), age) if entry else None
 
     def delete(self, name: str) -> None:
         """Delete the entry; nothing happens if there is none."""

@@ -298,6 +298,18 @@ def test_an_error_of_a_stage_is_one_line_and_code_2(stage, capsys, tmp_path, err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
 
+def test_an_input_that_is_replaced_while_the_stage_runs_is_refused(stage, capsys, tmp_path):
+    def replaced():
+        (tmp_path / "model").write_text("another's")
+        return Result()
+
+    stage.body = replaced
+    code, lines = run(capsys, "profile", "--params", '{"steps": 1}', *PATHS)
+    assert (code, len(lines)) == (2, 1)
+    assert "--model: model: expected digest e3b0c44298fc1c14… as at the start, found" in lines[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
 def test_a_stage_without_batches_is_not_told_to_make_them_smaller(stage, capsys):
     stage.body = lambda: (_ for _ in ()).throw(MemoryError("90 TiB"))
     code, lines = run(capsys, "ingest", "--params", '{"steps": 1}', *PATHS)

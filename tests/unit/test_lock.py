@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fineprune.errors import TrackingError
-from fineprune.lock import Holder, PromotionLock
+from fineprune.lock import UNSIGNED, Holder, PromotionLock
 
 LOCK = "net.promotion-lock"
 
@@ -150,10 +150,10 @@ def test_a_takeover_that_died_is_taken_over_itself(deaths: int) -> None:
 
 def test_entries_that_nobody_signed_are_named_and_left_to_a_person() -> None:
     store = Entries()
-    for name in (LOCK, f"{LOCK}.unknown"):
-        store.make(name, "unknown", age=1000)
+    store.make(LOCK, UNSIGNED, age=1000)
     with pytest.raises(TrackingError, match="held by unknown"), PromotionLock(store, "net", wait=0.02):
         pass
+    assert list(store.made) == [LOCK]
 
 
 def test_a_takeover_that_is_going_on_is_left_alone() -> None:
@@ -185,6 +185,18 @@ def test_a_slow_promoter_finds_out() -> None:
         time.sleep(0.02)
         with pytest.raises(TrackingError, match="nothing was promoted"):
             lock.check()
+
+
+def test_a_promoter_whose_lock_was_deleted_or_taken_over_finds_out() -> None:
+    store = Entries()
+    with PromotionLock(store, "net") as lock:
+        store.delete(LOCK)
+        with pytest.raises(TrackingError, match="was deleted, nothing was promoted"):
+            lock.check()
+        store.make(LOCK, "host pid 2 other")
+        with pytest.raises(TrackingError, match="is held by host pid 2 other, nothing was promoted"):
+            lock.check()
+    assert store.made[LOCK][0] == "host pid 2 other"
 
 
 def test_a_slow_promoter_does_not_delete_what_may_be_anothers() -> None:

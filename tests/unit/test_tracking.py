@@ -256,6 +256,17 @@ def test_the_same_evidence_is_one_version(tracker: Tracker, client: Any) -> None
     assert len(tags["case"]) == 5000
 
 
+def test_of_two_that_register_the_same_at_once_the_first_ones_version_stays(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_run(tracker) as run_id:
+        tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+        found = iter([None, tracker._registered("net", TAGS)])  # the second looked before the first had it
+        monkeypatch.setattr(Tracker, "_registered", lambda *_: next(found))
+        assert tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS) == "1"
+    assert [version.version for version in client.search_model_versions("name = 'net'")] == [1]
+
+
 @pytest.mark.parametrize(
     ("network", "message"),
     [(Drifting(), "predicts something else"), (Rigid(), "does not run")],
@@ -387,6 +398,14 @@ def test_a_lock_is_a_registered_model_with_its_owner(client: Any) -> None:
     assert not client.search_registered_models()
     assert entries.holder("net.promotion-lock") is None
     entries.delete("net.promotion-lock")
+
+
+def test_a_model_in_the_place_of_a_lock_is_left_alone(client: Any) -> None:
+    client.create_registered_model("net.promotion-lock")
+    lock = PromotionLock(LockEntries(client), "net", stale=-1.0, wait=0.0)
+    with pytest.raises(TrackingError, match=r"net\.promotion-lock: held by unknown"), lock:
+        pass
+    assert [model.name for model in client.search_registered_models()] == ["net.promotion-lock"]
 
 
 def test_a_dead_promoters_lock_is_taken_over(client: Any) -> None:

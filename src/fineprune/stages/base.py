@@ -13,7 +13,7 @@ from typing import Any
 
 from fineprune import __version__
 from fineprune.config import parse, to_show
-from fineprune.errors import ConfigError, MissingInputError
+from fineprune.errors import ConfigError, DataError, MissingInputError
 from fineprune.files import sha256, whole_outputs, write_json
 from fineprune.lineage import REPORT
 
@@ -94,6 +94,7 @@ def execute(
         ConfigError: the section does not fit the stage's config, or an output would be put over an
             input, another output, a folder that holds one, or what no stage wrote.
         MissingInputError: an input is not there.
+        DataError: an input was replaced while the stage ran.
     """
     config: Any = parse(stage.config, section, stage.name)
     for name, path in inputs.items():
@@ -104,15 +105,17 @@ def execute(
     _check_apart(inputs, targets)
     _check_replaceable(outputs, views)
     started = time.monotonic()
+    digests = digests_of(inputs)
     with whole_outputs(targets) as scratch:
         scratch["report"].mkdir()
         result = stage.run(config, inputs, scratch, **(keywords or {}))
+        check_unchanged(inputs, digests)
         report = {
             "schema": REPORT_SCHEMA,
             "stage": stage.name,
             "version": __version__,
             "config": to_show(config),
-            "inputs": {name: content_digest(path) for name, path in inputs.items()},
+            "inputs": digests,
             "outputs": {name: content_digest(scratch[name]) for name in outputs if name != "report"},
             "seconds": round(time.monotonic() - started, 3),
             "peak_memory_bytes": _peak_memory(),
@@ -129,6 +132,27 @@ def execute(
     for warning in result.warnings:
         print(f"{stage.name}: warning: {warning}", file=sys.stderr)
     return result
+
+
+def digests_of(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """:func:`content_digest` of each input, by the name of its flag."""
+    return {name: content_digest(path) for name, path in inputs.items()}
+
+
+def check_unchanged(inputs: Mapping[str, Path], digests: Mapping[str, str]) -> None:
+    """Refuse inputs that another stage has replaced: what was read of them may be of either state.
+
+    Args:
+        inputs: paths by the name of their flag.
+        digests: what :func:`digests_of` said before anything was read.
+
+    Raises:
+        DataError: an input has another digest now.
+    """
+    for name, found in digests_of(inputs).items():
+        if found != digests[name]:
+            told = f"expected digest {digests[name][:16]}… as at the start, found {found[:16]}…: run again"
+            raise DataError(f"{flag(name)}: {inputs[name]}: {told}")
 
 
 def content_digest(path: Path) -> str:

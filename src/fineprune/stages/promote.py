@@ -17,8 +17,9 @@ from fineprune.errors import ConfigError, DataError
 from fineprune.files import as_mapping
 from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
+from fineprune.lock import LOCK_SUFFIX
 from fineprune.models.format import check_fits, load_model
-from fineprune.stages.base import Result, Stage, content_digest
+from fineprune.stages.base import Result, Stage, check_unchanged, content_digest, digests_of
 from fineprune.tracking import CANDIDATE, CHAMPION, KUBEFLOW_RUN, Promotion, Version, connect
 
 HELD = 3
@@ -65,10 +66,11 @@ class PromoteConfig:
     experiment: str
 
     def __post_init__(self) -> None:
-        if not self.registered_name or set(self.registered_name) & set("/:'\"`"):
-            found = repr(self.registered_name)
+        name = self.registered_name
+        if not name or set(name) & set("/:'\"`") or LOCK_SUFFIX in name:
             raise ConfigError(
-                f"promote.registered_name: expected a name without / : or quotes, found {found}"
+                "promote.registered_name: expected a name without / : or quotes and not one of a lock, found "
+                f"{name!r}"
             )
 
     @property
@@ -108,10 +110,12 @@ def run(
     run_id: str | None = None,
 ) -> Result:
     """Judge, log the whole pipeline run, register the version, settle the alias, and say what happened."""
+    digests = digests_of(inputs)
     dataset, network = Dataset(inputs["dataset"]), load_model(inputs[config.model])
     check_fits(network, dataset.card, inputs[config.model])
     evidence = read_evidence(config, inputs, dataset, kubeflow_run=run_id)
     example = dataset.inputs(dataset.splits["defender_fit"][:EXAMPLE_ROWS])
+    check_unchanged(inputs, digests)  # all is read; what follows cannot be taken back
     name, tags, key = config.registered_name, evidence.version_tags, evidence.digests["evaluation"]
     tracker = connect(os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri, config.experiment)
     with tracker.pipeline_run(name=evidence.name, key=key, tags=evidence.run_tags) as parent:

@@ -387,6 +387,18 @@ def test_reports_of_two_runs_are_refused(delivery: Delivery, capsys: pytest.Capt
     assert not (delivery.path / "decision").exists()
 
 
+def test_a_model_that_is_replaced_while_it_is_read_is_not_promoted(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(*_: Any) -> None:
+        delivery.new_model(seed=5)  # whose evaluation is there too
+
+    monkeypatch.setattr("fineprune.stages.promote.check_fits", replaced)
+    assert delivery.run() == 2
+    assert "as at the start, found" in capsys.readouterr().err
+    assert not delivery.client.search_registered_models()
+
+
 def test_a_report_that_is_none_is_refused(delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> None:
     (delivery.path / "prune_report" / "report.json").write_text("[1]")
     assert delivery.run() == 2
@@ -404,7 +416,7 @@ def test_a_malformed_series_is_one_line_and_logs_nothing(
     assert delivery.client.get_experiment_by_name("fineprune") is None
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's"])
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's", "a.promotion-lock"])
 def test_a_name_that_mlflow_cannot_hold_is_refused(name: str, delivery: Delivery) -> None:
     with pytest.raises(ConfigError, match=r"registered_name: expected a name"):
         parse(PromoteConfig, delivery.section | {"registered_name": name}, "promote")
