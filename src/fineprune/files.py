@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fineprune.errors import DataError, FinePruneError
+from fineprune.errors import ConfigError, DataError, FinePruneError
 
 _CHUNK = 1 << 20
 _AT_FDCWD = -100
@@ -103,22 +104,55 @@ def whole_outputs(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     A target may become a file or a folder. While the block runs, and when it fails or is killed,
     the old targets stay as they were. The new ones take their places one after the other, each
     in one step. Leftovers of a killed run are removed by the next one.
+
+    Raises:
+        ConfigError: another process is writing one of them.
     """
     scratch = {name: path.parent / f".{path.name}.partial" for name, path in targets.items()}
-    for name, path in targets.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove(scratch[name])
-        if _aside(path).exists() and not path.exists():
-            os.rename(_aside(path), path)
-    try:
-        yield scratch
-        for path in scratch.values():
-            _sync(path)
+    with ExitStack() as held:
+        for path in targets.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_only_writer(path))
         for name, path in targets.items():
-            _put_in_place(scratch[name], path)
-    finally:
-        for path in scratch.values():
-            remove(path)
+            remove(scratch[name])
+            if _aside(path).exists() and not path.exists():
+                os.rename(_aside(path), path)
+        try:
+            yield scratch
+            for path in scratch.values():
+                _sync(path)
+            for name, path in targets.items():
+                _put_in_place(scratch[name], path)
+        finally:
+            for path in scratch.values():
+                remove(path)
+
+
+@contextmanager
+def _only_writer(target: Path) -> Iterator[None]:
+    """Be the only one that writes a target; the system lets go of it when the process ends.
+
+    Where the file system has no locks nothing is held.
+    """
+    file = target.parent / f".{target.name}.lock"
+    while True:
+        with file.open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"{target}: expected to be the only one to write it, found another"
+                ) from error
+            except OSError:
+                pass
+            # Its last holder may have removed it between our opening and holding it.
+            if not (file.exists() and os.path.samestat(file.stat(), os.fstat(handle.fileno()))):
+                continue
+            try:
+                yield
+            finally:
+                file.unlink(missing_ok=True)
+            return
 
 
 def remove(path: Path) -> None:

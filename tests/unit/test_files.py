@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fineprune import files
-from fineprune.errors import DataError, ModelError
+from fineprune.errors import ConfigError, DataError, ModelError
 from fineprune.files import check_digest, dvc_md5, read_json, remove, sha256, whole_outputs, write_json
 
 
@@ -109,10 +111,41 @@ def test_old_outputs_stay_whole_after_kill_9_and_the_next_run_cleans_up(old):
     program.stdout.close()
     leftovers = tree(old).items() - OLD.items()
     assert OLD.items() <= tree(old).items()
-    assert [text for _, text in leftovers] == ["half of it"]
+    locks = {".folder.lock": "", ".file.json.lock": ""}  # which nobody holds
+    assert dict(leftovers) == {".folder.partial/value.txt": "half of it"} | locks
     with whole_outputs(targets(old)) as scratch:
         write_both(scratch, "new")
     assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
+
+
+def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(old):
+    with whole_outputs(targets(old)) as scratch:
+        write_both(scratch, "new")
+        with (
+            pytest.raises(
+                ConfigError, match=r"folder: expected to be the only one to write it, found another"
+            ),
+            whole_outputs({"folder": old / "folder"}),
+        ):
+            pass
+    assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
+
+
+def test_of_many_writers_each_finds_the_place_whole_and_its_own(tmp_path):
+    def write_one(number):
+        while True:
+            try:
+                with whole_outputs({"folder": tmp_path / "folder"}) as scratch:
+                    write(scratch["folder"], str(number))
+                    time.sleep(0.001)
+                    assert tree(scratch["folder"]) == {"value.txt": str(number)}
+                return
+            except ConfigError:
+                time.sleep(0.001)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_one, range(40)))
+    assert list(tree(tmp_path)) == ["folder/value.txt"]
 
 
 FULL_DISK = """
