@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from fineprune.cli import Parser
+from fineprune.cli import Parser, one_line
 from fineprune.errors import FinePruneError
 from pipeline.exit_codes import INTERRUPTED, USER_ERROR
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(command.run(parser.parse_intermixed_args(arguments[1:])))
     except (FinePruneError, OSError) as error:
-        print(f"python -m pipeline {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"python -m pipeline {name}: error: {one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print(f"python -m pipeline {name}: interrupted", file=sys.stderr)

@@ -16,10 +16,10 @@ from typing import Any
 
 from fineprune.cli import load_stage
 from fineprune.config import Text, override, parse, to_plain
+from fineprune.data.dvc_source import MD5, resolve
 from fineprune.data.dvc_source import PREFIX as DVC
-from fineprune.data.dvc_source import resolve
 from fineprune.data.sources import EMBEDDED, GENERATED
-from fineprune.errors import ConfigError, without_credentials
+from fineprune.errors import ConfigError, excerpt, without_credentials
 from pipeline.package import Package
 from pipeline.parameters import OWN, SECTIONS, default_case, defaults, sweep_runs, without_nulls
 from pipeline.settings import MAX_RUNS
@@ -83,6 +83,7 @@ def run_parameters(
         if "source" in run:
             check_reachable(str(run["source"]))
             _check_generator(run)
+            _check_pins(run)
     _check_public(values)
     by_hand = {"revision", "data_md5"} <= {argument.partition("=")[0] for argument in given}
     resolved = cache(resolve)  # the runs of a sweep share sources: one clone each, and one commit for all
@@ -128,6 +129,17 @@ def _check_generator(run: Mapping[str, Any]) -> None:
     if "ingest" in run and wanted != (kind is not None):
         expected = f"expected {'one' if wanted else 'none'} for the source {source}"
         raise ConfigError(f"ingest.generator: {expected}, found {kind or 'none'}")
+
+
+def _check_pins(run: Mapping[str, Any]) -> None:
+    """A revision is of a ``dvc+`` source, and an md5 is one that DVC records."""
+    source, revision, md5 = (str(run.get(name) or "") for name in ("source", "revision", "data_md5"))
+    if revision and not source.startswith(DVC):
+        raise ConfigError(f"revision: expected none but for a source {DVC}…, found {revision} for {source}")
+    if md5 and source in EMBEDDED:
+        raise ConfigError(f"data_md5: expected none for the source {source}, found {excerpt(md5)}")
+    if md5 and not MD5.fullmatch(md5):
+        raise ConfigError(f"data_md5: expected an md5 as DVC records it, found {excerpt(md5)}")
 
 
 def _of_case(package: Package, case: str) -> dict[str, Any]:

@@ -307,8 +307,9 @@ def _git_of_a_pod(home: str) -> dict[str, str]:
 
 
 def _store(site: Site) -> str | None:
-    """The object store's address. boto3 reads the variable itself; the settings have the pods' address."""
-    return None if os.environ.get("AWS_ENDPOINT_URL") else site.settings.s3.address
+    """The object store's address. boto3 reads the variables itself; the settings have the pods' address."""
+    given = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    return None if given else site.settings.s3.address
 
 
 @dataclass(frozen=True)

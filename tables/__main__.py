@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fineprune.cli import USER_ERROR, Parser
+from fineprune.cli import USER_ERROR, Parser, one_line
 from fineprune.errors import FinePruneError
 from tables import write
 from tables.profiles import PROFILES, read_profile
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcome = run(profile, root=ROOT, jobs=given.jobs, threads=threads, sources=dict(given.source))
         missing = write.tables(profile, root=ROOT, folder=ROOT / FOLDER, undone=outcome.undone)
     except (FinePruneError, OSError) as error:
-        print(f"python -m tables: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"python -m tables: error: {one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("python -m tables: interrupted; the same command goes on from here", file=sys.stderr)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fineprune import __version__
-from fineprune.errors import ConfigError, FinePruneError
+from fineprune.errors import ConfigError, FinePruneError, without_credentials
 from fineprune.stages import STAGES
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2."""
-        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        told = without_credentials(message)
+        self.exit(USER_ERROR, f"{self.prog}: error: {told} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,13 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stage = load_stage(name)
         return _run(stage, stage_parser(stage).parse_args(arguments[1:]))
     except (FinePruneError, OSError) as error:
-        print(f"fineprune {name}: error: {_one_line(error)}", file=sys.stderr)
+        print(f"fineprune {name}: error: {one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         remedy = ": lower batch_size" if name in BATCHED else ""
-        print(f"fineprune {name}: error: out of memory{remedy}: {_one_line(error)}", file=sys.stderr)
+        print(f"fineprune {name}: error: out of memory{remedy}: {one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print(f"fineprune {name}: interrupted", file=sys.stderr)
@@ -184,11 +185,13 @@ def _out_of_memory(error: BaseException) -> bool:
     return "DefaultCPUAllocator" in str(error)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line and without the credentials of an address that a user gave."""
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if isinstance(error.filename, (str, os.PathLike)) else ""
-        return " ".join(f"{place}{error.strerror}".split())
-    return " ".join(str(error).split()) or type(error).__name__
+        text = f"{place}{error.strerror}"
+    return without_credentials(" ".join(text.split())) or type(error).__name__
 
 
 if __name__ == "__main__":

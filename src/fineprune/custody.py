@@ -62,7 +62,18 @@ def check_custody(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str
                 if not isinstance(expected, str) or found != expected:
                     wanted = f"expected the {known_as} of the evaluation, {_short(expected)}"
                     raise DataError(f"{file}: {side}.{name}: {wanted}, found {_short(found)}")
+    _check_control(reports, folders)
     _check_evaluation(reports["evaluation"], folders["evaluation"] / REPORT)
+
+
+def _check_control(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path]) -> None:
+    """The control's profile is the one that its pruning read; the evaluation reads only the other's."""
+    made = as_mapping(reports["control_profile_report"].get("outputs")).get("profile")
+    read = as_mapping(reports["control_prune_report"].get("inputs")).get("profile")
+    if not isinstance(made, str) or read != made:
+        file = folders["control_prune_report"] / REPORT
+        wanted = f"expected the control's profile, {_short(made)}"
+        raise DataError(f"{file}: inputs.profile: {wanted}, found {_short(read)}")
 
 
 def _check_evaluation(report: Mapping[str, Any], file: Path) -> None:

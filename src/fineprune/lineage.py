@@ -149,13 +149,15 @@ def provenance(evaluation: Mapping[str, Any]) -> dict[str, str]:
 
 
 def revision() -> dict[str, str]:
-    """The git commit of the working directory and whether it is dirty; else ``FINEPRUNE_GIT_COMMIT``.
+    """The git commit of the working directory and, if git says, whether it is dirty; else
+    ``FINEPRUNE_GIT_COMMIT``.
 
     An image has that variable: the commit, with ``-dirty`` behind it where the tree was not what it holds.
     """
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     if commit:
-        return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+        known = {} if changes is None else {"git.dirty": str(bool(changes)).lower()}
+        return {"git.commit": commit} | known
     commit, _, dirty = os.environ.get("FINEPRUNE_GIT_COMMIT", "").partition("-")
     return {"git.commit": commit, "git.dirty": str(bool(dirty)).lower()} if commit else {}
 

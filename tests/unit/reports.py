@@ -11,6 +11,10 @@ from fineprune.stages.evaluate import STAGE as EVALUATE
 MEASURED = {name: f"{number:064x}" for number, name in enumerate(EVALUATE.inputs)}
 
 
+# Where the control's profile is named, which the evaluation does not read.
+CONTROLS_PROFILE = {"control_profile_report": ("outputs",), "control_prune_report": ("inputs",)}
+
+
 def evaluation() -> dict[str, Any]:
     """The part of the evaluation's report that says what was read and measured."""
     models = {name: {"digest": MEASURED[name]} for name in MODELS}
@@ -21,7 +25,10 @@ def evaluation() -> dict[str, Any]:
 def handed_on(flag: str, measured: Mapping[str, str] = MEASURED) -> dict[str, dict[str, str]]:
     """``inputs`` and ``outputs`` of the report behind a flag of promote."""
     step = STEPS[flag]
-    return {
+    told = {
         "inputs": {name: measured[known_as] for name, known_as in step.inputs.items()},
         "outputs": {name: measured[known_as] for name, known_as in step.outputs.items()},
     }
+    for side in CONTROLS_PROFILE.get(flag, ()):
+        told[side]["profile"] = "c" * 64
+    return told

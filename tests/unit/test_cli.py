@@ -277,6 +277,7 @@ def test_empty_folders_and_what_a_stage_wrote_make_way(stage, capsys, tmp_path):
         ),
         (OSError("short write"), "fineprune profile: error: short write"),
         (MemoryError(), "fineprune profile: error: out of memory: lower batch_size: MemoryError"),
+        (DataError("s3://ID:KE/Y@bucket/x: no"), "fineprune profile: error: s3://bucket/x: no"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried\nto"),
             "fineprune profile: error: out of memory: lower batch_size: CUDA out of memory. Tried to",

@@ -13,7 +13,7 @@ from fineprune.lineage import read_report
 from fineprune.stages.evaluate import MODELS
 from fineprune.stages.evaluate import STAGE as EVALUATE
 
-from .reports import evaluation, handed_on
+from .reports import CONTROLS_PROFILE, evaluation, handed_on
 
 LINKS = [
     (flag, side, name)
@@ -55,6 +55,21 @@ def test_each_link_is_held_against_the_evaluation(
     write_json(folders[flag] / "report.json", other)
     with pytest.raises(
         DataError, match=rf"{flag}/report.json: {side}.{name}: expected the .* of the evaluation"
+    ):
+        check(folders)
+
+
+@pytest.mark.parametrize("flag", CONTROLS_PROFILE)
+@pytest.mark.parametrize("digest", ["f" * 64, None, 7])
+def test_the_controls_profile_is_the_one_that_its_pruning_read(
+    flag: str, digest: object, folders: dict[str, Path]
+) -> None:
+    other = report(flag)
+    (side,) = CONTROLS_PROFILE[flag]
+    other[side]["profile"] = digest
+    write_json(folders[flag] / "report.json", other)
+    with pytest.raises(
+        DataError, match=r"control_prune_report/report.json: inputs.profile: expected the control's"
     ):
         check(folders)
 

@@ -189,6 +189,8 @@ def test_the_revision_is_that_of_the_working_directory(
     assert (len(found["git.commit"]), found["git.dirty"]) == (40, "false")
     (tmp_path / "file").write_text("two")
     assert revision() == found | {"git.dirty": "true"}
+    (tmp_path / ".git" / "index").write_bytes(b"damaged")  # of which git cannot say what has changed
+    assert revision() == {"git.commit": found["git.commit"]}
 
 
 def test_a_protocol_is_the_data_the_trigger_and_what_is_wanted_of_it() -> None:

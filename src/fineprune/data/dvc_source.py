@@ -29,7 +29,7 @@ PREFIX = "dvc+"
 _REVISION = re.compile(r"[^@:]+")
 _SOURCE = re.compile(rf"dvc\+(?P<repository>.+)@(?P<revision>{_REVISION.pattern}):(?P<path>[^@:]+)")
 _EXPECTED = "expected dvc+<repository>@<revision>:<path>"
-_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 class TrackedPath:
@@ -161,14 +161,14 @@ def _yaml(git: GitRevision, name: str) -> Mapping[str, Any]:
 
     try:
         values = yaml.safe_load(git.show(name)) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, or of deep nesting
         raise StorageError(f"{git.repository}@{git.revision}: {name}: not valid YAML") from error
     return as_mapping(values)
 
 
 def _md5_of(out: Mapping[str, Any], where: str) -> str:
     md5 = str(out.get("md5"))
-    if out.get("hash") != "md5" or not _MD5.fullmatch(md5):
+    if out.get("hash") != "md5" or not MD5.fullmatch(md5):
         raise StorageError(f"{where}: expected an entry of DVC 3 with hash: md5, found {dict(out)}")
     return md5
 
@@ -178,7 +178,7 @@ def _listed(listing: Path, inside: PurePosixPath) -> dict[PurePosixPath, str]:
     members = {}
     for entry in json.loads(listing.read_text(encoding="utf-8")):
         path = PurePosixPath(entry["relpath"])
-        if not stays_inside(path) or not _MD5.fullmatch(entry["md5"]):
+        if not stays_inside(path) or not MD5.fullmatch(entry["md5"]):
             raise StorageError(
                 f"{listing.name}: expected paths inside the folder, found {entry['relpath']!r}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,12 @@ def load_model(path: Path) -> Network:
 
     Raises:
         ModelError: a file is missing, is not safetensors (a pickle is never opened), does not match
-            its digest, does not fit the architecture, names another prunable layer, or holds NaN.
+            its digest, does not fit the architecture, names another prunable layer, or holds NaN or
+            weights of another type, which would be cast in silence.
     """
     card = read_card(path)
     check_digest(path / WEIGHTS, card.sha256, ModelError)
     state = _read_weights(path / WEIGHTS)
-    _check_finite(state, str(path / WEIGHTS))
     network = build(card.spec(pruned=()))
     prunable = network.prunable.conv
     if card.prunable_layer != prunable:
@@ -91,6 +92,8 @@ def load_model(path: Path) -> Network:
                 f"{path / CARD}: pruned names channels outside 0…{width - 1} of {card.prunable_layer}"
             )
         network = remove_channels(network, card.pruned)
+    _check_types(state, network.state_dict(), str(path / WEIGHTS))
+    _check_finite(state, str(path / WEIGHTS))
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -165,6 +168,14 @@ def _opens_like_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(2)
     return start[:1] == b"\x80" or start == b"PK"
+
+
+def _check_types(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], where: str) -> None:
+    for name in state.keys() & expected.keys():
+        if state[name].dtype != expected[name].dtype:
+            raise ModelError(
+                f"{where}: weights {name!r}: expected {expected[name].dtype}, found {state[name].dtype}"
+            )
 
 
 def _check_finite(state: dict[str, torch.Tensor], where: str) -> None:

@@ -239,6 +239,14 @@ def test_refuses_what_dvc_did_not_write(text, repo, tmp_path):
     assert "data/single.txt.dvc: expected outs with a path each, as DVC writes them" in message
 
 
+@pytest.mark.parametrize("text", ["outs: [", "meta: {date: 2026-02-30}", "a: " + "[" * 5000])
+def test_refuses_what_is_no_yaml(text, repo, tmp_path):
+    (repo / "data/single.txt.dvc").write_text(text)
+    run(repo, "git", "commit", "-q", "-a", "-m", "malformed")
+    message = refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
+    assert message.endswith("@main: data/single.txt.dvc: not valid YAML")
+
+
 def test_a_file_of_dvc_that_tracks_nothing_is_passed_by(repo, tmp_path):
     (repo / "data/single.txt.dvc").write_text("outs:\nstages:\n")
     run(repo, "git", "commit", "-q", "-a", "-m", "empty")

@@ -131,6 +131,16 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(folder, tmp_pa
         load_model(folder)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int8, torch.float8_e4m3fn])
+def test_weights_of_another_type_are_not_cast_in_silence(folder, dtype):
+    state = load_file(folder / WEIGHTS)
+    state["fc2.bias"] = state["fc2.bias"].to(dtype)
+    save_file(state, folder / WEIGHTS)
+    sign(folder)
+    with pytest.raises(ModelError, match=rf"'fc2\.bias': expected torch.float32, found {dtype}"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

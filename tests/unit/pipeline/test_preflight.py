@@ -822,6 +822,18 @@ def test_a_server_that_is_down(
     assert "127.0.0.1:1" in said
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_object_store_is_asked_where_the_environment_says(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    assert world.check() == 1
+    ((named, said),) = failed(capsys)
+    assert named == "data"
+    assert "127.0.0.1:1" in said
+
+
 # --- making the secrets -------------------------------------------------------------------------
 
 

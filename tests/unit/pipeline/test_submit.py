@@ -244,6 +244,23 @@ def test_a_case_on_data_of_one_s_own(kfp: KfpStandIn) -> None:
         (["--set", "mint.rate=0"], "--set mint.rate=0: expected STAGE.KEY=VALUE with a stage of ingest, "),
         (["--set", "attack=0"], "--set attack=0: expected STAGE.KEY=VALUE"),
         (["plain"], "expected key=value, found 'plain'"),
+        (
+            ["source=s3://bucket/data", "revision=main"],
+            "revision: expected none but for a source dvc+…, found main for s3://bucket/data",
+        ),
+        (["data_md5=" + "f" * 32], "data_md5: expected none for the source digits, found 'ffff"),
+        (
+            ["source=s3://bucket/data", "data_md5=xyz"],
+            "data_md5: expected an md5 as DVC records it, found 'xyz'",
+        ),
+        (
+            ["https://me:planted@git.example/data"],
+            "expected key=value, found 'https://git.example/data'",
+        ),
+        (
+            ["--set", "ingest.source=https://me:planted@git.example/data"],
+            "--set ingest.source=https://git.example/data: ingest.source is a parameter of its own",
+        ),
         (["--case", "mnist"], "no case 'mnist'; there are digits, faces"),
         (["--package", "nowhere.yaml"], "nowhere.yaml: cannot read the package: No such file or directory"),
         (["--package", str(ROOT / "params.yaml")], "expected a compiled pipeline, found something else"),
