@@ -87,7 +87,7 @@ class Job:
         self._tell = tell
         self._left = {step.target: step for step in steps}
         self._process: subprocess.Popen[str] | None = None
-        self._stopped = False
+        self._stopped, self._patience_until = False, 0.0
         self._starting = threading.Lock()  # nothing is started once the job is stopped
         self._used = self._before = 0.0  # core seconds, of all processes and of those before this one
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -96,17 +96,26 @@ class Job:
         """Begin; everything else is told."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End DVC and the stage that it runs, which may tidy up first."""
+    def end(self) -> None:
+        """Tell DVC and the stage that it runs to end, which may tidy up first."""
         with self._starting:
             self._stopped = True
-        for number, patience in ((signal.SIGTERM, _TIDYING), (signal.SIGKILL, None)):
-            if self._process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, number)
-            self._thread.join(patience)
-            if not self._thread.is_alive():
-                break
+        self._patience_until = time.monotonic() + _TIDYING
+        self._signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Wait for what was told to end, and kill it if it does not."""
+        try:
+            self._thread.join(max(0.0, self._patience_until - time.monotonic()))
+        finally:
+            if self._thread.is_alive():
+                self._signal(signal.SIGKILL)
+                self._thread.join()
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self._thread.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
     def _run(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 from collections.abc import Mapping, Sequence
@@ -109,8 +110,11 @@ class _Crew:
                 self._start()
                 self._listen()
         finally:
-            for job in self._at_work:
-                job.stop()
+            with contextlib.ExitStack() as stopping:  # all of them, even if that is interrupted
+                for job in self._at_work:
+                    stopping.callback(job.stop)
+                for job in self._at_work:
+                    job.end()
         return self._outcome
 
     def _start(self) -> None:

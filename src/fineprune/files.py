@@ -145,14 +145,21 @@ def _only_writer(target: Path) -> Iterator[None]:
                 ) from error
             except OSError:
                 pass
-            # Its last holder may have removed it between our opening and holding it.
-            if not (file.exists() and os.path.samestat(file.stat(), os.fstat(handle.fileno()))):
+            if not _is_at(file, handle.fileno()):  # its last holder removed it since we opened it
                 continue
             try:
                 yield
             finally:
                 file.unlink(missing_ok=True)
             return
+
+
+def _is_at(path: Path, opened: int) -> bool:
+    """Whether an open file is still the one at that path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(opened))
+    except FileNotFoundError:
+        return False
 
 
 def remove(path: Path) -> None:

@@ -94,14 +94,16 @@ class PromotionLock:
 
     def check(self) -> None:
         """Raise :class:`TrackingError` if the lock may be taken over soon, or has been, or was deleted."""
-        if not self._fresh():
-            raise TrackingError(
-                f"registered model {self._name}: held for too long, nothing was promoted; run again"
-            )
         holder = self._store.holder(self._name)
-        if holder is None or holder.owner != self._owner:
-            found = f"is held by {holder.owner}" if holder else "was deleted"
-            raise TrackingError(f"registered model {self._name}: {found}, nothing was promoted; run again")
+        if not self._fresh():  # last, since the store may take its time
+            found = "held for too long"
+        elif holder is None:
+            found = "was deleted"
+        elif holder.owner != self._owner:
+            found = f"is held by {holder.owner}"
+        else:
+            return
+        raise TrackingError(f"registered model {self._name}: {found}, nothing was promoted; run again")
 
     def _make(self, name: str) -> bool:
         """Make an entry of one's own; False if it is another's."""

@@ -60,6 +60,19 @@ def test_the_evaluation_names_the_very_models_that_it_measured(chain: Workspace,
         assert row["digest"] == told["inputs"][model]
 
 
+def test_a_control_that_was_fine_tuned_alone_is_measured_where_there_is_one(
+    chain: Workspace, report: Read, tmp_path: Path
+) -> None:
+    another = chain.ports("evaluate")["control_fine_pruned"]
+    argv = chain.argv("evaluate", flags=("--control-fine-tuned", str(another)), report=tmp_path / "report")
+    assert main(argv) == 0
+    told, before = json.loads((tmp_path / "report" / "report.json").read_text()), report("evaluate")
+    assert told["models"] == before["models"] | {
+        "control_fine_tuned": before["models"]["control_fine_pruned"]
+    }
+    assert told["inputs"]["control_fine_tuned"] == before["inputs"]["control_fine_pruned"]
+
+
 def test_a_report_pins_its_inputs_by_the_outputs_of_the_stage_before(report: Read) -> None:
     assert report("attack")["inputs"]["dataset"] == report("ingest")["outputs"]["dataset"]
     assert report("prune@undefended")["inputs"]["model"] == report("attack")["outputs"]["undefended"]

@@ -187,6 +187,19 @@ def test_a_slow_promoter_finds_out() -> None:
             lock.check()
 
 
+def test_a_promoter_whose_store_is_slow_finds_out() -> None:
+    class Slow(Entries):
+        def holder(self, name: str) -> Holder | None:
+            time.sleep(0.1)
+            return super().holder(name)
+
+    with (
+        PromotionLock(Slow(), "net", stale=0.1) as lock,
+        pytest.raises(TrackingError, match="held for too long, nothing was promoted"),
+    ):
+        lock.check()
+
+
 def test_a_promoter_whose_lock_was_deleted_or_taken_over_finds_out() -> None:
     store = Entries()
     with PromotionLock(store, "net") as lock:

@@ -31,7 +31,7 @@ class PruningAwareConfig:
             pre-activations, over inputs and positions) below zero; it is never raised. With
             ``constant`` it is that number.
         margin: in standard deviations.
-        constant: for example -1e20; what is lower than -3.3e38 is infinite in bfloat16.
+        constant: for example -1e20; at least -3.3e38, which bfloat16 holds as well.
         tolerance: how far clean accuracy may drop, as the attacker supposes, before the defender stops
             pruning.
         survives: share of its success that the backdoor must keep when the attacker prunes so far

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ class Stage:
         after: ``after(report, folder)``, called with the finished report and the folder it is in.
         views: files of the report's folder, by the name of the optional flag that puts a copy of the
             file at a path of its own (``--page``).
+        final: whether ``run`` does what cannot be taken back. It is given ``check`` then, to call before
+            that: it raises :class:`DataError` if an input was replaced since the stage began.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Stage:
     options: tuple[str, ...] = ()
     after: Callable[[Mapping[str, Any], Path], None] | None = None
     views: Mapping[str, str] = field(default_factory=dict)
+    final: bool = False
 
 
 def execute(
@@ -93,7 +97,7 @@ def execute(
     Raises:
         ConfigError: the section does not fit the stage's config, or an output would be put over an
             input, another output, a folder that holds one, or what no stage wrote.
-        MissingInputError: an input is not there.
+        MissingInputError: an input is not there, or is no folder of a stage.
         DataError: an input was replaced while the stage ran.
     """
     config: Any = parse(stage.config, section, stage.name)
@@ -105,11 +109,15 @@ def execute(
     _check_apart(inputs, targets)
     _check_replaceable(outputs, views)
     started = time.monotonic()
-    digests = digests_of(inputs)
+    digests = _digests(inputs)
     with whole_outputs(targets) as scratch:
         scratch["report"].mkdir()
-        result = stage.run(config, inputs, scratch, **(keywords or {}))
-        check_unchanged(inputs, digests)
+        check = partial(_check_unchanged, inputs, digests)
+        result = stage.run(
+            config, inputs, scratch, **(keywords or {}), **({"check": check} if stage.final else {})
+        )
+        if not stage.final:
+            check()
         report = {
             "schema": REPORT_SCHEMA,
             "stage": stage.name,
@@ -134,22 +142,13 @@ def execute(
     return result
 
 
-def digests_of(inputs: Mapping[str, Path]) -> dict[str, str]:
-    """:func:`content_digest` of each input, by the name of its flag."""
+def _digests(inputs: Mapping[str, Path]) -> dict[str, str]:
     return {name: content_digest(path) for name, path in inputs.items()}
 
 
-def check_unchanged(inputs: Mapping[str, Path], digests: Mapping[str, str]) -> None:
-    """Refuse inputs that another stage has replaced: what was read of them may be of either state.
-
-    Args:
-        inputs: paths by the name of their flag.
-        digests: what :func:`digests_of` said before anything was read.
-
-    Raises:
-        DataError: an input has another digest now.
-    """
-    for name, found in digests_of(inputs).items():
+def _check_unchanged(inputs: Mapping[str, Path], digests: Mapping[str, str]) -> None:
+    """Refuse inputs that another process has replaced: what was read of them may be of either state."""
+    for name, found in _digests(inputs).items():
         if found != digests[name]:
             told = f"expected digest {digests[name][:16]}… as at the start, found {found[:16]}…: run again"
             raise DataError(f"{flag(name)}: {inputs[name]}: {told}")
@@ -160,6 +159,9 @@ def content_digest(path: Path) -> str:
 
     A card (``dataset.json``, ``model.json``, …) names the SHA-256 of every other file of its
     folder, so its own digest pins them all.
+
+    Raises:
+        MissingInputError: it is neither a file nor a folder with a card.
     """
     if path.is_file():
         return sha256(path)

@@ -25,7 +25,7 @@ from fineprune.progress import progress
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 
-OPTIONAL = ("control_fine_tuned",)  # the tables ask for it; what is up for promotion is pruned, too
+OPTIONAL = ("control_fine_tuned",)  # the tables ask for it; the gate does not
 MODELS = tuple(name for name in ROWS if name not in OPTIONAL)
 
 

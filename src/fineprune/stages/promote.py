@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
 from fineprune.lock import LOCK_SUFFIX
 from fineprune.models.format import check_fits, load_model
-from fineprune.stages.base import Result, Stage, check_unchanged, content_digest, digests_of
+from fineprune.stages.base import Result, Stage, content_digest
 from fineprune.tracking import CANDIDATE, CHAMPION, KUBEFLOW_RUN, Promotion, Version, connect
 
 HELD = 3
@@ -106,16 +106,16 @@ def run(
     inputs: Mapping[str, Path],
     outputs: Mapping[str, Path],
     *,
+    check: Callable[[], None],
     fail_on_hold: bool = False,
     run_id: str | None = None,
 ) -> Result:
     """Judge, log the whole pipeline run, register the version, settle the alias, and say what happened."""
-    digests = digests_of(inputs)
     dataset, network = Dataset(inputs["dataset"]), load_model(inputs[config.model])
     check_fits(network, dataset.card, inputs[config.model])
     evidence = read_evidence(config, inputs, dataset, kubeflow_run=run_id)
     example = dataset.inputs(dataset.splits["defender_fit"][:EXAMPLE_ROWS])
-    check_unchanged(inputs, digests)  # all is read; what follows cannot be taken back
+    check()  # all that is judged is read
     name, tags, key = config.registered_name, evidence.version_tags, evidence.digests["evaluation"]
     tracker = connect(os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri, config.experiment)
     with tracker.pipeline_run(name=evidence.name, key=key, tags=evidence.run_tags) as parent:
@@ -249,4 +249,5 @@ STAGE = Stage(
     flags=("fail_on_hold",),
     options=("run_id",),
     views={"verdict": "verdict.md"},
+    final=True,
 )

@@ -27,6 +27,7 @@ def test_nothing_is_started_once_it_is_stopped(tmp_path: Path, monkeypatch: pyte
     with job._starting:  # the job's thread waits for this before it starts DVC
         job.start()
         job._stopped = True
+    job.end()
     job.stop()
     assert events == ["ended"]
     assert job.failure is None
@@ -65,6 +66,7 @@ def test_a_stage_may_tidy_up_when_it_is_stopped_and_is_killed_if_it_does_not_end
     )
     job.start()
     assert events.get(timeout=60) == "begun"
+    job.end()
     job.stop()
     assert job._process is not None
     assert job._process.returncode == (-signal.SIGKILL if deaf else 130)
