@@ -137,5 +137,5 @@ class PromotionLock:
                 self._delete(marker, self._owner)
             return
         other = self._store.holder(marker)
-        if other and self._dead(other):
+        if other and self._dead(other) and marker != name:  # an owner whose id names itself leads nowhere
             self._take_over(marker, other.owner)
