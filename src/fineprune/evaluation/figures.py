@@ -130,7 +130,7 @@ def outcome_bars(path: Path, models: Models) -> None:
             axes.errorbar(places, values, whiskers, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         axes.set_xticks(range(len(names)), [label.replace(", ", ",\n") for label in names.values()])
         axes.tick_params(axis="x", length=0)
-        axes.set_ylim(0, 1.04)
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, 1.04))
         figure.legend(loc="outside upper left", ncols=3)
 
 
