@@ -3,6 +3,7 @@
 import queue
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,22 @@ from tables.job import Doing, Job, doing
 from tables.profiles import Step
 
 
-def test_nothing_is_started_once_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-    job = Job(
+def attack(root: Path, tell: Callable[[str], None], **environment: str) -> Job:
+    """A job of one step, which tells its events alone."""
+    return Job(
         "faces, baseline, seed 0",
         [Step("attack@faces-baseline-0", "attack", "attack")],
         pipeline="tables/dvc.yaml",
-        logs=tmp_path / "logs",
-        root=tmp_path,
-        environment={},
-        tell=lambda _, event, *__: events.append(event),
+        logs=root / "logs",
+        root=root,
+        environment=environment,
+        tell=lambda _, event, *__: tell(event),
     )
+
+
+def test_nothing_is_started_once_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    job = attack(tmp_path, events.append)
     monkeypatch.setattr(job, "_launch", lambda: pytest.fail("started all the same"))
     with job._starting:  # the job's thread waits for this before it starts DVC
         job.start()
@@ -55,15 +61,7 @@ def test_a_stage_may_tidy_up_when_it_is_stopped_and_is_killed_if_it_does_not_end
     program.chmod(0o755)
     monkeypatch.setattr("tables.job._TIDYING", 0.2 if deaf else 60.0)
     events: queue.Queue[str] = queue.Queue()
-    job = Job(
-        "faces, baseline, seed 0",
-        [Step("attack@faces-baseline-0", "attack", "attack")],
-        pipeline="tables/dvc.yaml",
-        logs=tmp_path / "logs",
-        root=tmp_path,
-        environment={"PATH": str(tmp_path), "DEAF": "1" if deaf else ""},
-        tell=lambda _, event, *__: events.put(event),
-    )
+    job = attack(tmp_path, events.put, PATH=str(tmp_path), DEAF="1" if deaf else "")
     job.start()
     assert events.get(timeout=60) == "begun"
     job.end()
