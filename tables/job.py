@@ -150,7 +150,8 @@ class Job:
                 return False
             if any(words in line for words in _BUSY for line in logs.tail):
                 return True
-            told = self._left.get(unable(logs.tail) or "")
+            refusal = _refusal(logs.tail)
+            told = self._left.get(refusal[1]) if refusal else None
             if step is not None and told not in (None, step):  # that one is done, and this never began
                 self._say("done", step)
             failed = told or step or self.steps[0]
@@ -257,9 +258,9 @@ def _core_seconds(process: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def unable(lines: Sequence[str]) -> str | None:
-    """The target that DVC says it could not reproduce; None where it says so of none."""
-    return next((match[1] for line in reversed(lines) if (match := _UNABLE.match(line))), None)
+def _refusal(lines: Sequence[str]) -> re.Match[str] | None:
+    """What DVC says last that it could not reproduce, a target and why; None where it says so of none."""
+    return next((match for line in reversed(lines) if (match := _UNABLE.match(line))), None)
 
 
 def cause(lines: Sequence[str]) -> str:
@@ -270,15 +271,15 @@ def cause(lines: Sequence[str]) -> str:
     for line in reversed(told):
         if match := re.match(r"fineprune \w+: error: (.*)", line):
             return match[1]
-    dvc = [line for line in told if line.startswith("ERROR: failed to reproduce")]
-    others = [
-        line for line in told if not line.startswith(("ERROR: failed to reproduce", "> ", "Running stage"))
-    ]
-    if ended := re.search(r"exited with (-\d+)$", dvc[-1] if dvc else ""):
+    refusal = _refusal(told)
+    why = (refusal[2] or "") if refusal else ""
+    if ended := re.search(r"exited with (-\d+)$", why):
         return f"ended by {signal.Signals(-int(ended[1])).name}"
-    if dvc and (match := _UNABLE.match(dvc[-1])) and match[2] and not match[2].startswith("failed to run"):
-        return match[2]
-    return (others or dvc or ["DVC said nothing"])[-1].removeprefix("ERROR: ")
+    if why and not why.startswith("failed to run"):
+        return why
+    others = [line for line in told if not (_UNABLE.match(line) or line.startswith(("> ", "Running stage")))]
+    last = others[-1] if others else refusal[0] if refusal else "DVC said nothing"
+    return last.removeprefix("ERROR: ")
 
 
 def environment(threads: int, **more: str) -> dict[str, Any]:

@@ -41,8 +41,7 @@ def write_sources(root: Path, folder: Path, cases: Sequence[str], sources: Mappi
     for case in cases:
         file = root / folder / f"{case}.yaml"
         if case in sources:
-            told = _linked(root, folder, case, sources[case].absolute())
-            _write(file, told)
+            _write(file, _linked(root, folder, case, sources[case].absolute()))
         elif not file.exists():
             _write(file, {})
 

@@ -12,7 +12,7 @@ MEASURED = {name: f"{number:064x}" for number, name in enumerate(EVALUATE.inputs
 
 
 # Where the control's profile is named, which the evaluation does not read.
-CONTROLS_PROFILE = {"control_profile_report": ("outputs",), "control_prune_report": ("inputs",)}
+CONTROLS_PROFILE = {"control_profile_report": "outputs", "control_prune_report": "inputs"}
 
 
 def evaluation() -> dict[str, Any]:
@@ -29,6 +29,6 @@ def handed_on(flag: str, measured: Mapping[str, str] = MEASURED) -> dict[str, di
         "inputs": {name: measured[known_as] for name, known_as in step.inputs.items()},
         "outputs": {name: measured[known_as] for name, known_as in step.outputs.items()},
     }
-    for side in CONTROLS_PROFILE.get(flag, ()):
+    if side := CONTROLS_PROFILE.get(flag):
         told[side]["profile"] = "c" * 64
     return told

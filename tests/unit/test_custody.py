@@ -65,8 +65,7 @@ def test_the_controls_profile_is_the_one_that_its_pruning_read(
     flag: str, digest: object, folders: dict[str, Path]
 ) -> None:
     other = report(flag)
-    (side,) = CONTROLS_PROFILE[flag]
-    other[side]["profile"] = digest
+    other[CONTROLS_PROFILE[flag]]["profile"] = digest
     write_json(folders[flag] / "report.json", other)
     with pytest.raises(
         DataError, match=r"control_prune_report/report.json: inputs.profile: expected the control's"

@@ -150,6 +150,15 @@ def test_a_takeover_that_died_is_taken_over_itself(deaths: int) -> None:
 
 def test_entries_that_nobody_signed_are_named_and_left_to_a_person() -> None:
     store = Entries()
+    for name in (LOCK, f"{LOCK}.unknown"):
+        store.make(name, "unknown", age=1000)
+    with pytest.raises(TrackingError, match="held by unknown"), PromotionLock(store, "net", wait=0.02):
+        pass
+    assert list(store.made) == [LOCK, f"{LOCK}.unknown"]
+
+
+def test_an_entry_that_nobody_signed_is_left_alone() -> None:
+    store = Entries()
     store.make(LOCK, UNSIGNED, age=1000)
     with pytest.raises(TrackingError, match="held by unknown"), PromotionLock(store, "net", wait=0.02):
         pass
