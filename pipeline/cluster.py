@@ -129,16 +129,16 @@ class Cluster:
 
     def write_secret(self, namespace: str, secret: str, values: Mapping[str, str]) -> bool:
         """Make a secret, or change these keys of it; True if it was made."""
+        there = self.filled_keys(namespace, secret) is not None
         body = kubernetes.client.V1Secret(
             api_version="v1",
             kind="Secret",
-            type="Opaque",
+            type=None if there else "Opaque",  # the type of a secret never changes
             metadata=kubernetes.client.V1ObjectMeta(
                 name=secret, namespace=namespace, labels={"app.kubernetes.io/managed-by": "fineprune"}
             ),
             string_data=dict(values),
         )
-        there = self.filled_keys(namespace, secret) is not None
         with self._told(f"write secret {secret} in {namespace}", quote=False):
             if there:
                 self._core.patch_namespaced_secret(secret, namespace, body, _request_timeout=_SECONDS)

@@ -86,7 +86,8 @@ def _with_device(device: str, offered: Sequence[Node]) -> list[Node]:
         there = sorted({name for node in offered for name in node.offers if "/" in name})
         raise NoRoomError(
             f"no node offers {device}; nodes offer {', '.join(there) or 'no devices'}",
-            "install its device plugin, correct accelerator in pipeline/settings.yaml, or --profile cpu",
+            "install its device plugin, correct accelerator in pipeline/settings.yaml, or --profile cpu; "
+            "an autoscaler must have added one",
         )
     return found
 

@@ -19,6 +19,9 @@ StageName = Literal["ingest", "attack", "profile", "prune", "finetune", "evaluat
 MAX_RUNS = 50  # tabulate gets a row of each in one argument, which holds 128 KiB; a row has about 1.6 KiB
 """Runs that a sweep may have."""
 
+ARGO_RUNS = 15  # of a workflow Argo keeps 1 MiB, zipped; by its sources a run takes 60 KB (KFP 2.16: 40)
+"""Runs of a sweep that Argo is sure to keep track of."""
+
 GPU_STAGES = ("attack", "profile", "prune", "finetune", "evaluate")
 """Stages that compute on an accelerator where there is one."""
 

@@ -23,7 +23,7 @@ from pipeline import exit_codes, settings, watch
 from pipeline.arguments import add_run_arguments, run_parameters
 from pipeline.package import Package, package_file
 from pipeline.server import connect, run_page, silence, told
-from pipeline.settings import Settings
+from pipeline.settings import ARGO_RUNS, Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,18 +45,20 @@ def run(given: argparse.Namespace) -> int:
     if not given.package:
         compiling.check_current(given.profile)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
-    if any(_unpinned(run) for run in (parameters, *parameters.get("runs", ()))):
-        print(
-            "nothing pins what the source holds: with other data there, say data_md5=… or --no-cache",
-            file=sys.stderr,
-        )
+    cached = not given.no_cache
+    if cached and _unpinned(package, parameters):
+        cached = False  # what an uncached run finds is not put into the cache: it would stay old for good
+        print("nothing pins what the source holds: every stage runs anew; say data_md5=…", file=sys.stderr)
+    if (runs := len(parameters.get("runs", ()))) > ARGO_RUNS:
+        limit = f"of a workflow Argo keeps 1 MiB, about {ARGO_RUNS} runs, unless it offloads node status"
+        print(f"{runs} runs may fail at their end: {limit}; split them into sweeps", file=sys.stderr)
     judged = given.watch and "promote" in package.stages
     if judged:
         check_registry(_registry(cluster))
     endpoint = given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or cluster.endpoint
     namespace = given.namespace or cluster.namespace
     client = connect(endpoint, namespace)
-    run_id = submit(client, cluster, given, package, parameters)
+    run_id = submit(client, cluster, given, package, parameters, cached=cached)
     print(f"run {run_id}\n    {run_page(client, run_id)}", flush=True)
     for name, value in parameters.items():
         print(f"    {name} = {_short(value)}", flush=True)
@@ -97,8 +99,10 @@ def submit(
     given: argparse.Namespace,
     package: Package,
     parameters: dict[str, Any],
+    *,
+    cached: bool,
 ) -> str:
-    """Start the run; gives its id.
+    """Start the run; gives its id. Unless it is ``cached``, no stage takes its outputs from Kubeflow's cache.
 
     Raises:
         KubeflowError: the server refuses or does not answer.
@@ -107,7 +111,7 @@ def submit(
     name = given.run_name or f"{experiment} {datetime.now():%Y-%m-%d %H:%M:%S}"
     with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
         path = package.path
-        if given.no_cache:  # kfp's own switch leaves the tasks inside loops as they are
+        if not cached:  # kfp's own switch leaves the tasks inside loops as they are
             path = Path(scratch, "uncached.yaml")
             package.write_uncached(path)
         with told("submit the run"), silence():
@@ -152,8 +156,11 @@ def tell_verdict(run_id: str, uri: str) -> int:
     return exit_codes.of_verdict(outcome.verdict)
 
 
-def _unpinned(run: Mapping[str, Any]) -> bool:
-    return str(run.get("source", "")).startswith("s3://") and not run.get("data_md5")
+def _unpinned(package: Package, parameters: Mapping[str, Any]) -> bool:
+    """Whether data comes from where it may change without a trace in the parameters."""
+    values = {name: parameter.default for name, parameter in package.parameters.items()} | {**parameters}
+    runs = (values, *(values.get("runs") or ()))
+    return any(str(run.get("source")).startswith("s3://") and not run.get("data_md5") for run in runs)
 
 
 def _registry(cluster: Settings) -> str:

@@ -20,7 +20,7 @@ WAITING = 180.0
 """Seconds after which a pod that has not started is worth a hint."""
 
 FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-_RUN = re.compile(r"iteration-iterations\((\d+):.*\)")  # what Argo calls one run of a kfp loop
+_RUN = re.compile(r"iteration-iterations\((\d+):\d+\)")  # what Argo calls one run of a kfp loop
 _PATIENCE = 150  # looks in a row that may bring no answer
 _SEE_LOG = "its log says why"
 _WORDS = {"PENDING": "starting", "RUNNING": "running", "SUCCEEDED": "done", "CANCELED": "cancelled"}

@@ -59,7 +59,7 @@ Fraction = Annotated[float, Range(ge=0, le=1)]
 Positive = Annotated[float, Range(gt=0, le=1e12)]
 NonNegative = Annotated[float, Range(ge=0, le=1e12)]
 Count = Annotated[int, Range(ge=1, le=10**9)]
-Seed = Annotated[int, Range(ge=0, lt=2**63 - 1)]
+Seed = Annotated[int, Range(ge=0, le=2**53)]  # Kubeflow sends numbers as doubles
 
 
 def read_section(paths: Sequence[Path], section: str, *, known: Sequence[str] = ()) -> dict[str, Any]:

@@ -71,11 +71,13 @@ class Champion:
         version: its number.
         utility_low: the text of its ``utility.low`` tag; None without one.
         comparable: whether it was measured with the same trigger on the same data.
+        same_model: whether it is the challenger's network, weight by weight.
     """
 
     version: str
     utility_low: str | None
     comparable: bool
+    same_model: bool
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
 
     It passes only if the lower end of its utility and the upper end of its loss of clean accuracy keep
     the thresholds, each figure rests on enough test inputs, the evaluated model is the very one to be
-    promoted, the attack took on the undefended model (without that, a low backdoor success proves
-    nothing), the figures agree with each other, and every one of :data:`CHECKS` was made and passed.
+    promoted, the attack took on the undefended model, clearly beyond what the trigger does to the control
+    (without that, a low backdoor success proves nothing), the figures agree with each other, and every one
+    of :data:`CHECKS` was made and passed.
 
     Args:
         report: the evaluation's ``report.json``; its content is not trusted.
@@ -121,6 +124,7 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
         *_usable("undefended", "clean_accuracy", before, thresholds),
         *_figures_agree(figures, model, before),
         _attack_took(report),
+        *_attack_shows(models, thresholds),
         *_checks_passed(report),
     ]
     unmet = tuple(finding.text for finding in findings if not finding.met)
@@ -137,6 +141,7 @@ def challenge(
 ) -> Verdict:
     """Compare a version that passed with the present champion; a held one stays held.
 
+    The champion's own network passes when it is measured again, by which its figures may differ a little.
     A champion that was measured on something else, or whose ``utility.low`` is missing or no number,
     keeps its place, because nothing shows that the challenger is better; ``always`` replaces it.
 
@@ -247,6 +252,18 @@ def _attack_took(report: Mapping[str, Any]) -> _Finding:
     return _Finding(False, f"The evaluation does not say whether the attack took, but {excerpt(took)}.")
 
 
+def _attack_shows(models: Mapping[str, Any], thresholds: Thresholds) -> Iterator[_Finding]:
+    """Faults of the figures behind a report's word that the attack took."""
+    names = ("undefended", "control")
+    figures = {name: interval(as_mapping(models.get(name)).get("backdoor_success"), 0, 1) for name in names}
+    for name, figure in figures.items():
+        yield from _usable(name, "backdoor_success", figure, thresholds)
+    planted, alone = figures.values()
+    if isinstance(planted, Interval) and isinstance(alone, Interval) and not planted.low > alone.high:
+        text = f"{planted.low:.6g} of undefended is not above the upper one of control, {alone.high:.6g}"
+        yield _Finding(False, f"The lower end of backdoor_success {text}.")
+
+
 def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
     checks = as_mapping(report).get("checks")
     if not isinstance(checks, (list, tuple)) or not checks:
@@ -273,6 +290,8 @@ def _against(
         return True, "There is no champion to beat."
     if champion.version == version:
         return True, f"Version {version} is the champion already."
+    if champion.same_model and champion.comparable:
+        return True, f"The champion, version {champion.version}, is the same network, measured before."
     if replace == "always":
         return (
             True,

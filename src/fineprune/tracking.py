@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def verdict_of_run(uri: str, run_id: str) -> Outcome | None:
         }
     for verdict, versions in found.items():
         for version in versions:
-            reasons = tuple(version.tags.get("reasons", "").splitlines())
+            reasons = tuple(version.tags.get(f"{KUBEFLOW_RUN}.{run_id}.reasons", "").splitlines())
             return Outcome(verdict, reasons, version.name, str(version.version))
     return None
 
@@ -123,6 +124,7 @@ def connect(uri: str, experiment: str) -> Tracker:
             from mlflow.store.db import utils
 
             utils.MAX_RETRY_COUNT = 3  # the tenth comes after 102 s
+        _make_store(uri)
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(uri)
         experiment_id = _open_experiment(client, uri, experiment)
@@ -373,7 +375,7 @@ class LockEntries:
         entry = _unless(_MISSING, lambda: self._client.get_registered_model(name))
         age = time.time() - entry.creation_timestamp / 1000 if entry else 0.0
         # One that is deleted while MLflow reads it comes without its tags, as a model that is no entry does.
-        return Holder(entry.tags.get("owner", UNSIGNED), age) if entry else None
+        return Holder(entry.tags.get("owner", "").strip() or UNSIGNED, age) if entry else None
 
     def delete(self, name: str) -> None:
         """Delete the entry; nothing happens if there is none."""
@@ -389,6 +391,22 @@ def _unless(codes: Sequence[str], ask: Callable[[], Any]) -> Any:
         if error.error_code in codes:
             return None
         raise
+
+
+def _make_store(uri: str) -> None:
+    """Make a SQLite store that is not there yet, whole or not at all.
+
+    MLflow fills the file in seconds, and can neither go on with one that was left half-made nor with one that
+    another process is filling.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if str(path) == uri or path.exists() or not path.absolute().parent.is_dir():
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent) as folder:
+        made = Path(folder, path.name)
+        mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(made, path)
 
 
 def _open_experiment(client: Any, uri: str, name: str) -> str:

@@ -22,9 +22,13 @@ def good_report() -> dict[str, Any]:
         "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
         "backdoor_success": {"value": 0.05, "low": 0.03, "high": 0.08, "n": 400},
     }
-    before = {"clean_accuracy": {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500}}
+    before = {
+        "clean_accuracy": {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500},
+        "backdoor_success": {"value": 0.99, "low": 0.97, "high": 1.0, "n": 400},
+    }
+    control = {"backdoor_success": {"value": 0.02, "low": 0.01, "high": 0.04, "n": 400}}
     return {
-        "models": {"undefended": before, "fine_pruned": row},
+        "models": {"undefended": before, "fine_pruned": row, "control": control},
         "attack_took": {"took": True, "reason": "backdoor success of the undefended model is 0.99"},
         "checks": [{"name": name, "passed": True, "message": "all inputs differ"} for name in CHECKS],
     }
@@ -145,6 +149,19 @@ HELD = {
         "A low backdoor success then proves nothing.",
     ),
     "took unknown": (without("attack_took"), "does not say whether the attack took"),
+    "took without a success": (
+        without("models", "undefended", "backdoor_success"),
+        "undefended: backdoor_success is missing",
+    ),
+    "took without a control": (without("models", "control"), "control: backdoor_success is missing"),
+    "took no more than the control": (
+        changed("models", "control", "backdoor_success", "high", to=0.97),
+        "success 0.97 of undefended is not above the upper one of control, 0.97",
+    ),
+    "took on too few": (
+        changed("models", "control", "backdoor_success", "n", to=99),
+        "control: backdoor_success rests on 99 test inputs",
+    ),
     "took a number": (changed("attack_took", "took", to=1), "does not say whether the attack took, but 1"),
     "check failed": (
         changed("checks", 0, "passed", to=False),
@@ -268,6 +285,12 @@ def test_the_evidence_that_properties_are_asked_of_can_pass() -> None:
     assert judge(perfect_accuracy({"value": 0.9, "low": 0.85, "n": 100}, loss=0.05)).promoted
 
 
+def champion(
+    version: str, utility_low: str | None, *, comparable: bool = True, same_model: bool = False
+) -> Champion:
+    return Champion(version, utility_low, comparable, same_model)
+
+
 def against(
     champion: Champion | None, *, low: float = 0.9, verdict: Verdict = PASSED, **options: Any
 ) -> Verdict:
@@ -283,7 +306,7 @@ def test_without_a_champion_a_pass_stays_a_pass() -> None:
 
 @pytest.mark.parametrize(("low", "promoted"), [(0.9, True), (0.85, False), (0.8, False)])
 def test_a_challenger_must_be_above_the_champion(low: float, promoted: bool) -> None:
-    verdict = against(Champion("3", "0.85", True), low=low)
+    verdict = against(champion("3", "0.85"), low=low)
     assert verdict.promoted is promoted
     assert (
         f"{low:g} is {'' if promoted else 'not '}above the 0.85 of the champion, version 3."
@@ -293,20 +316,38 @@ def test_a_challenger_must_be_above_the_champion(low: float, promoted: bool) -> 
 
 @pytest.mark.parametrize("tag", [None, "", "nan", "inf", "1.5", "excellent"])
 def test_a_champion_without_a_number_stays_until_it_is_replaced_on_purpose(tag: str | None) -> None:
-    held = against(Champion("3", tag, True))
+    held = against(champion("3", tag))
     assert not held.promoted
     assert "set replace_champion to 'always'" in held.reasons[0]
-    assert against(Champion("3", tag, True), replace="always").promoted
+    assert against(champion("3", tag), replace="always").promoted
 
 
-def test_the_champion_keeps_its_place_when_judged_again() -> None:
-    assert "champion already" in against(Champion("7", "0.9", True)).reasons[-1]
+def test_a_champion_measured_on_something_else_stays_until_it_is_replaced_on_purpose() -> None:
+    elsewhere = champion("3", "0.1", comparable=False)
+    held = against(elsewhere)
+    assert not held.promoted
+    assert "version 3, was measured on other data or with another trigger" in held.reasons[0]
+    assert against(elsewhere, replace="always").promoted
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+def test_the_champion_keeps_its_place_when_judged_again(comparable: bool) -> None:
+    verdict = against(champion("7", "0.9", comparable=comparable))
+    assert verdict.promoted
+    assert "champion already" in verdict.reasons[-1]
+
+
+def test_the_champions_network_keeps_its_place_when_measured_again() -> None:
+    verdict = against(champion("3", "0.95", same_model=True))
+    assert verdict.promoted
+    assert verdict.reasons[-1] == "The champion, version 3, is the same network, measured before."
+    assert not against(champion("3", "0.95", same_model=True, comparable=False)).promoted
 
 
 def test_no_comparison_rescues_a_held_version() -> None:
     held = Verdict("held", ("too bad.",))
     assert against(None, verdict=held) is held
-    assert against(Champion("3", "0.1", True), verdict=held, replace="always") is held
+    assert against(champion("3", "0.1"), verdict=held, replace="always") is held
 
 
 @given(st.floats(), st.one_of(st.none(), st.floats(), st.text(max_size=5)))

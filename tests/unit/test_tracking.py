@@ -435,7 +435,8 @@ def test_a_slow_promoter_does_not_write(tracker: Tracker, client: Any) -> None:
 def test_the_verdict_of_a_kubeflow_run(tracker: Tracker, client: Any) -> None:
     first, second, third = candidates(client, 0.9, 0.8, 0.7)
     for version, run, verdict in ((first, "a", "promoted"), (second, "b", "held")):
-        tracker._tag("net", version, {f"{KUBEFLOW_RUN}.{run}": verdict, "reasons": "one\ntwo"})
+        tags = {f"{KUBEFLOW_RUN}.{run}": verdict, f"{KUBEFLOW_RUN}.{run}.reasons": "one\ntwo"}
+        tracker._tag("net", version, tags)
     tracker._tag("net", third, {KUBEFLOW_RUN: "c"})  # registered, but not judged yet
     assert verdict_of_run(tracker.uri, "a") == Outcome("promoted", ("one", "two"), "net", first)
     assert verdict_of_run(tracker.uri, "b") == Outcome("held", ("one", "two"), "net", second)
@@ -445,10 +446,12 @@ def test_the_verdict_of_a_kubeflow_run(tracker: Tracker, client: Any) -> None:
 
 def test_two_kubeflow_runs_of_one_version_have_a_verdict_each(tracker: Tracker, client: Any) -> None:
     (version,) = candidates(client, 0.9)
-    tracker._tag("net", version, {f"{KUBEFLOW_RUN}.a": "held"})
-    tracker._tag("net", version, {f"{KUBEFLOW_RUN}.b-1": "promoted"})
+    for run, verdict in (("a", "held"), ("b-1", "promoted")):
+        told = {f"{KUBEFLOW_RUN}.{run}": verdict, f"{KUBEFLOW_RUN}.{run}.reasons": f"{verdict} it is"}
+        tracker._tag("net", version, told)
     found = [verdict_of_run(tracker.uri, run) for run in ("a", "b-1")]
-    assert [outcome.verdict for outcome in found if outcome] == ["held", "promoted"]
+    told_of = [(outcome.verdict, outcome.reasons) for outcome in found if outcome]
+    assert told_of == [("held", ("held it is",)), ("promoted", ("promoted it is",))]
 
 
 def test_the_verdict_of_a_registry_that_is_not_there() -> None:
@@ -524,3 +527,35 @@ def test_all_of_it_on_a_server(server: str, tmp_path: Path, monkeypatch: pytest.
     assert client.get_run(run_id).info.status == "FINISHED"
     assert run_id in tracker.look_at(run_id)
     assert not list(tmp_path.glob("ml*"))
+
+
+# --- a new store --------------------------------------------------------------------------------
+
+
+def test_a_store_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mlflow.db"
+
+    def interrupted(client: Any) -> None:
+        assert not path.exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "search_experiments", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connect(f"sqlite:///{path}", "first")
+    assert list(tmp_path.iterdir()) == []
+    connect(f"sqlite:///{path}", "second")
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_two_that_make_the_same_store_get_along(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    script = "import sys; from fineprune.tracking import connect; connect(sys.argv[1], 'experiment')"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, f"sqlite:///{path}"], stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    assert [(process.communicate()[1], process.returncode) for process in started] == [("", 0), ("", 0)]
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]

@@ -116,7 +116,8 @@ def run(
     evidence = read_evidence(config, inputs, dataset, kubeflow_run=run_id)
     example = dataset.inputs(dataset.splits["defender_fit"][:EXAMPLE_ROWS])
     check()  # all that is judged is read
-    name, tags, key = config.registered_name, evidence.version_tags, evidence.digests["evaluation"]
+    name, tags = config.registered_name, evidence.version_tags
+    key = f"{evidence.digests['evaluation']} {config.model}"
     tracker = connect(os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri, config.experiment)
     with tracker.pipeline_run(name=evidence.name, key=key, tags=evidence.run_tags) as parent:
         for record in evidence.records:
@@ -154,6 +155,11 @@ def read_evidence(
     check_custody(reports, inputs)
     parts = {"model": model, "evaluation": "evaluation", "dataset": "dataset"}
     digests = {name: content_digest(inputs[port]) for name, port in parts.items()}
+    measured = as_mapping(as_mapping(evaluation.get("models")).get(model)).get("digest")
+    if isinstance(measured, str) and measured != digests["model"]:
+        # The figures would stand in the registry under the name of a model that they are not of.
+        wanted = f"expected the model that was evaluated, digest {measured[:16]}…"
+        raise DataError(f"{inputs[model]}: {wanted}, found {digests['model'][:16]}…")
     configs = {stage: reports[port].get("config") for stage, port in made_by(model).items()}
     origin = lineage.provenance(evaluation) | {"model": model}
     origin |= {KUBEFLOW_RUN: kubeflow_run} if kubeflow_run else {}
@@ -194,7 +200,7 @@ def settle(
     best = promotion.champion
     verdict = challenge(
         evidence.verdict,
-        Champion(best.number, best.tags.get("utility.low"), same_protocol(best, evidence)) if best else None,
+        against(best, evidence) if best else None,
         version=promotion.version,
         utility_low=float(evidence.version_tags.get("utility.low", "nan")),
         replace=config.replace_champion,
@@ -214,15 +220,20 @@ def settle(
     )
     tags = {"verdict": verdict.verdict, "reasons": "\n".join(verdict.reasons)}
     if run := evidence.run_tags.get(KUBEFLOW_RUN):
-        tags[f"{KUBEFLOW_RUN}.{run}"] = verdict.verdict
+        tags |= {f"{KUBEFLOW_RUN}.{run}": verdict.verdict, f"{KUBEFLOW_RUN}.{run}.reasons": tags["reasons"]}
     page = as_page(decision, evidence.numbers)
     promotion.settle(decision.alias, tags, page)
     return decision, page
 
 
-def same_protocol(champion: Version, evidence: Evidence) -> bool:
-    """Whether the champion was measured with the same trigger on the same data."""
-    return champion.tags.get(PROTOCOL) == evidence.version_tags[PROTOCOL]
+def against(champion: Version, evidence: Evidence) -> Champion:
+    """The champion as the gate compares it with the evidence."""
+    return Champion(
+        version=champion.number,
+        utility_low=champion.tags.get("utility.low"),
+        comparable=champion.tags.get(PROTOCOL) == evidence.version_tags[PROTOCOL],
+        same_model=champion.tags.get("digest.model") == evidence.digests["model"],
+    )
 
 
 def headline(numbers: Mapping[str, float], model: str) -> Iterator[tuple[str, float]]:

@@ -297,7 +297,9 @@ class KfpStandIn(Loopback):
         for run in (0, 1):
             failing = self.fail_inner.get(run) if now == "FAILED" else None
             ended = "FAILED" if failing else "RUNNING" if now == "RUNNING" else "SUCCEEDED"
-            details += [self._node(f"iteration-iterations({run}:{run})", 0, ended)]
+            name = f"iteration-iterations({run}:{run})"
+            # With KFP 2.17 Argo retries this node too; its tries come after it, in any order.
+            details += [self._node(name, 0, ended), self._node(f"{name}(0)", 0, "FAILED")]
             details += [self._node("iteration-item-driver", 0, "SUCCEEDED")]
             details += [self._node("iteration-item", 0, ended)]
             done = names[: names.index(failing) + 1] if failing else names

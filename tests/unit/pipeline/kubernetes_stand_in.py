@@ -166,10 +166,14 @@ class KubernetesStandIn(Loopback):
         there = self.objects["secrets"].get(body["metadata"]["name"])
         if there and not name:
             return _status(409, "AlreadyExists", f'secrets "{body["metadata"]["name"]}" already exists')
+        before = there.get("type", "Opaque") if there else "Opaque"
+        kind = body.get("type") or before
+        if there and kind != before:
+            return _status(422, "Invalid", "Secret is invalid: type: field is immutable")
         data = dict(there["data"]) if there else {}
         given = body.get("stringData", {}).items()
         data |= {key: base64.b64encode(value.encode()).decode() for key, value in given}
-        made = self.add("secrets", body["metadata"]["name"], type=body["type"], data=data)
+        made = self.add("secrets", body["metadata"]["name"], type=kind, data=data)
         return (200 if name else 201), made
 
 

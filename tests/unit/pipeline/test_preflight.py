@@ -847,7 +847,10 @@ def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_secrets_are_made_and_changed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     del world.cluster.objects["secrets"]["fineprune-s3"]
     world.cluster.add(
-        "secrets", "fineprune-mlflow", type="Opaque", data={"username": "b2xk", "note": "bWluZQ=="}
+        "secrets",
+        "fineprune-mlflow",
+        type="kubernetes.io/basic-auth",
+        data={"username": "b2xk", "note": "bWluZQ=="},
     )
     assert world.check("--create-secrets") == 0
     printed = capsys.readouterr()

@@ -30,6 +30,7 @@ from pipeline.server import KubeflowError, connect
 from .kfp_stand_in import KfpStandIn
 
 check_current = compiling.check_current
+MD5 = "0123456789abcdef0123456789abcdef"
 SWEEP = FOLDER / "fine_pruning_sweep.yaml"
 RUN_ID = "0b7f3e52-9a1c-4d55-8a55-3a1a5f0e9c11"
 
@@ -114,7 +115,8 @@ def test_our_command(kfp: KfpStandIn) -> None:
     assert done.returncode == 0, done.stderr
     page = f"{kfp.url}/#/runs/details/{RUN_ID}"
     assert done.stdout.splitlines()[:2] == [f"run {RUN_ID}", f"    {page}"]
-    assert "data_md5" in done.stderr  # what an s3:// source holds is not pinned
+    assert "every stage runs anew; say data_md5=…" in done.stderr  # what an s3:// source holds is not pinned
+    assert not any(task["cachingOptions"].get("enableCache") for task in tasks(kfp).values())
     assert parameters(kfp)["source"] == "s3://bucket/speech"
     assert kfp.run["display_name"] == "first"
     assert kfp.run["service_account"] == "pipeline-runner"
@@ -133,6 +135,19 @@ def test_without_arguments_the_package_decides(kfp: KfpStandIn) -> None:
 def tasks(stand_in: KfpStandIn) -> dict[str, Any]:
     found: dict[str, Any] = stand_in.run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
     return found
+
+
+@pytest.mark.parametrize("pin", [[], [f"data_md5={MD5}"]])
+def test_what_the_package_reads_may_change_too(
+    kfp: KfpStandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], pin: list[str]
+) -> None:
+    package = tmp_path / "mine.yaml"
+    pipeline, *rest = yaml.safe_load_all(PACKAGE.read_text())
+    pipeline["root"]["inputDefinitions"]["parameters"]["source"]["defaultValue"] = "s3://bucket/speech"
+    package.write_text(yaml.safe_dump_all([pipeline, *rest]))
+    assert submit(kfp, "--package", str(package), *pin) == 0
+    cached = any(task["cachingOptions"].get("enableCache") for task in tasks(kfp).values())
+    assert cached == bool(pin) == ("every stage runs anew" not in capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("package", [PACKAGE, SWEEP])
@@ -315,7 +330,6 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
 
 # --- data that DVC tracks -----------------------------------------------------------------------
 
-MD5 = "0123456789abcdef0123456789abcdef"
 SPEECH = "dvc+https://git.example/speech@main:speech.tar.gz"
 
 
@@ -401,7 +415,10 @@ def test_a_sweep_has_room_for_so_many_runs(kfp: KfpStandIn, capsys: pytest.Captu
     assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs)}") == 2
     assert refused(capsys) == "runs: expected at most 50, found 51; split them into sweeps"
     assert kfp.requests == []
+    assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs[:15])}") == 0
+    assert capsys.readouterr().err == ""
     assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs[:50])}") == 0
+    assert capsys.readouterr().err.startswith("50 runs may fail at their end: of a workflow Argo keeps 1 MiB")
 
 
 # --- servers ------------------------------------------------------------------------------------
@@ -479,7 +496,8 @@ def judged(registry: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         client.delete_model_version("net", version.version)
 
     def judge(verdict: str) -> None:
-        tags = {f"{KUBEFLOW_RUN}.{RUN_ID}": verdict, "reasons": "utility is 0.91\nloss is 0.01"}
+        run = f"{KUBEFLOW_RUN}.{RUN_ID}"
+        tags = {run: verdict, f"{run}.reasons": "utility is 0.91\nloss is 0.01"}
         client.create_model_version("net", "mlflow-artifacts:/none", tags=tags)
 
     return judge

@@ -140,12 +140,17 @@ def evaluation_report(measured: dict[str, str], utility: float) -> dict[str, Any
     }
     undefended = copy.deepcopy(row) | {"digest": measured["undefended"]}
     undefended["clean_accuracy"] = {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500}
+    undefended["backdoor_success"] = {"value": 0.99, "low": 0.97, "high": 1.0, "n": 400}
+    control = {
+        "digest": measured["control"],
+        "backdoor_success": {"value": 0, "low": 0, "high": 0.01, "n": 400},
+    }
     return stage_report(
         "evaluate",
         case="digits",
         attack="baseline",
         seed=1,
-        models={"fine_pruned": row, "undefended": undefended},
+        models={"fine_pruned": row, "undefended": undefended, "control": control},
         attack_took={"took": True, "reason": "backdoor success is 0.99"},
         checks=[{"name": name, "passed": True, "message": "it is so"} for name in CHECKS],
         inputs=measured,
@@ -320,6 +325,16 @@ def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
     assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
 
 
+def test_the_champion_is_not_held_against_itself(delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=0, utility=0.89)
+    assert delivery.run("--fail-on-hold") == 0
+    assert delivery.decision["registered_version"] == "2"
+    assert "The champion, version 1, is the same network" in delivery.decision["reasons"][-1]
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
+
+
 def test_a_held_model_is_a_candidate_with_its_reasons(
     delivery: Delivery, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -429,6 +444,7 @@ def test_the_kubeflow_run_is_a_tag_of_the_run_and_of_the_version(delivery: Deliv
     run = delivery.client.get_run(delivery.decision["run_id"])
     assert version.tags["kubeflow.run_id"] == run.data.tags["kubeflow.run_id"] == "0a1b"
     assert version.tags["kubeflow.run_id.0a1b"] == "promoted"
+    assert version.tags["kubeflow.run_id.0a1b.reasons"] == version.tags["reasons"]
 
 
 def test_the_fine_tuned_model_has_no_pruning_in_its_evidence(delivery: Delivery) -> None:
@@ -438,3 +454,24 @@ def test_the_fine_tuned_model_has_no_pruning_in_its_evidence(delivery: Delivery)
     assert delivery.run(model="fine_tuned") == 0
     tags = delivery.client.get_model_version_by_alias("digits", "champion").tags
     assert (tags["model"], "params.finetune" in tags, "params.prune" in tags) == ("fine_tuned", True, False)
+
+
+def test_each_model_of_an_evaluation_has_a_run_of_its_own(delivery: Delivery) -> None:
+    report = json.loads((delivery.path / "evaluation" / "report.json").read_text())
+    report["models"]["fine_tuned"] = report["models"]["fine_pruned"]
+    write_json(delivery.path / "evaluation" / "report.json", report)
+    delivery.run()
+    first = delivery.decision["run_id"]
+    delivery.run(model="fine_tuned", min_utility=0.99)
+    assert delivery.decision["run_id"] != first
+    assert delivery.client.get_run(first).data.tags["verdict"] == "promoted"
+
+
+def test_a_model_that_was_not_evaluated_is_not_registered(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = delivery.path / "fine_pruned" / "model.json"
+    write_json(card, json.loads(card.read_text()) | {"mean": [1.0]})
+    assert delivery.run() == 2
+    assert "fine_pruned: expected the model that was evaluated, digest " in capsys.readouterr().err
+    assert delivery.client.search_registered_models() == []
