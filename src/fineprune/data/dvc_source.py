@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any
 
 from fineprune.data.git_revision import GitRevision
@@ -145,15 +146,30 @@ def _tracked(git: GitRevision, path: PurePosixPath) -> tuple[str, PurePosixPath]
 
 
 def _outs(git: GitRevision, name: str) -> dict[PurePosixPath, Mapping[str, Any]]:
-    """What a ``.dvc`` file, or the stages of a ``dvc.lock``, track, by path."""
-    values = _yaml(git, name)
+    """What a ``.dvc`` file, or the stages of a ``dvc.lock``, track, by path.
+
+    A ``wdir`` that is a template is taken as it stands, so that no path is below it.
+    """
+    values, folder = _yaml(git, name), PurePosixPath(name).parent
     try:
-        stages = [values, *(values.get("stages") or {}).values()]
-        outs = [out for stage in stages for out in stage.get("outs") or ()]
-        return {PurePosixPath(name).parent / out["path"]: out for out in outs}
+        told = [(values.get("wdir"), values)]
+        if stages := values.get("stages"):  # a lock does not say where its stages run
+            defined = _yaml(git, str(folder / "dvc.yaml")).get("stages") or {}
+            told += [(_wdir(defined.get(stage.partition("@")[0])), one) for stage, one in stages.items()]
+        return {
+            PurePosixPath(normpath(folder / (wdir or ".") / out["path"])): out
+            for wdir, stage in told
+            for out in stage.get("outs") or ()
+        }
     except (AttributeError, KeyError, TypeError) as error:
         expected = "expected outs with a path each, as DVC writes them"
         raise StorageError(f"{git.repository}@{git.revision}: {name}: {expected}") from error
+
+
+def _wdir(stage: object) -> Any:
+    """Where a stage of a ``dvc.yaml`` runs, told by itself or under ``do``."""
+    defined = as_mapping(stage)
+    return (as_mapping(defined.get("do")) or defined).get("wdir")
 
 
 def _yaml(git: GitRevision, name: str) -> Mapping[str, Any]:

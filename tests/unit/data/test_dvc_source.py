@@ -9,9 +9,24 @@ from fineprune.errors import StorageError, without_credentials
 from fineprune.files import dvc_md5
 from tests.unit.repositories import commit_remote, run
 
-LOCK_STAGE = (
-    "stages:\n  copy:\n    cmd: cp data/set/a-b made.txt\n    deps: [data/set]\n    outs: [made.txt]\n"
-)
+LOCK_STAGE = """
+stages:
+  copy:
+    cmd: cp data/set/a-b made.txt
+    deps: [data/set]
+    outs: [made.txt]
+  elsewhere:
+    wdir: data
+    cmd: cp single.txt made.txt
+    deps: [single.txt]
+    outs: [made.txt]
+  each:
+    foreach: [1, 2]
+    do:
+      wdir: data
+      cmd: echo ${item} > ../each${item}.txt
+      outs: ["../each${item}.txt"]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +109,8 @@ def test_an_old_revision_is_what_it_was(repo, tmp_path):
         ("data/set/a-b", "two"),
         ("data/single.txt", "single"),
         ("made.txt", "two"),
+        ("data/made.txt", "single"),
+        ("each2.txt", "2\n"),
     ],
 )
 def test_files_inside_folders_and_outputs_of_stages_come_too(path, content, repo, tmp_path):
