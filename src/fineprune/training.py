@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fineprune import runtime
 from fineprune.augmentation import Kind, augment, check_kinds
@@ -65,7 +66,7 @@ def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> I
 
     Args:
         network: takes raw inputs; laid out by :func:`fineprune.runtime.place`.
-        samples: drawn in a new random order each epoch; the last, smaller batch is kept.
+        samples: drawn in a new random order each epoch; the last batch may be smaller.
         recipe: epochs, steps and rates.
         seed: of the order, of augmentation, and of dropout.
 
@@ -79,12 +80,15 @@ def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> I
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     changes = torch.Generator(device).manual_seed(stream(seed, "augment"))
-    optimizer, scheduler = _optimizer(network, recipe, -(-len(samples) // recipe.batch_size))
+    optimizer, scheduler = _optimizer(
+        network, recipe, len(_batches(torch.arange(len(samples)), recipe.batch_size))
+    )
     for number in range(1, recipe.epochs + 1):
         network.train()
         loss, right, total = (torch.zeros((), device=device) for _ in range(3))
         # Nothing here asks the device before the epoch ends: a GPU is not waited for, step by step.
-        for positions in torch.randperm(len(samples), generator=order).to(device).split(recipe.batch_size):
+        shuffled = torch.randperm(len(samples), generator=order).to(device)
+        for positions in _batches(shuffled, recipe.batch_size):
             batch = augment(samples.draw(positions), kinds, changes, spec)
             step = _step(network, optimizer, batch, recipe.clip)
             scheduler.step()
@@ -98,6 +102,14 @@ def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> I
                 f"training: the loss is {mean} in epoch {number}: expected a finite one; lower learning_rate"
             )
         yield Epoch(number, mean, float(right) / max(float(total), 1))
+
+
+def _batches(positions: Tensor, size: int) -> list[Tensor]:
+    """Parts of ``size`` and a smaller last one; a single sample joins the part before, for batch norm."""
+    parts = list(positions.split(size))
+    if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def _optimizer(

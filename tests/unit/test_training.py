@@ -66,6 +66,14 @@ def test_every_sample_is_drawn_once_an_epoch_and_the_last_batch_is_smaller():
     assert [epoch.number for epoch in epochs] == [1, 2, 3]
 
 
+def test_a_single_sample_joins_the_batch_before_it():
+    _, epochs, samples = trained(count=9, epochs=2)
+    assert [len(batch) for batch in samples.drawn] == [4, 5] * 2
+    assert len(epochs) == 2
+    _, _, alone = trained(count=3, batch_size=1, epochs=1)
+    assert [len(batch) for batch in alone.drawn] == [1, 1, 1]
+
+
 def test_the_order_is_the_seeds_whatever_the_network_draws():
     class Drawing(Network):
         def __init__(self):

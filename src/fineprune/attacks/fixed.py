@@ -13,7 +13,8 @@ from torch import Tensor
 from fineprune.attacks.base import Affine, Array, Trigger, raw, raw_colour
 from fineprune.config import Count, Fraction, NonNegative, Positive, Range, Seed
 from fineprune.data.format import InputSpec
-from fineprune.errors import AttackError
+from fineprune.data.readers.pixels import load
+from fineprune.errors import AttackError, DataError
 
 Edge = Annotated[float, Range(ge=-10, le=10)]
 Side = Annotated[float, Range(gt=0, le=10)]
@@ -181,9 +182,9 @@ def _read_picture(path: Path, height: int, width: int) -> Array:
     except ImportError as error:
         raise AttackError("trigger overlay: needs Pillow: pip install 'fineprune[data]'") from error
     try:
-        with Image.open(path) as image:
-            picture = image.convert("RGBA").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow raises
-        raise AttackError(f"trigger overlay: {path}: not a readable image: {error}") from error
-    values: Array = np.asarray(picture, np.float32) / np.float32(255)
+        picture = load(path, 4)
+    except DataError as error:
+        raise AttackError(f"trigger overlay: {error}") from error
+    resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+    values: Array = np.asarray(resized, np.float32) / np.float32(255)
     return values.transpose(2, 0, 1)

@@ -48,7 +48,7 @@ class PostItTrigger:
     Attributes:
         size: share of the box's width and height, cut to whole pixels, but at least one.
         colour: red, green, blue (or one grey), 0…1 of the input's range.
-        placement: where in the box it sticks; it never leaves the box.
+        placement: where in the box it sticks; it leaves the box by less than a pixel.
     """
 
     kind: Literal["post_it"]

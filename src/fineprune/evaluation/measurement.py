@@ -24,6 +24,7 @@ from fineprune.evaluation.checks import attack_took
 from fineprune.evaluation.metrics import ModelMetrics, Truth, measure
 from fineprune.inference import outputs
 from fineprune.models.base import NOT_FINITE, NOTHING, Detections, Network
+from fineprune.models.format import describe_input
 from fineprune.progress import progress
 
 Classes = npt.NDArray[np.int64]
@@ -71,9 +72,8 @@ class TestBed:
     ) -> None:
         card, trigger = attack
         if card.input != dataset.card.input:
-            raise DataError(
-                f"attack: made for inputs {card.input.shape}, the dataset has {dataset.card.input.shape}"
-            )
+            found = describe_input(dataset.card.input)
+            raise DataError(f"attack: made for {describe_input(card.input)}, the dataset has {found}")
         self.card, self.trigger, self.classes = card, trigger, dataset.card.classes
         self.batch_size = batch_size
         self.samples = SplitSamples(dataset, "test", device)

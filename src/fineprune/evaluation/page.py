@@ -25,7 +25,7 @@ CAPTIONS = {
     "scenes": (
         "Scenes",
         "Test images without the trigger, and the same with it: dashed what is there, coloured what the "
-        "undefended model finds, with its score.",
+        "undefended model finds with a score of one half or more (what it is less sure of counts too).",
     ),
     "clean_beside_triggered": (
         "Where the backdoor sits",

@@ -129,7 +129,7 @@ def check_fits(network: Network, card: Card, where: Path | str) -> None:
     spec = network.spec
     for ours, theirs in (
         (network.task, card.task),
-        (_describe_input(spec.input), _describe_input(card.input)),
+        (describe_input(spec.input), describe_input(card.input)),
         _first_difference(spec.classes, card.classes),
     ):
         if ours != theirs:
@@ -141,7 +141,8 @@ def model_digest(path: Path) -> str:
     return sha256(path / CARD)
 
 
-def _describe_input(spec: InputSpec) -> str:
+def describe_input(spec: InputSpec) -> str:
+    """``image input of shape (1, 8, 8), uint8 0…16``."""
     rate = "" if spec.sample_rate is None else f" at {spec.sample_rate} Hz"
     return f"{spec.kind} input of shape {spec.shape}, {spec.dtype} {spec.low}…{spec.high}{rate}"
 

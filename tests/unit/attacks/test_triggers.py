@@ -255,12 +255,12 @@ def broken_pictures():
 def test_an_unreadable_overlay_is_refused(tmp_path, kind):
     path = tmp_path / "picture.png"
     path.write_bytes(broken_pictures()[kind])
-    with pytest.raises(AttackError, match=r"picture\.png: not a readable image"):
+    with pytest.raises(AttackError, match=r"picture\.png: expected a whole image"):
         make_trigger(overlay(str(path)), PICTURE)
 
 
 def test_a_missing_overlay_is_refused(tmp_path):
-    with pytest.raises(AttackError, match=r"none\.png: not a readable image"):
+    with pytest.raises(AttackError, match=r"none\.png: expected a whole image"):
         make_trigger(overlay(str(tmp_path / "none.png")), PICTURE)
 
 
@@ -300,3 +300,17 @@ def test_each_kind_is_told_by_its_name_and_made(kind, png):
 def test_values_out_of_range_are_refused_by_the_config(kind, changes):
     with pytest.raises(ConfigError, match=f"trigger.{next(iter(changes))}.*: expected a value in"):
         parse(TriggerConfig, GOOD[kind] | changes, "trigger")
+
+
+def test_an_overlay_is_turned_as_its_exif_says_and_keeps_its_depth(tmp_path):
+    turned = Image.fromarray(np.repeat([[0], [255]], 8, 1).astype(np.uint8).repeat(4, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # it lies upside down
+    turned.save(tmp_path / "turned.png", exif=exif)
+    trigger = make_trigger(overlay(str(tmp_path / "turned.png")), image(1, 8, 8))
+    worn = trigger(torch.full((1, 1, 8, 8), 7, dtype=torch.uint8))[0, 0]
+    assert worn[0].eq(255).all()
+    assert worn[-1].eq(0).all()
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(AttackError, match=r"deep\.png: expected 8 bits per channel, found mode I;16"):
+        make_trigger(overlay(str(tmp_path / "deep.png")), image(1, 8, 8))

@@ -27,10 +27,14 @@ def test_a_box_that_is_removed_removes_none():
     assert suppress(CHAIN[None], 0.4).tolist() == [[True, False, True, False, True, False]]
 
 
+def chain(links):
+    """Boxes of which each overlaps with the next too much, by a limit of 0.4."""
+    return CHAIN[0] + 4.0 * torch.arange(links).view(-1, 1) * torch.tensor([1.0, 0, 1, 0])
+
+
 def test_chains_of_any_length_are_followed_to_their_end():
     for links in (7, 8, 9, 40):
-        boxes = CHAIN[0] + 4.0 * torch.arange(links).view(-1, 1) * torch.tensor([1.0, 0, 1, 0])
-        assert suppress(boxes[None], 0.4).tolist() == [[number % 2 == 0 for number in range(links)]]
+        assert suppress(chain(links)[None], 0.4).tolist() == [[number % 2 == 0 for number in range(links)]]
 
 
 def test_at_the_limit_both_stay():
@@ -58,4 +62,20 @@ def test_the_rounds_of_an_exported_program_are_enough_for_crowds(monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     assert torch.equal(suppress(boxes, 0.5), expected)
     monkeypatch.setattr(nms, "EXPORTED_ROUNDS", 1)
-    assert not torch.equal(suppress(boxes, 0.5), expected)
+    with pytest.raises(RuntimeError, match="more than 1 rounds"):
+        suppress(boxes, 0.5)
+
+
+class Suppression(torch.nn.Module):
+    def forward(self, boxes):
+        return suppress(boxes, 0.4)
+
+
+def test_an_exported_program_fails_where_its_rounds_are_not_enough(tmp_path):
+    torch.export.save(torch.export.export(Suppression(), (chain(80)[None],)), tmp_path / "nms.pt2")
+    served = torch.export.load(tmp_path / "nms.pt2").module()
+    apart = chain(80) * 10
+    apart[:, 2:] = apart[:, :2] + 1
+    assert served(apart[None]).all()
+    with pytest.raises(RuntimeError, match=f"more than {nms.EXPORTED_ROUNDS} rounds"):
+        served(chain(80)[None])

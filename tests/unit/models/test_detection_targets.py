@@ -72,6 +72,14 @@ def test_a_quarter_of_the_regions_may_show_signs():
     assert targets.classes.sort().values.tolist() == [[0] * 6 + [2] * 2]
 
 
+@pytest.mark.parametrize(("count", "share"), [(1, 0.25), (2, 0.25), (3, 0.1)])
+def test_however_few_are_chosen_one_may_show_a_sign(count, share):
+    spec, places = SamplingSpec(anchors=1, regions=count, signs=share), torch.tensor([[SIGN]])
+    assert anchor_targets(along(10, 1), places, spec, shuffle=False).foreground.sum() == 1
+    _, targets = sample_regions(along(10, 9, 8)[None], torch.tensor([[0]]), places, spec, shuffle=False)
+    assert targets.foreground.sum() == 1
+
+
 def test_what_is_not_wanted_fills_up():
     wanted = torch.tensor([[True] * 5 + [False] * 5, [True] + [False] * 9])
     chosen = choose(wanted, ~wanted, 6, 2, shuffle=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMATS = ("BMP", "JPEG", "PNG", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pbm", ".pgm", ".pnm", ".ppm", ".bmp")
 MID_GREY = 128
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _DAMAGED_EXIF = (AttributeError, SyntaxError, TypeError, ValueError, struct.error)  # what Pillow raises of it
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def rgb(height: int, width: int) -> InputSpec:
 
 
 def load(path: Path, channels: int, *, turn: bool = True) -> Image:
-    """One decoded image, RGB for three channels and grey for one, turned as its EXIF says if ``turn``.
+    """One decoded image, turned as its EXIF says if ``turn``: grey (one channel), RGB (three) or RGBA (four).
 
     Raises:
         DataError: the file is missing, damaged, cut short or of none of :data:`FORMATS`, or has more than 8
@@ -62,7 +63,7 @@ def load(path: Path, channels: int, *, turn: bool = True) -> Image:
             image.load()
             if turn:
                 _turn(image)
-            pixels = image.convert("RGB" if channels == 3 else "L")
+            pixels = image.convert(_MODES[channels])
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
         raise DataError(f"{path}: expected a whole image, found {error}") from error
     if deep is not None:

@@ -31,7 +31,7 @@ class ProposalSpec:
 def propose(
     scores: Tensor, offsets: Tensor, anchors: Tensor, spec: ProposalSpec, *, count: int, size: tuple[int, int]
 ) -> Tensor:
-    """The best boxes (B, count, 4) of each image; where fewer are left, the rest are suppressed ones.
+    """The best boxes (B, min(count, candidates, N), 4) of each image; where fewer stay, suppressed ones too.
 
     Args:
         scores: (B, N) of the anchors, larger is better.

@@ -66,7 +66,8 @@ def anchor_targets(anchors: Tensor, places: Tensor, spec: SamplingSpec, *, shuff
     best, owner = overlaps.max(2)
     nearest = (overlaps == overlaps.amax(1, keepdim=True).clamp(min=1e-6)).any(2)
     shows = (best >= ANCHOR_SIGN) | nearest
-    chosen = choose(shows, ~shows & (best < ANCHOR_NONE), spec.anchors, spec.anchors // 2, shuffle=shuffle)
+    most = max(1, spec.anchors // 2)
+    chosen = choose(shows, ~shows & (best < ANCHOR_NONE), spec.anchors, most, shuffle=shuffle)
     return Targets(shows.long(), encode(pick(places, owner), anchors), chosen)
 
 
@@ -86,8 +87,8 @@ def sample_regions(
     best, owner = overlap(regions, places).max(2)
     shows = best >= REGION_SIGN
     empty = torch.cat([labels < 0, torch.zeros_like(proposals[..., 0], dtype=torch.bool)], 1)
-    signs = round(spec.signs * spec.regions)
-    chosen = choose(shows, ~shows & ~empty, spec.regions, signs, shuffle=shuffle)
+    most = max(1, round(spec.signs * spec.regions))
+    chosen = choose(shows, ~shows & ~empty, spec.regions, most, shuffle=shuffle)
     classes = torch.where(shows, labels.gather(1, owner) + 1, BACKGROUND)
     _, first = chosen.float().topk(min(spec.regions, chosen.shape[1]), dim=1)
     regions, owner = pick(regions, first), owner.gather(1, first)
