@@ -47,7 +47,7 @@ def run(given: argparse.Namespace) -> int:
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
     cached = not given.no_cache
     if cached and _unpinned(package, parameters):
-        cached = False  # what an uncached run finds is not put into the cache: it would stay old for good
+        cached = False  # for good: an uncached run leaves the old entry, which the next one would take
         print("nothing pins what the source holds: every stage runs anew; say data_md5=…", file=sys.stderr)
     if (runs := len(parameters.get("runs", ()))) > ARGO_RUNS:
         limit = f"of a workflow Argo keeps 1 MiB, about {ARGO_RUNS} runs, unless it offloads node status"

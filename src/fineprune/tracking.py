@@ -400,13 +400,17 @@ def _make_store(uri: str) -> None:
     another process is filling.
     """
     path = Path(uri.removeprefix("sqlite:///"))
-    if str(path) == uri or path.exists() or not path.absolute().parent.is_dir():
+    if str(path) == uri or "?" in uri or path.exists() or not path.absolute().parent.is_dir():
         return
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent) as folder:
         made = Path(folder, path.name)
         mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
-        with contextlib.suppress(FileExistsError):  # another process was faster
+        try:
             os.link(made, path)
+        except FileExistsError:
+            pass  # another process was faster
+        except OSError:  # a file system without hard links
+            made.replace(path)
 
 
 def _open_experiment(client: Any, uri: str, name: str) -> str:

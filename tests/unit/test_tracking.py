@@ -548,6 +548,15 @@ def test_a_store_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+def test_a_store_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*places: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert connect(f"sqlite:///{tmp_path}/mlflow.db", "first").uri.endswith("mlflow.db")
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+
+
 def test_two_that_make_the_same_store_get_along(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     script = "import sys; from fineprune.tracking import connect; connect(sys.argv[1], 'experiment')"

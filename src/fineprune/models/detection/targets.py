@@ -54,7 +54,7 @@ class Targets(NamedTuple):
 
 
 def anchor_targets(anchors: Tensor, places: Tensor, spec: SamplingSpec, *, shuffle: bool) -> Targets:
-    """Class 1 for anchors (N, 4) that show a sign or are nearest to one; at most half of the chosen.
+    """Class 1 for anchors (N, 4) that show a sign or are nearest to one; at most half of the chosen, or one.
 
     Args:
         anchors: (N, 4).
