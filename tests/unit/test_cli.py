@@ -317,7 +317,16 @@ def test_a_stage_without_batches_is_not_told_to_make_them_smaller(stage, capsys)
     assert (code, lines) == (2, ["fineprune ingest: error: out of memory: 90 TiB"])
 
 
+@pytest.fixture
+def in_front():
+    """As in a shell's foreground: the jobs in its background ignore SIGINT, and so would the tests there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("in_front")
 def test_an_interrupt_is_one_line_and_code_130_and_leaves_nothing(number, stage, capsys, tmp_path):
     stage.body = lambda: signal.raise_signal(number)
     arguments = ["profile", "--params", '{"steps": 1}', *PATHS]
