@@ -69,7 +69,7 @@ def run_parameters(
         ConfigError: one line about every argument that is unknown, mistyped or out of range.
         StorageError: a ``dvc+`` source cannot be resolved.
     """
-    before = {name: parameter.default for name, parameter in package.parameters.items()}
+    before = package.defaults
     values = before | (_of_case(package, case) if case else {}) | _typed(package, given)
     if missing := [name for name, value in values.items() if value is None]:
         raise ConfigError(f"{package.path}: expected {', '.join(f'{name}=…' for name in missing)}")

@@ -59,6 +59,11 @@ class Package:
             for name, spec in given.items()
         }
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What each parameter is without an argument; None where a run must give one."""
+        return {name: parameter.default for name, parameter in self.parameters.items()}
+
     @functools.cached_property
     def stages(self) -> dict[str, str]:
         """How each task of the graph is shown to people, by its name; each after those that it needs."""

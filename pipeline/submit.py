@@ -158,7 +158,7 @@ def tell_verdict(run_id: str, uri: str) -> int:
 
 def _unpinned(package: Package, parameters: Mapping[str, Any]) -> bool:
     """Whether data comes from where it may change without a trace in the parameters."""
-    values = {name: parameter.default for name, parameter in package.parameters.items()} | {**parameters}
+    values = {**package.defaults, **parameters}
     runs = (values, *(values.get("runs") or ()))
     return any(str(run.get("source")).startswith("s3://") and not run.get("data_md5") for run in runs)
 

@@ -255,7 +255,10 @@ def _attack_took(report: Mapping[str, Any]) -> _Finding:
 def _attack_shows(models: Mapping[str, Any], thresholds: Thresholds) -> Iterator[_Finding]:
     """Faults of the figures behind a report's word that the attack took."""
     names = ("undefended", "control")
-    figures = {name: interval(as_mapping(models.get(name)).get("backdoor_success"), 0, 1) for name in names}
+    limits = RANGES["backdoor_success"]
+    figures = {
+        name: interval(as_mapping(models.get(name)).get("backdoor_success"), *limits) for name in names
+    }
     for name, figure in figures.items():
         yield from _usable(name, "backdoor_success", figure, thresholds)
     planted, alone = figures.values()

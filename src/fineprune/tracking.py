@@ -399,10 +399,10 @@ def _make_store(uri: str) -> None:
     MLflow fills the file in seconds, and can neither go on with one that was left half-made nor with one that
     another process is filling.
     """
-    path = Path(uri.removeprefix("sqlite:///"))
-    if str(path) == uri or "?" in uri or path.exists() or not path.absolute().parent.is_dir():
+    path = _database_file(uri)
+    if path is None or "?" in uri or path.exists() or not path.parent.is_dir():
         return
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         made = Path(folder, path.name)
         mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
         try:
@@ -426,8 +426,14 @@ def _open_experiment(client: Any, uri: str, name: str) -> str:
 
 def _artifact_location(uri: str) -> str | None:
     """``mlruns`` beside a SQLite file, not in whatever folder is current; elsewhere the server decides."""
+    path = _database_file(uri)
+    return (path.parent / "mlruns").as_uri() if path else None
+
+
+def _database_file(uri: str) -> Path | None:
+    """The absolute path of a SQLite store; None of any other."""
     path = uri.removeprefix("sqlite:///")
-    return (Path(path).absolute().parent / "mlruns").as_uri() if path != uri and path else None
+    return Path(path).absolute() if path != uri and path else None
 
 
 def _log_model(network: nn.Module, example: npt.NDArray[Any], model_id: str, run_id: str) -> str:

@@ -155,11 +155,7 @@ def read_evidence(
     check_custody(reports, inputs)
     parts = {"model": model, "evaluation": "evaluation", "dataset": "dataset"}
     digests = {name: content_digest(inputs[port]) for name, port in parts.items()}
-    measured = as_mapping(as_mapping(evaluation.get("models")).get(model)).get("digest")
-    if isinstance(measured, str) and measured != digests["model"]:
-        # The figures would stand in the registry under the name of a model that they are not of.
-        wanted = f"expected the model that was evaluated, digest {measured[:16]}…"
-        raise DataError(f"{inputs[model]}: {wanted}, found {digests['model'][:16]}…")
+    check_model(evaluation, model, digests["model"], inputs[model])
     configs = {stage: reports[port].get("config") for stage, port in made_by(model).items()}
     origin = lineage.provenance(evaluation) | {"model": model}
     origin |= {KUBEFLOW_RUN: kubeflow_run} if kubeflow_run else {}
@@ -191,6 +187,17 @@ def check_dataset(evaluation: Mapping[str, Any], dataset: Dataset) -> None:
     if found != dataset.digest:
         wanted = f"expected an evaluation on this dataset, digest {dataset.digest[:16]}…"
         raise DataError(f"{dataset.path}: {wanted}, found {str(found)[:16]}…")
+
+
+def check_model(evaluation: Mapping[str, Any], model: str, digest: str, path: Path) -> None:
+    """Raise :class:`DataError` if another model was evaluated: its figures would be registered with this one.
+
+    An evaluation that names no digest is left to the gate.
+    """
+    found = as_mapping(as_mapping(evaluation.get("models")).get(model)).get("digest")
+    if isinstance(found, str) and found != digest:
+        wanted = f"expected the model that was evaluated, digest {found[:16]}…"
+        raise DataError(f"{path}: {wanted}, found {digest[:16]}…")
 
 
 def settle(
