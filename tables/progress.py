@@ -20,7 +20,26 @@ Key = tuple[str, str]
 _PAUSE = 60.0  # seconds between lines where stderr is no terminal
 
 
-class Clock:
+class Durations:
+    """How long steps take: as with this case and attack, with this case, as elsewhere."""
+
+    def __init__(self) -> None:
+        self._known: dict[Key, list[float]] = defaultdict(list)
+
+    def learn(self, where: str, label: str, seconds: float) -> None:
+        """Take in what a step took."""
+        for key in _keys(where, label):
+            self._known[key].append(seconds)
+
+    def expect(self, where: str, label: str) -> float | None:
+        """The mean of the closest; None if none like it is known."""
+        for key in _keys(where, label):
+            if self._known[key]:
+                return statistics.fmean(self._known[key])
+        return None
+
+
+class Clock(Durations):
     """What each stage took, in this run and in those before it.
 
     Args:
@@ -28,17 +47,17 @@ class Clock:
     """
 
     def __init__(self, file: Path) -> None:
+        super().__init__()
         self._file = file
-        self._known: dict[Key, list[float]] = defaultdict(list)
         if file.exists():
             with file.open(newline="", encoding="utf-8") as lines:
                 for row in csv.DictReader(lines):
                     with contextlib.suppress(KeyError, TypeError, ValueError):  # a line that was cut short
-                        self._learn(row["where"], row["step"], float(row["seconds"]))
+                        self.learn(row["where"], row["step"], float(row["seconds"]))
 
     def add(self, where: str, label: str, seconds: float, core_seconds: float) -> None:
         """Record a step."""
-        self._learn(where, label, seconds)
+        self.learn(where, label, seconds)
         new = not self._file.exists()
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a", newline="", encoding="utf-8") as lines:
@@ -46,19 +65,6 @@ class Clock:
             if new:
                 writer.writerow(FIELDS)
             writer.writerow([where, label, f"{seconds:.1f}", f"{core_seconds:.1f}"])
-
-    def expect(self, where: str, label: str) -> float | None:
-        """How long a step will take: as with this case and attack, with this case, as elsewhere; None if
-        none like it was ever run.
-        """
-        for key in _keys(where, label):
-            if self._known[key]:
-                return statistics.fmean(self._known[key])
-        return None
-
-    def _learn(self, where: str, label: str, seconds: float) -> None:
-        for key in _keys(where, label):
-            self._known[key].append(seconds)
 
 
 class Board:
@@ -122,29 +128,27 @@ class Board:
 
     def left(self) -> str:
         """``12 min left``; at least so many, or nothing, where steps are to come that were never run."""
-        seconds: dict[str, float] = defaultdict(float)
+        now, running = time.monotonic(), Durations()
+        had = {key: now - begun for key, (begun, _) in self._begun.items()}
+        for (where, label), seconds in had.items():
+            own = self._doing.get(where)
+            if own is not None and own.left is not None:  # of its phase: others may follow
+                running.learn(where, label, seconds + own.left)
+        left: dict[str, float] = defaultdict(float)
         unknown = False
         for where, label in self._open:
-            remaining = self._remaining(where, label)
-            unknown = unknown or remaining is None
-            seconds[where] += remaining or 0.0
+            known, least = self._clock.expect(where, label), running.expect(where, label)
+            unknown = unknown or known is None
+            if (where, label) in had:
+                left[where] += max(0.0, max(known or 0.0, least or 0.0) - had[where, label])
+            else:
+                left[where] += known or least or 0.0
         # The steps of one place are run one after the other, however many jobs there are.
-        minutes = max(sum(seconds.values()) / self._jobs, *seconds.values(), 0.0) / 60
+        minutes = max(sum(left.values()) / self._jobs, *left.values(), 0.0) / 60
         told = f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
         if unknown:
             return f"at least {told}" if minutes >= 1 else ""
         return told
-
-    def _remaining(self, where: str, label: str) -> float | None:
-        """Seconds: what such steps took before, less what this one has had, or more if it says so itself."""
-        expected = self._clock.expect(where, label)
-        if (where, label) not in self._begun:
-            return expected
-        known = [] if expected is None else [expected - (time.monotonic() - self._begun[where, label][0])]
-        own = self._doing.get(where)
-        if own is not None and own.left is not None:
-            known.append(own.left)
-        return max(0.0, *known) if known else None
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

@@ -314,13 +314,31 @@ def test_what_is_being_run_is_told_with_how_far_it_is(
             {"faces, seed 0": Doing("start 3/40", 2400.0), "signs, seed 0": Doing("evaluate 1/9", 60.0)}
         )
         line = (
-            "so far, 40 min left; faces, seed 0: attack (start 3/40); signs, seed 0: evaluate (evaluate 1/9)"
+            "at least 40 min left; faces, seed 0: attack (start 3/40); signs, seed 0: evaluate (evaluate 1/9)"
         )
         assert line in capsys.readouterr().err
         board.done("signs, seed 0", evaluate, 0.0)
         capsys.readouterr()
         board.tick({"faces, seed 0": Doing("start 3/40", 2400.0)})
         assert "signs" not in capsys.readouterr().err
+
+
+def test_of_the_first_of_its_kind_others_are_expected_to_take_as_long_as_it_says(tmp_path: Path) -> None:
+    attack = Step("attack", "attack")
+    steps = {f"faces, baseline, seed {seed}": [attack] for seed in range(4)}
+    with Board(steps, 2, Clock(tmp_path / "no.csv")) as board:
+        for seed in (0, 1):
+            board.begun(f"faces, baseline, seed {seed}", attack, 0.0)
+        assert board.left() == ""
+        board.tick({f"faces, baseline, seed {seed}": Doing("start 3/40", 1200.0) for seed in (0, 1)})
+        assert board.left() == "at least 40 min left"  # four of 20 minutes, two at a time
+        board.tick(
+            {
+                "faces, baseline, seed 0": Doing("start 3/40", 1200.0),
+                "faces, baseline, seed 1": Doing("attack 9/10", None),
+            }
+        )
+        assert board.left() == "at least 40 min left"  # what tells nothing is taken to be like its kind
 
 
 @pytest.mark.parametrize(
