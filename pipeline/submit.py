@@ -84,7 +84,7 @@ def check_registry(uri: str) -> None:
         TrackingError: it does not answer from here.
         MissingExtraError: MLflow is not installed.
     """
-    from fineprune.tracking import verdict_of_run
+    from fineprune.tracking.verdict import verdict_of_run
 
     try:
         verdict_of_run(uri, "none")
@@ -138,7 +138,7 @@ def tell_failure(ended: Any, package: Package, namespace: str) -> int:
 
 def tell_verdict(run_id: str, uri: str) -> int:
     """Ask the registry what came of a run that succeeded; gives the exit code."""
-    from fineprune.tracking import verdict_of_run
+    from fineprune.tracking.verdict import verdict_of_run
 
     try:
         outcome = verdict_of_run(uri, run_id)

@@ -17,10 +17,12 @@ from fineprune.errors import ConfigError, DataError
 from fineprune.files import as_mapping
 from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
-from fineprune.lock import LOCK_SUFFIX
 from fineprune.models.format import check_fits, load_model
 from fineprune.stages.base import Result, Stage, content_digest
-from fineprune.tracking import CANDIDATE, CHAMPION, KUBEFLOW_RUN, Promotion, Version, connect
+from fineprune.tracking.lock import LOCK_SUFFIX
+from fineprune.tracking.promotion import CANDIDATE, CHAMPION, Promotion, Version
+from fineprune.tracking.store import connect
+from fineprune.tracking.verdict import KUBEFLOW_RUN
 
 HELD = 3
 PROTOCOL = "digest.protocol"
@@ -124,7 +126,7 @@ def run(
             tracker.log_stage(parent, record)
         version = tracker.register(name, network, example, run_id=parent, tags=tags)
         with tracker.promotion(name, version) as promotion:
-            decision, page = settle(promotion, config, evidence, parent)
+            decision, page = settle(promotion, config, evidence, parent, tracker.uri)
         look_at = tracker.look_at(parent)
         text = as_text(decision, report=inputs["evaluation"] / "report.html", look_at=look_at)
         write(outputs["report"], decision, page=page, text=text)
@@ -201,7 +203,7 @@ def check_model(evaluation: Mapping[str, Any], model: str, digest: str, path: Pa
 
 
 def settle(
-    promotion: Promotion, config: PromoteConfig, evidence: Evidence, run_id: str
+    promotion: Promotion, config: PromoteConfig, evidence: Evidence, run_id: str, tracking_uri: str
 ) -> tuple[Decision, str]:
     """Compare with the champion, describe the version, move the alias; gives the decision and its page."""
     best = promotion.champion
@@ -223,7 +225,7 @@ def settle(
         champion_before=best.number if best else None,
         evaluation_digest=evidence.digests["evaluation"],
         run_id=run_id,
-        tracking_uri=promotion.tracker.uri,
+        tracking_uri=tracking_uri,
     )
     tags = {"verdict": verdict.verdict, "reasons": "\n".join(verdict.reasons)}
     if run := evidence.run_tags.get(KUBEFLOW_RUN):

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from fineprune.errors import TrackingError
-from fineprune.tracking import KUBEFLOW_RUN
+from fineprune.tracking.verdict import KUBEFLOW_RUN
 from pipeline import __main__, watch
 from pipeline import compile as compiling
 from pipeline.package import FOLDER, PACKAGE, Package, package_file
@@ -569,7 +569,7 @@ def test_a_registry_that_is_gone_at_the_end_is_no_promotion(
         if run_id == RUN_ID:
             raise TrackingError(f"{uri}: gone")
 
-    monkeypatch.setattr("fineprune.tracking.verdict_of_run", gone)
+    monkeypatch.setattr("fineprune.tracking.verdict.verdict_of_run", gone)
     assert submit(kfp, "--watch") == 1
     assert "the run succeeded, but its verdict could not be read: sqlite:" in capsys.readouterr().err
 

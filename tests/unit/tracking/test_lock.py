@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fineprune.errors import TrackingError
-from fineprune.lock import UNSIGNED, Holder, PromotionLock
+from fineprune.tracking.lock import UNSIGNED, Holder, PromotionLock
 
 LOCK = "net.promotion-lock"
 
@@ -55,7 +55,7 @@ class Interrupted(Entries):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fineprune.lock._POLL", 0.005)
+    monkeypatch.setattr("fineprune.tracking.lock._POLL", 0.005)
 
 
 def most_inside(store: Entries, promoters: int, *, stale: float = 60.0) -> int:

@@ -1,0 +1,70 @@
+"""What MLflow refuses, and that it does not answer, as errors of one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from fineprune.errors import TrackingError, without_credentials
+from fineprune.lineage import cut
+
+# MLflow's codes for what is there already and for what is not.
+EXISTS = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
+MISSING = ("RESOURCE_DOES_NOT_EXIST",)
+# MLflow lets through what its clients of S3, Google's and Azure's stores raise; they need not be installed.
+_STORES = frozenset({"boto3", "botocore", "google", "azure"})
+
+
+class MlflowError(TrackingError):
+    """MLflow refused or is gone: asking it for more would be to wait a second time."""
+
+
+@contextlib.contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Whatever is raised becomes a :class:`TrackingError`: this MLflow does not answer, and why."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:  # each database driver has exceptions of its own
+        raise TrackingError(
+            f"{without_credentials(uri)}: no answer from MLflow: {brief(_root(error))}"
+        ) from error
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """What MLflow, or the store of its artifacts, refuses becomes a :class:`MlflowError`."""
+    try:
+        yield
+    except Exception as error:
+        origins = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        if not (isinstance(error, (MlflowException, OSError)) or origins & _STORES):
+            raise
+        raise MlflowError(f"MLflow: {brief(error)}") from error
+
+
+@translated()
+def unless(codes: Sequence[str], ask: Callable[[], Any]) -> Any:
+    """MLflow's answer, or None where it refuses with one of these codes."""
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code in codes:
+            return None
+        raise
+
+
+def brief(error: BaseException) -> str:
+    """What an error says in one line, at most 240 characters, without credentials."""
+    return cut(without_credentials(" ".join(str(error).split())) or type(error).__name__, 240)
+
+
+def _root(error: BaseException) -> BaseException:
+    """What started it: "Connection refused" says more than MLflow's account of its retries."""
+    while below := error.__cause__ or error.__context__:
+        error = below
+    return error

@@ -1,0 +1,106 @@
+"""A network as the registry serves it: a ``pt2`` export with its signature, checked by loading it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed
+from typing import Any
+
+import mlflow.pytorch
+import numpy as np
+import numpy.typing as npt
+import torch
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from torch import nn
+
+from fineprune.environment import environment
+from fineprune.errors import TrackingError
+from fineprune.models.base import Detections
+from fineprune.tracking.answers import brief
+
+
+def log_network(network: nn.Module, example: npt.NDArray[Any], model_id: str, run_id: str) -> str:
+    """Export a network and upload it; gives ``models:/<id>``.
+
+    Args:
+        network: in evaluation mode on the CPU; raw inputs (B, *shape) to float32 logits (B, classes), or to
+            :class:`Detections`.
+        example: (B, *shape) raw inputs, B >= 2 (torch.export makes a batch of one static).
+        model_id: of the logged model that it is the content of.
+        run_id: the run that made it.
+    """
+    served = _Served(network).eval()
+    with torch.no_grad():
+        outputs = served(torch.from_numpy(example))
+    # mlflow.pytorch.log_model would start and end the run, which is not ours where MLFLOW_RUN_ID names it.
+    info = Model.log(
+        artifact_path=None,
+        flavor=mlflow.pytorch,
+        model_id=model_id,
+        run_id=run_id,
+        pytorch_model=served,
+        serialization_format="pt2",
+        signature=ModelSignature(inputs=_schema(example), outputs=_schema(outputs)),
+        input_example=example,
+        # Given, because finding them out takes MLflow ten seconds.
+        pip_requirements=[
+            f"{name}=={installed(name).split('+')[0]}" for name in ("mlflow", "numpy", "torch")
+        ],
+    )
+    return str(info.model_uri)
+
+
+def check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> None:
+    """Load a model with pickle forbidden and compare its outputs with the network's own.
+
+    Args:
+        uri: ``models:/…``.
+        network: what was exported.
+        example: (B, *shape) raw inputs.
+
+    Raises:
+        TrackingError: the model does not run on another batch size, or predicts something else.
+    """
+    inputs = torch.from_numpy(np.concatenate([example, example[:1]]))  # another batch size than exported
+    with environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"), torch.no_grad():
+        try:
+            found = mlflow.pytorch.load_model(uri)(inputs)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise TrackingError(f"{uri}: the exported model does not run: {brief(error)}") from error
+        expected = _Served(network)(inputs)
+    if not _alike(found, expected):
+        raise TrackingError(
+            f"{uri}: the exported model predicts something else than the network; no alias was moved"
+        )
+
+
+class _Served(nn.Module):
+    """A network as it is registered: a detector's outputs by name, for who knows nothing of our classes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        """Logits, or ``boxes``, ``scores`` and ``classes``."""
+        outputs = self.network(inputs)
+        return outputs._asdict() if isinstance(outputs, Detections) else outputs
+
+
+def _alike(found: Any, expected: Any) -> bool:
+    """Whether two outputs are the same but for rounding."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_alike(found[key], expected[key]) for key in expected)
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def _schema(values: Any) -> Schema:
+    """Of an array or tensor (B, …), or of several by name; any batch size."""
+    if isinstance(values, dict):
+        return Schema([_tensor_spec(value, name) for name, value in values.items()])
+    return Schema([_tensor_spec(values, None)])
+
+
+def _tensor_spec(values: Any, name: str | None) -> TensorSpec:
+    array = np.asarray(values)
+    return TensorSpec(array.dtype, (-1, *array.shape[1:]), name)

@@ -1,0 +1,92 @@
+"""Open a tracking store: a server's, or a database that is made if it is not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from fineprune.environment import environment
+from fineprune.errors import TrackingError
+from fineprune.tracking.answers import answering
+from fineprune.tracking.settings import patience, quieten
+from fineprune.tracking.tracker import NOTE, Tracker
+
+_EXPERIMENT_NOTE = "Each run is one delivered model on its way through the pipeline; its stages are nested."
+
+
+def connect(uri: str, experiment: str) -> Tracker:
+    """Open a tracking store and the experiment in it, which is made if it is not there.
+
+    A SQLite store is made too, with its artifacts in ``mlruns`` beside the database file. A server
+    that is not there costs seconds, not MLflow's default of minutes; ``MLFLOW_HTTP_REQUEST_*`` win.
+
+    Raises:
+        TrackingError: the store does not answer or is in memory, or the experiment is deleted.
+    """
+    if re.fullmatch(r"sqlite:/*(:memory:)?", uri):
+        raise TrackingError(
+            f"{uri}: expected a database file behind sqlite:///, found none: nothing would stay"
+        )
+    quieten()
+    # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
+    with answering(uri), environment(MLFLOW_TRACKING_URI=uri, **patience(retries=1, seconds=8)):
+        if not uri.startswith("http"):
+            from mlflow.store.db import utils
+
+            utils.MAX_RETRY_COUNT = 3  # the tenth comes after 102 s
+        _make_store(uri)
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient(uri)
+        experiment_id = _open_experiment(client, uri, experiment)
+    os.environ.update(patience(retries=2, seconds=60))
+    return Tracker(client, uri, experiment_id)
+
+
+def _make_store(uri: str) -> None:
+    """Make a SQLite store that is not there yet, whole or not at all.
+
+    MLflow fills the file in seconds, and can neither go on with one that was left half-made nor with one that
+    another process is filling.
+    """
+    path = _database_file(uri)
+    if path is None or "?" in uri or path.exists() or not path.parent.is_dir():
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        made = Path(folder, path.name)
+        mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass  # another process was faster
+        except OSError:  # a file system without hard links
+            made.replace(path)
+
+
+def _open_experiment(client: Any, uri: str, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        with contextlib.suppress(MlflowException):  # another promoter may have made it just now
+            client.create_experiment(name, _artifact_location(uri), {NOTE: _EXPERIMENT_NOTE})
+        found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise TrackingError(f"experiment {name!r}: expected an active one, found a deleted one or none")
+    return str(found.experiment_id)
+
+
+def _artifact_location(uri: str) -> str | None:
+    """``mlruns`` beside a SQLite file, not in whatever folder is current; elsewhere the server decides."""
+    path = _database_file(uri)
+    return (path.parent / "mlruns").as_uri() if path else None
+
+
+def _database_file(uri: str) -> Path | None:
+    """The absolute path of a SQLite store; None of any other."""
+    path = uri.removeprefix("sqlite:///")
+    return Path(path).absolute() if path != uri and path else None

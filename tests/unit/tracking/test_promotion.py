@@ -1,0 +1,154 @@
+"""Promoters that race for the champion's alias."""
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import mlflow
+import pytest
+
+from fineprune.errors import TrackingError
+from fineprune.tracking.lock import PromotionLock
+from fineprune.tracking.promotion import CANDIDATE, CHAMPION, LockEntries
+from fineprune.tracking.store import connect
+from fineprune.tracking.tracker import Tracker
+from tests.unit.tracking.registry import aliases, candidates, promote_if_better
+
+
+def test_a_new_champion_is_no_candidate_any_more(tracker: Tracker, client: Any) -> None:
+    low, high = candidates(client, 0.8, 0.9)
+    promote_if_better(tracker, high, 0.9)
+    promote_if_better(tracker, low, 0.8)
+    assert aliases(client) == {CHAMPION: high, CANDIDATE: low}
+    with tracker.promotion("net", low) as promotion:
+        assert promotion.champion is not None
+        assert (promotion.champion.number, promotion.champion.tags["utility.low"]) == (high, "0.9")
+        promotion.settle(CHAMPION, {}, "")
+    assert aliases(client) == {CHAMPION: low}
+    assert [model.name for model in client.search_registered_models()] == ["net"]
+
+
+def test_of_racing_threads_the_best_ends_as_champion(tracker: Tracker, client: Any) -> None:
+    lows = (0.5, 0.9, 0.7, 0.6, 0.8)
+    versions = candidates(client, *lows)
+    with ThreadPoolExecutor(len(lows)) as pool:
+        list(pool.map(lambda pair: promote_if_better(tracker, *pair, 0.02), zip(versions, lows, strict=True)))
+    assert aliases(client)[CHAMPION] == versions[1]
+
+
+def test_without_the_lock_the_worse_could_win(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PromotionLock, "__enter__", lambda self: self)
+    monkeypatch.setattr(PromotionLock, "__exit__", lambda *_: None)
+    monkeypatch.setattr(PromotionLock, "check", lambda _: None)
+    better, worse = candidates(client, 0.95, 0.85)
+    with tracker.promotion("net", better) as one, tracker.promotion("net", worse) as other:
+        assert one.champion is other.champion is None
+        one.settle(CHAMPION, {}, "")
+        other.settle(CHAMPION, {}, "")
+    assert aliases(client)[CHAMPION] == worse
+
+
+def test_the_alias_is_not_asked_for_until_another_may_have_the_lock(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (version,) = candidates(client, 0.9)
+    seconds = []
+
+    def given(*_: Any) -> None:
+        tries, patience = (
+            int(os.environ[f"MLFLOW_HTTP_REQUEST_{name}"]) for name in ("MAX_RETRIES", "TIMEOUT")
+        )
+        seconds.append((tries + 1) * patience)
+
+    with tracker.promotion("net", version) as promotion:
+        monkeypatch.setattr(tracker._client, "set_registered_model_alias", given)
+        promotion.settle(CHAMPION, {}, "")
+        takeover = promotion.lock._stale
+    assert seconds
+    assert seconds[0] < takeover / 2
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
+
+
+def race(uri: str, version: str, low: float, start: Any) -> None:
+    # Spelt otherwise, the address gets a connection of its own: SQLite's may not cross a fork.
+    tracker = connect(uri.replace("/mlflow.db", "/./mlflow.db"), "fineprune")
+    start.wait(30)
+    promote_if_better(tracker, version, low, 0.1)
+
+
+def test_of_racing_processes_the_better_ends_as_champion(tracker: Tracker, client: Any) -> None:
+    lows = (0.95, 0.85)
+    fork = multiprocessing.get_context("fork")  # to import MLflow anew takes ten seconds each
+    start = fork.Barrier(len(lows))
+    racers = [
+        fork.Process(target=race, args=(tracker.uri, version, low, start))
+        for version, low in zip(candidates(client, *lows), lows, strict=True)
+    ]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+    assert [racer.exitcode for racer in racers] == [0, 0]
+    assert aliases(client)[CHAMPION] == "1"
+
+
+def test_a_lock_that_was_given_back_while_mlflow_looked_for_it_is_tried_for_again() -> None:
+    class Hasty:
+        def create_registered_model(self, name: str, tags: dict[str, str]) -> None:
+            raise mlflow.exceptions.RestException(
+                {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"{name} not found"}
+            )
+
+    assert not LockEntries(Hasty()).make("net.promotion-lock", "me")
+
+
+def test_a_lock_is_a_registered_model_with_its_owner(client: Any) -> None:
+    entries = LockEntries(client)
+    with PromotionLock(entries, "net") as lock:
+        with (
+            pytest.raises(TrackingError, match=r"net\.promotion-lock: held by .* pid \d+"),
+            PromotionLock(entries, "net", wait=0.1),
+        ):
+            pass
+        assert client.get_registered_model("net.promotion-lock").tags["owner"] == lock._owner
+        assert not entries.make("net.promotion-lock", "me")
+        holder = entries.holder("net.promotion-lock")
+        assert holder is not None
+        assert holder.owner == lock._owner
+        assert 0 <= holder.age < 30
+    assert not client.search_registered_models()
+    assert entries.holder("net.promotion-lock") is None
+    entries.delete("net.promotion-lock")
+
+
+def test_a_model_in_the_place_of_a_lock_is_left_alone(client: Any) -> None:
+    client.create_registered_model("net.promotion-lock")
+    lock = PromotionLock(LockEntries(client), "net", stale=-1.0, wait=0.0)
+    with pytest.raises(TrackingError, match=r"net\.promotion-lock: held by unknown"), lock:
+        pass
+    assert [model.name for model in client.search_registered_models()] == ["net.promotion-lock"]
+
+
+def test_a_dead_promoters_lock_is_taken_over(client: Any) -> None:
+    entries = LockEntries(client)
+    assert entries.make("net.promotion-lock", "host pid 1 first")
+    assert entries.make("net.promotion-lock.first", "host pid 2 second")  # died while taking over
+    with PromotionLock(entries, "net", stale=1.0, wait=30):
+        pass
+    assert not client.search_registered_models()
+
+
+def test_a_slow_promoter_does_not_write(tracker: Tracker, client: Any) -> None:
+    (version,) = candidates(client, 0.9)
+    with tracker.promotion("net", version, stale=0.2) as promotion:
+        time.sleep(0.2)
+        with pytest.raises(TrackingError, match="nothing was promoted"):
+            promotion.settle(CHAMPION, {"verdict": "promoted"}, "is now champion")
+    assert not aliases(client)
+    untouched = client.get_model_version("net", version)
+    assert "verdict" not in untouched.tags
+    assert not untouched.description

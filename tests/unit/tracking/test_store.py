@@ -1,0 +1,95 @@
+"""Stores of MLflow that are there, are made, or do not answer."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from fineprune.errors import TrackingError
+from fineprune.tracking.store import connect
+from fineprune.tracking.tracker import Tracker
+from tests.unit.tracking.registry import open_run, record
+
+
+def test_artifacts_lie_beside_the_database(tracker: Tracker, tmp_path: Path) -> None:
+    (tmp_path / "curve.png").write_bytes(b"png")
+    with open_run(tracker) as run_id:
+        tracker.log_stage(run_id, record(files={"figures/curve.png": tmp_path / "curve.png"}))
+    assert [file.name for file in (tmp_path / "mlruns").rglob("*.png")] == ["curve.png"]
+    assert tracker.look_at(run_id) == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(TrackingError) as caught:
+        connect(f"http://me:secret@127.0.0.1:{port}", "fineprune")
+    assert time.monotonic() - started < 15
+    message = str(caught.value)
+    assert message.startswith(f"http://127.0.0.1:{port}: no answer from MLflow: ")
+    assert message.endswith("Connection refused")
+    assert "secret" not in message
+    assert "\n" not in message
+
+
+def test_no_database(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="no answer from MLflow"):
+        connect(f"sqlite:///{tmp_path}", "fineprune")
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(uri: str) -> None:
+    with pytest.raises(TrackingError, match="expected a database file behind sqlite:///"):
+        connect(uri, "fineprune")
+
+
+def test_a_deleted_experiment(tracker: Tracker, client: Any) -> None:
+    client.delete_experiment(client.get_experiment_by_name("fineprune").experiment_id)
+    with pytest.raises(TrackingError, match="experiment 'fineprune': expected an active one"):
+        connect(tracker.uri, "fineprune")
+
+
+def test_a_store_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mlflow.db"
+
+    def interrupted(client: Any) -> None:
+        assert not path.exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "search_experiments", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connect(f"sqlite:///{path}", "first")
+    assert list(tmp_path.iterdir()) == []
+    connect(f"sqlite:///{path}", "second")
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_store_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*places: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert connect(f"sqlite:///{tmp_path}/mlflow.db", "first").uri.endswith("mlflow.db")
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_two_that_make_the_same_store_get_along(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    script = "import sys; from fineprune.tracking.store import connect; connect(sys.argv[1], 'experiment')"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, f"sqlite:///{path}"], stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    assert [(process.communicate()[1], process.returncode) for process in started] == [("", 0), ("", 0)]
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
