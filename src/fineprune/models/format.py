@@ -108,8 +108,13 @@ def read_card(path: Path) -> ModelCard:
     """Read and check ``model.json``.
 
     Raises:
-        ModelError: it is missing or not a card of this format, or its mean and std do not fit its inputs.
+        ModelError: it is missing or not a card of this format, or its mean and std do not fit its inputs;
+            the path is a file, such as a checkpoint.
     """
+    if path.is_file():
+        raise ModelError(
+            f"{path}: expected a folder as save_model writes it, {CARD} and {WEIGHTS}, found a file"
+        )
     card = config.read_card(ModelCard, path / CARD, format_number=FORMAT, error=ModelError, name="card")
     check_input(card.input, card.mean, card.std, str(path / CARD), ModelError)
     return card

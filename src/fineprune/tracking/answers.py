@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ class MlflowError(TrackingError):
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
     """Whatever is raised becomes a :class:`TrackingError`: this MLflow does not answer, and why."""
+    if re.match(r"[\w.-]+:\d", uri):  # MLflow would take the host for a scheme
+        raise TrackingError(f"{uri}: expected an address such as http://{uri}, found one without http://")
     try:
         yield
     except TrackingError:

@@ -256,6 +256,11 @@ def test_a_missing_file_is_refused(folder, name):
         load_model(folder)
 
 
+def test_a_checkpoint_in_the_place_of_a_folder_is_refused(folder):
+    with pytest.raises(ModelError, match=r"weights.safetensors: expected a folder .*, found a file"):
+        load_model(folder / WEIGHTS)
+
+
 def test_a_card_that_is_not_json_is_refused(folder):
     (folder / CARD).write_text("{")
     with pytest.raises(ModelError, match="not valid JSON"):

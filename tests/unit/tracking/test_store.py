@@ -51,6 +51,14 @@ def test_a_database_in_memory_is_refused(uri: str) -> None:
         connect(uri, "fineprune")
 
 
+def test_an_address_without_its_scheme() -> None:
+    message = (
+        r"^localhost:5000/x: expected an address such as http://localhost:5000/x, found one without http://$"
+    )
+    with pytest.raises(TrackingError, match=message):
+        connect("localhost:5000/x", "fineprune")
+
+
 def test_a_deleted_experiment(tracker: Tracker, client: Any) -> None:
     client.delete_experiment(client.get_experiment_by_name("fineprune").experiment_id)
     with pytest.raises(TrackingError, match="experiment 'fineprune': expected an active one"):
