@@ -257,7 +257,7 @@ def test_a_missing_file_is_refused(folder, name):
 
 
 def test_a_checkpoint_in_the_place_of_a_folder_is_refused(folder):
-    with pytest.raises(ModelError, match=r"weights.safetensors: expected a folder .*, found a file"):
+    with pytest.raises(ModelError, match=rf"{WEIGHTS}: expected a folder .*, found a file"):
         load_model(folder / WEIGHTS)
 
 
