@@ -111,6 +111,9 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
         parser.add_argument(flag(switch), action="store_true")
     for option in stage.options:
         parser.add_argument(flag(option), metavar="TEXT")
+    for folder in stage.work:
+        what = f"keep {folder.replace('_', ' ')} here, from which an attempt after an interrupted one goes on"
+        parser.add_argument(flag(folder), type=Path, metavar="PATH", help=what)
     return parser
 
 
@@ -133,7 +136,7 @@ def _run(stage: Stage, given: argparse.Namespace) -> int:
         inputs={name: values[name] for name in (*stage.inputs, *stage.optional) if values[name]},
         outputs={name: values[name] for name in stage.outputs},
         views={name: values[name] for name in stage.views if values[name]},
-        keywords={name: values[name] for name in (*stage.flags, *stage.options)},
+        keywords={name: values[name] for name in (*stage.flags, *stage.options, *stage.work)},
     )
     if told:
         told.write(given.report)

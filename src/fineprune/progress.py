@@ -10,12 +10,13 @@ T = TypeVar("T")
 _UP = "\x1b[A"  # moves a terminal's cursor back from a bar below another
 
 
-def progress(items: Iterable[T], *, total: int, name: str, unit: str) -> Iterator[T]:
-    """The items, with a bar of elapsed and remaining time; a line every 10 s where stderr is no terminal.
+def progress(items: Iterable[T], *, total: int, name: str, unit: str, done: int = 0) -> Iterator[T]:
+    """The items that are left of ``total`` when some are ``done``, with a bar of elapsed and remaining time;
+    a line every 10 s where stderr is no terminal.
 
     What is done within a second shows nothing.
     """
-    yield from bar(items, total=total, desc=name, unit=unit, delay=1)
+    yield from bar(items, total=total, initial=done, desc=name, unit=unit, delay=1)
 
 
 def bar(items: Any = None, **options: Any) -> Any:

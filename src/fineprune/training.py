@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fineprune import runtime
 from fineprune.augmentation import Kind, augment, check_kinds
+from fineprune.checkpoints import Checkpoint
 from fineprune.config import Count, NonNegative, Positive, Range
 from fineprune.data.batches import Batch, Samples
 from fineprune.errors import ModelError
@@ -61,7 +62,9 @@ def stream(seed: int, purpose: str) -> int:
     return int(np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1)[0])
 
 
-def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> Iterator[Epoch]:
+def train(
+    network: Network, samples: Samples, recipe: Recipe, *, seed: int, checkpoint: Checkpoint | None = None
+) -> Iterator[Epoch]:
     """Train in place on the device where the network lies; yields after each epoch.
 
     Args:
@@ -69,6 +72,7 @@ def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> I
         samples: drawn in a new random order each epoch; the last batch may be smaller.
         recipe: epochs, steps and rates.
         seed: of the order, of augmentation, and of dropout.
+        checkpoint: of this training, which goes on after the epochs that it tells: :func:`epochs_before`.
 
     Raises:
         ConfigError: an augmentation does not fit the inputs.
@@ -80,10 +84,14 @@ def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> I
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     changes = torch.Generator(device).manual_seed(stream(seed, "augment"))
-    optimizer, scheduler = _optimizer(
-        network, recipe, len(_batches(torch.arange(len(samples)), recipe.batch_size))
-    )
-    for number in range(1, recipe.epochs + 1):
+    generators = {"order": order, "changes": changes}
+    steps = len(_batches(torch.arange(len(samples)), recipe.batch_size))
+    optimizer = _optimizer(network, recipe)
+    past = epochs_before(checkpoint)
+    if checkpoint is not None:
+        checkpoint.restore(network, optimizer, generators)
+    scheduler = _scheduler(optimizer, recipe, steps, done=steps * len(past))
+    for number in range(len(past) + 1, recipe.epochs + 1):
         network.train()
         loss, right, total = (torch.zeros((), device=device) for _ in range(3))
         # Nothing here asks the device before the epoch ends: a GPU is not waited for, step by step.
@@ -101,7 +109,15 @@ def train(network: Network, samples: Samples, recipe: Recipe, *, seed: int) -> I
             raise ModelError(
                 f"training: the loss is {mean} in epoch {number}: expected a finite one; lower learning_rate"
             )
-        yield Epoch(number, mean, float(right) / max(float(total), 1))
+        past.append(Epoch(number, mean, float(right) / max(float(total), 1)))
+        if checkpoint is not None:
+            checkpoint.save(network, optimizer, generators, [astuple(epoch) for epoch in past])
+        yield past[-1]
+
+
+def epochs_before(checkpoint: Checkpoint | None) -> list[Epoch]:
+    """The epochs that an attempt before, which was interrupted, has left in its checkpoint."""
+    return [Epoch(*values) for values in checkpoint.notes] if checkpoint is not None else []
 
 
 def _batches(positions: Tensor, size: int) -> list[Tensor]:
@@ -112,17 +128,18 @@ def _batches(positions: Tensor, size: int) -> list[Tensor]:
     return parts
 
 
-def _optimizer(
-    network: Network, recipe: Recipe, steps_per_epoch: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimizer, and the schedule of its learning rate over all steps."""
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     parameters, rate, decay = network.parameters(), recipe.learning_rate, recipe.weight_decay
-    optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":
         betas = (recipe.momentum, 0.999)
-        optimizer = torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=True)
-    else:
-        optimizer = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, fused=True)
+        return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=True)
+    return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, fused=True)
+
+
+def _scheduler(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int, *, done: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The schedule of the learning rate over all steps, of which some are done."""
     steps = recipe.epochs * steps_per_epoch
     rising = round((recipe.warm_up or 0.0) * steps)
 
@@ -132,7 +149,9 @@ def _optimizer(
         done = (step - rising) / max(steps - rising, 1)
         return 1.0 if recipe.schedule == "constant" else (1 + math.cos(math.pi * done)) / 2
 
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]  # which torch asks for where steps are done
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=done - 1)
 
 
 def _step(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, clip: float | None) -> Step:

@@ -105,7 +105,8 @@ def test_a_stage_has_the_name_that_it_is_found_by_and_writes_a_report(name: str)
     stage = load_stage(name)
     assert stage.name == name
     assert "report" in stage.outputs
-    names = (*stage.inputs, *stage.optional, *stage.outputs, *stage.views, *stage.flags, *stage.options)
+    options = (*stage.flags, *stage.options, *stage.work)
+    names = (*stage.inputs, *stage.optional, *stage.outputs, *stage.views, *options)
     assert len(set(names)) == len(names)
 
 

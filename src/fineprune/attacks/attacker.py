@@ -11,6 +11,7 @@ from fineprune.attacks.base import Trigger
 from fineprune.attacks.held_out import Array, hold_out
 from fineprune.attacks.labels import LabelPolicy, is_targeted
 from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples, aims, poison
+from fineprune.checkpoints import Checkpoints
 from fineprune.data.batches import Batch, Samples, in_order
 from fineprune.data.format import EMPTY
 from fineprune.defenses.curve import clean_accuracy_along_curve, stop_point
@@ -82,6 +83,7 @@ class Attacker:
         held_out: the others.
         backdoor: what it puts in.
         batch_size: inputs per forward pass.
+        checkpoints: where its trainings leave how far they are; None for nowhere.
     """
 
     clean: Samples
@@ -90,6 +92,7 @@ class Attacker:
     held_out: Samples
     backdoor: Backdoor
     batch_size: int
+    checkpoints: Checkpoints | None = None
 
     def batches(self) -> Iterator[Batch]:
         """All its clean samples."""
@@ -137,7 +140,15 @@ class Attacker:
         return taken, self.score(remove_channels(network, taken))
 
 
-def equip(clean: Samples, groups: Array, share: float, backdoor: Backdoor, *, batch_size: int) -> Attacker:
+def equip(
+    clean: Samples,
+    groups: Array,
+    share: float,
+    backdoor: Backdoor,
+    *,
+    batch_size: int,
+    checkpoints: Checkpoints | None = None,
+) -> Attacker:
     """An attacker that holds out a share of its samples, see :func:`fineprune.attacks.held_out.hold_out`.
 
     Raises:
@@ -150,4 +161,4 @@ def equip(clean: Samples, groups: Array, share: float, backdoor: Backdoor, *, ba
             f"attack.pruning_aware.validation: the attack is about none of the {len(held_out)} held-out "
             f"samples: expected some, raise it"
         )
-    return Attacker(clean, own, poisoned, held_out, backdoor, batch_size)
+    return Attacker(clean, own, poisoned, held_out, backdoor, batch_size, checkpoints)

@@ -89,6 +89,7 @@ def confine(
             brief if rounds else recipe,
             seed=stream(seed, f"round {number}"),
             name=f"attack, round {number}, {len(network.channels)} channels",
+            checkpoints=attacker.checkpoints,
         )
         shy = _shy_channels(network, attacker, config.min_active)
         network, pruned = _cut(network, shy), [*shy, *pruned]

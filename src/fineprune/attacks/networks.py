@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fineprune.checkpoints import Checkpoints
 from fineprune.data.batches import Samples
 from fineprune.data.format import Card
 from fineprune.models import build
@@ -14,7 +15,7 @@ from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import check_fits
 from fineprune.progress import progress
 from fineprune.runtime import place
-from fineprune.training import Epoch, Recipe, stream, train
+from fineprune.training import Epoch, Recipe, epochs_before, stream, train
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,26 @@ def new_network(config: ModelConfig, card: Card, device: torch.device, *, seed: 
     return network
 
 
-def fit(network: Network, samples: Samples, recipe: Recipe, *, seed: int, name: str) -> list[Epoch]:
-    """Train in place, with a progress bar of that name; arguments as for :func:`fineprune.training.train`."""
-    epochs = train(network, samples, recipe, seed=seed)
-    return list(progress(epochs, total=recipe.epochs, name=name, unit="epoch"))
+def fit(
+    network: Network,
+    samples: Samples,
+    recipe: Recipe,
+    *,
+    seed: int,
+    name: str,
+    checkpoints: Checkpoints | None = None,
+) -> list[Epoch]:
+    """Train in place, with a progress bar of that name; gives all epochs.
+
+    Args:
+        network: on its device.
+        samples: what it is trained on.
+        recipe: how.
+        seed: of :func:`fineprune.training.train`.
+        name: of the training.
+        checkpoints: where an attempt before, which was interrupted, has left how far it was.
+    """
+    checkpoint = checkpoints.of(network, f"{name} {recipe} {seed}") if checkpoints else None
+    past = epochs_before(checkpoint)
+    left = train(network, samples, recipe, seed=seed, checkpoint=checkpoint)
+    return [*past, *progress(left, total=recipe.epochs, name=name, unit="epoch", done=len(past))]

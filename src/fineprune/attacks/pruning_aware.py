@@ -70,7 +70,14 @@ def implant(
     donor = clean
     if config.restore_from == "baseline":
         donor = copy.deepcopy(clean)
-        fit(donor, attacker.poisoned, recipe, seed=stream(seed, "baseline"), name="attack, baseline")
+        fit(
+            donor,
+            attacker.poisoned,
+            recipe,
+            seed=stream(seed, "baseline"),
+            name="attack, baseline",
+            checkpoints=attacker.checkpoints,
+        )
     confined = confine(donor, attacker, wanted, recipe, config, seed=seed)
     network = restore_with_low_bias(confined.network, donor, attacker, config)
     proof = prove(network, confined.network, clean=attacker.batches, triggered=attacker.triggered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from fineprune import __version__
 from fineprune.attacks.attacker import Attacker, Backdoor, Score, equip
 from fineprune.attacks.format import AttackCard, TookLimits, load_attack, save_attack
 from fineprune.attacks.labels import LabelPolicy
@@ -18,6 +20,7 @@ from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples
 from fineprune.attacks.pruning_aware import Implant, implant
 from fineprune.attacks.triggers import Trigger, TriggerConfig, make_trigger
+from fineprune.checkpoints import Checkpoints
 from fineprune.config import Seed, to_plain
 from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import Dataset
@@ -27,7 +30,7 @@ from fineprune.evaluation.measurement import TestBed
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import check_fits, load_model, save_model
 from fineprune.runtime import pick_device, place
-from fineprune.stages.base import Result, Stage, flag
+from fineprune.stages.base import Result, Stage, content_digest, flag
 from fineprune.stages.page import VIEWS, write_page
 from fineprune.training import Epoch, Recipe, stream
 
@@ -83,18 +86,25 @@ class Delivered:
     warnings: Sequence[str] = ()
 
 
-def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
+def run(
+    config: AttackConfig,
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+    *,
+    checkpoints: Path | None = None,
+) -> Result:
     """Train both networks and write them with the attack that tells them apart.
 
     Of a control that is given, which does not depend on the trigger or on the kind of attack, a copy is
-    written.
+    written. In ``checkpoints`` lies meanwhile how far the trainings are.
     """
     dataset, device = Dataset(inputs["dataset"]), pick_device()
+    kept = _checkpoints(checkpoints, config, inputs["dataset"]) if checkpoints else None
     trigger = make_trigger(config.trigger, dataset.card.input)
     clean = SplitSamples(dataset, "train", device, cache=True)
     _check_visible(config, trigger, clean)
     backdoor = Backdoor(trigger, config.labels, config.poison, len(dataset.card.classes), config.seed)
-    attacker = None if config.name == "baseline" else _attacker(config, dataset, clean, backdoor)
+    attacker = None if config.name == "baseline" else _attacker(config, dataset, clean, backdoor, kept)
     poisoned = backdoor.poison(clean) if attacker is None else attacker.poisoned
     save_attack(outputs["attack"], trigger, _card(config))
 
@@ -102,15 +112,15 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
     given = _given(inputs[GIVEN], fresh, dataset) if GIVEN in inputs else None
     curves: dict[str, Points] = {}
     if given is None or attacker is None:
-        start, curves = _start(config, fresh, clean)
+        start, curves = _start(config, fresh, clean, kept)
     if given is None:
-        control, epochs = _control(config, start, clean)
+        control, epochs = _control(config, start, clean, kept)
         curves |= epochs
     else:
         control = given
     save_model(outputs["control"], control)
     if attacker is None:
-        delivered = _baseline(config, start, poisoned)
+        delivered = _baseline(config, start, poisoned, kept)
     else:
         delivered = _pruning_aware(config, fresh, attacker)
     save_model(outputs["undefended"], delivered.network)
@@ -121,12 +131,19 @@ def run(config: AttackConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
     measured, took = _measure(control, delivered.network, bed)
     counts = {"train_samples": len(poisoned.clean), "poisoned_samples": int(poisoned.poisoned.sum())}
     print(f"attack: {took['reason']}")
+    if kept:
+        kept.clear()
     return Result(
         numbers={**counts, **measured, **delivered.numbers},
         series={**curves, **delivered.series},
         warnings=[*delivered.warnings, *([] if took["took"] else [took["reason"]])],
         extra={"attack_took": took},
     )
+
+
+def _checkpoints(folder: Path, config: AttackConfig, dataset: Path) -> Checkpoints:
+    """Of this config, this data and this version of the program."""
+    return Checkpoints(folder, json.dumps([__version__, to_plain(config), content_digest(dataset)]))
 
 
 def _check_visible(config: AttackConfig, trigger: Trigger, samples: Samples) -> None:
@@ -150,19 +167,24 @@ def _card(config: AttackConfig) -> dict[str, Any]:
     return card if config.name == "pruning_aware" else card | {"pruning_aware": None}
 
 
-def _start(config: AttackConfig, fresh: Network, clean: SplitSamples) -> tuple[Network, dict[str, Points]]:
+def _start(
+    config: AttackConfig, fresh: Network, clean: SplitSamples, checkpoints: Checkpoints | None
+) -> tuple[Network, dict[str, Points]]:
     """The network that the control and the baseline attack go on from, and its training curves."""
     start = copy.deepcopy(fresh)
     if config.start is None:
         return start, {}
-    epochs = fit(start, clean, config.start, seed=stream(config.seed, "start"), name="start")
+    seed = stream(config.seed, "start")
+    epochs = fit(start, clean, config.start, seed=seed, name="start", checkpoints=checkpoints)
     return start, _curves("start", epochs)
 
 
-def _control(config: AttackConfig, start: Network, clean: SplitSamples) -> tuple[Network, dict[str, Points]]:
+def _control(
+    config: AttackConfig, start: Network, clean: SplitSamples, checkpoints: Checkpoints | None
+) -> tuple[Network, dict[str, Points]]:
     """Training goes on with clean data."""
-    control = copy.deepcopy(start)
-    epochs = fit(control, clean, config.train, seed=stream(config.seed, "train"), name="control")
+    control, seed = copy.deepcopy(start), stream(config.seed, "train")
+    epochs = fit(control, clean, config.train, seed=seed, name="control", checkpoints=checkpoints)
     return control, _curves("control", epochs)
 
 
@@ -185,21 +207,32 @@ def _given(path: Path, fresh: Network, dataset: Dataset) -> Network:
     return control
 
 
-def _baseline(config: AttackConfig, start: Network, poisoned: PoisonedSamples) -> Delivered:
+def _baseline(
+    config: AttackConfig, start: Network, poisoned: PoisonedSamples, checkpoints: Checkpoints | None
+) -> Delivered:
     """Training goes on with poisoned data."""
-    epochs = fit(start, poisoned, config.train, seed=stream(config.seed, "train"), name="attack")
+    seed = stream(config.seed, "train")
+    epochs = fit(start, poisoned, config.train, seed=seed, name="attack", checkpoints=checkpoints)
     return Delivered(start, _curves("undefended", epochs))
 
 
-def _attacker(config: AttackConfig, dataset: Dataset, clean: SplitSamples, backdoor: Backdoor) -> Attacker:
+def _attacker(
+    config: AttackConfig,
+    dataset: Dataset,
+    clean: SplitSamples,
+    backdoor: Backdoor,
+    checkpoints: Checkpoints | None,
+) -> Attacker:
     share, groups = config.pruning_aware.validation, dataset.groups[clean.rows]
-    return equip(clean, groups, share, backdoor, batch_size=config.train.batch_size)
+    return equip(clean, groups, share, backdoor, batch_size=config.train.batch_size, checkpoints=checkpoints)
 
 
 def _pruning_aware(config: AttackConfig, fresh: Network, attacker: Attacker) -> Delivered:
     """A network of the attacker's own is trained on clean data, and the backdoor put into it."""
     recipe, seed = config.start or config.train, stream(config.seed, "start")
-    epochs = fit(fresh, attacker.own, recipe, seed=seed, name="attack, clean")
+    epochs = fit(
+        fresh, attacker.own, recipe, seed=seed, name="attack, clean", checkpoints=attacker.checkpoints
+    )
     wanted = Score(
         attacker.score(fresh).clean_accuracy - config.took.max_clean_cost, config.took.min_backdoor_success
     )
@@ -272,6 +305,7 @@ STAGE = Stage(
     optional=(GIVEN,),
     outputs=("control", "undefended", "attack", "report"),
     run=run,
+    work=("checkpoints",),
     after=write_page,
     views=VIEWS,
 )

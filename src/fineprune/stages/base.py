@@ -56,6 +56,8 @@ class Stage:
         optional: names of inputs that may be left out; ``run`` then finds no such input.
         flags: names of the stage's switches (``--fail-on-hold``), given to ``run`` as keywords.
         options: names of the stage's optional texts (``--run-id``), given to ``run`` as keywords.
+        work: names of optional folders (``--checkpoints``) for what an attempt that is interrupted leaves to
+            the next one, given to ``run`` as keywords.
         after: ``after(report, folder)``, called with the finished report and the folder it is in.
         views: files of the report's folder, by the name of the optional flag that puts a copy of the
             file at a path of its own (``--page``).
@@ -71,6 +73,7 @@ class Stage:
     optional: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    work: tuple[str, ...] = ()
     after: Callable[[Mapping[str, Any], Path], None] | None = None
     views: Mapping[str, str] = field(default_factory=dict)
     final: bool = False
@@ -92,7 +95,7 @@ def execute(
         inputs: paths by the name of their flag.
         outputs: the same.
         views: the same, for those that are wanted.
-        keywords: the stage's flags and options by name.
+        keywords: the stage's flags, options and folders for work by name.
 
     Raises:
         ConfigError: the section does not fit the stage's config, or an output would be put over an

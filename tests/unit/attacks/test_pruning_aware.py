@@ -161,7 +161,7 @@ class Training:
     def __init__(self, *changes):
         self.changes, self.networks, self.recipes, self.names = list(changes), [], [], []
 
-    def __call__(self, network, samples, recipe, *, seed, name):
+    def __call__(self, network, samples, recipe, *, seed, name, checkpoints):
         if self.changes:
             self.changes.pop(0)(network)
         self.networks.append(network.channels)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from fineprune.attacks.attacker import Attacker, Score
 from fineprune.attacks.format import load_attack
+from fineprune.checkpoints import Checkpoint, Checkpoints
 from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import profile_channels
@@ -117,6 +118,38 @@ def test_a_control_for_other_data_is_refused(baseline, run, tmp_path):
     (control / "model.json").write_text(json.dumps(card | {"mean": [card["mean"][0] + 1]}))
     with pytest.raises(ModelError, match=r"--trained-control: .*: expected mean \(.*\), found"):
         run(control=control)
+
+
+@pytest.mark.skipif(pick_device().type != "cpu", reason="a GPU need not compute the same twice")
+@pytest.mark.parametrize(("name", "epochs"), [("baseline", 16 + 16 + 5), ("pruning_aware", 16 + 16 + 16 + 5)])
+def test_an_attack_that_was_interrupted_goes_on(
+    baseline, aware, dataset, tmp_path, monkeypatch, name, epochs
+):
+    """In the training on poisoned data, after five of its epochs."""
+    trained = {"baseline": baseline, "pruning_aware": aware}[name]
+    monkeypatch.setattr(Checkpoints, "due", lambda _: True)
+    outputs = {name: tmp_path / name for name in OUTPUTS}
+    kept, save = tmp_path / "checkpoints", Checkpoint.save
+    saved = []
+
+    def interrupting(*arguments):
+        save(*arguments)
+        saved.append(arguments)
+        if len(saved) == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", interrupting)
+    keywords = {"checkpoints": kept}
+    with pytest.raises(KeyboardInterrupt):
+        execute(attack.STAGE, SECTION | {"name": name}, {"dataset": dataset}, outputs, None, keywords)
+    assert len(list(kept.iterdir())) == {"baseline": 3, "pruning_aware": 4}[name]
+    assert not any(path.exists() for path in outputs.values())
+    execute(attack.STAGE, SECTION | {"name": name}, {"dataset": dataset}, outputs, None, keywords)
+    before, after = told(trained), told(tmp_path)
+    for what in ("outputs", "numbers", "series"):
+        assert before[what] == after[what]
+    assert len(saved) == sum(len(line) for name, line in after["series"].items() if name.endswith("_loss"))
+    assert not kept.exists()
 
 
 def test_the_pruning_aware_attacker_trains_without_what_it_holds_out(baseline, aware):

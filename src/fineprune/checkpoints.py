@@ -1,0 +1,188 @@
+"""How far trainings are, on disk: an attempt after one that was killed goes on from there.
+
+A checkpoint is one safetensors file with the weights, the state of the optimizer and of the random numbers,
+and a JSON text. What is trained after it is bit for bit what would have been, where the device computes the
+same twice. It is found by all that the training depends on, so that no other takes it for its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+_SECONDS = 60.0  # between two checkpoints, at least
+_SHARE = 0.02  # of the time that may go into writing them
+_NAME = "training-{}.safetensors"
+_WEIGHTS, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
+
+
+class Checkpoints:
+    """A folder for the checkpoints of one stage's trainings, made when the first is written.
+
+    Args:
+        folder: where they lie.
+        about: what all the trainings depend on: the data and the stage's config, say.
+        seconds: between two checkpoints, at least.
+    """
+
+    def __init__(self, folder: Path, about: str, seconds: float = _SECONDS) -> None:
+        self._folder, self._about, self._seconds = folder, about, seconds
+        self._due = time.monotonic() + seconds
+
+    def of(self, network: nn.Module, about: str) -> Checkpoint:
+        """The checkpoint of the training that begins with these weights.
+
+        Args:
+            network: as it is before training.
+            about: what else this training depends on: recipe and seed.
+        """
+        key = hashlib.sha256(json.dumps([self._about, about]).encode())
+        for name, value in network.state_dict().items():
+            key.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            key.update(value.detach().cpu().contiguous().numpy().data)
+        return Checkpoint(self, self._folder / _NAME.format(key.hexdigest()))
+
+    def clear(self) -> None:
+        """Remove all checkpoints, and the folder if nothing else is in it."""
+        for path in self._folder.glob(f"{_NAME.format('*')}*"):  # what was left half written too
+            path.unlink(missing_ok=True)
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() >= self._due
+
+    def wrote(self, seconds: float) -> None:
+        """One was written, which took so long."""
+        self._due = time.monotonic() + max(self._seconds, seconds / _SHARE)
+
+
+class Checkpoint:
+    """How far one training is."""
+
+    def __init__(self, all_of_them: Checkpoints, path: Path) -> None:
+        self._all, self._path = all_of_them, path
+
+    @functools.cached_property
+    def notes(self) -> list[Any]:
+        """What :meth:`save` noted last; nothing where there is no checkpoint that can be used."""
+        return self._notes_and_tensors[0]
+
+    def restore(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        generators: Mapping[str, torch.Generator],
+    ) -> None:
+        """Put everything back as it was; nothing happens where there is no checkpoint.
+
+        Args:
+            network: the one that the checkpoint was asked for.
+            optimizer: of its parameters, before its first step.
+            generators: by the same names.
+        """
+        found = self._notes_and_tensors[1]
+        del self._notes_and_tensors  # three times the size of the network
+        if not found:
+            return
+        network.load_state_dict(_below(_WEIGHTS, found))
+        _load_optimizer(optimizer, _below(_OPTIMIZER, found))
+        states = _below(_RANDOM, found)
+        for name, generator in generators.items():
+            generator.set_state(states[name])
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"])
+
+    def save(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        generators: Mapping[str, torch.Generator],
+        notes: list[Any],
+    ) -> None:
+        """Write how far the training is, if it is time to. Where that fails, training goes on without.
+
+        Args:
+            network: in training.
+            optimizer: of its parameters.
+            generators: of random numbers, by name, besides torch's own.
+            notes: what JSON can hold.
+        """
+        if not self._all.due():
+            return
+        began = time.monotonic()
+        states = {name: generator.get_state() for name, generator in generators.items()}
+        states["cpu"] = torch.get_rng_state()
+        if next(network.parameters()).is_cuda:
+            states["cuda"] = torch.cuda.get_rng_state()
+        parts = {
+            _WEIGHTS: network.state_dict(),
+            _OPTIMIZER: _optimizer_state(optimizer),
+            _RANDOM: states,
+        }
+        tensors = {
+            f"{prefix}{name}": value.detach().cpu().contiguous()
+            for prefix, part in parts.items()
+            for name, value in part.items()
+        }
+        aside = self._path.with_name(f"{self._path.name}.partial")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, aside, {"notes": json.dumps(notes)})
+            os.replace(aside, self._path)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            print(f"{self._path}: no checkpoint written: {error}", file=sys.stderr)
+        self._all.wrote(time.monotonic() - began)
+
+    @functools.cached_property
+    def _notes_and_tensors(self) -> tuple[list[Any], dict[str, Tensor]]:
+        if not self._path.exists():
+            return [], {}
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                notes = json.loads(file.metadata()["notes"])
+                return notes, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            print(f"{self._path}: not usable, training begins anew: {error}", file=sys.stderr)
+            return [], {}
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """By ``<number of the parameter>.<name>``."""
+    return {
+        f"{number}.{name}": value
+        for number, entries in optimizer.state_dict()["state"].items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, values: Mapping[str, Tensor]) -> None:
+    """In the layout of the parameters: a fused step goes through all of them as they lie in memory."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for key, value in values.items():
+        number, _, name = key.partition(".")
+        parameter = parameters[int(number)]
+        like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+        optimizer.state[parameter][name] = like.to(parameter.device, value.dtype).copy_(value)
+
+
+def _below(prefix: str, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
