@@ -238,8 +238,18 @@ def _run(command: Sequence[str], title: str, **environment: str) -> list[str]:
         print(f"\r\033[K{title}")
     if process.returncode:
         print("\n".join(tail), file=sys.stderr)
-        raise BuildError(f"{title}: exit code {process.returncode}")
+        raise BuildError(f"{title}: exit code {process.returncode}{_remedy(tail)}")
     return tail
+
+
+def _remedy(said: Sequence[str]) -> str:
+    """What to do about the failure that a fresh machine meets first; nothing for any other."""
+    if not any(re.search(r"No matching distribution found for torch==\S+\+cpu", line) for line in said):
+        return ""
+    return (
+        ": PyPI has no build of torch without CUDA: name PyTorch's index of those in pip's "
+        "configuration (extra-index-url), or build with TORCH=cuda"
+    )
 
 
 def _table(docker: str, rows: Sequence[tuple[str, float]]) -> str:

@@ -115,6 +115,25 @@ def test_wheelhouse_gets_the_wheels_of_the_lock_alone(
     assert {path.name for path in (tmp_path / "wheelhouse").iterdir()} == pinned
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("#9 ERROR: No matching distribution found for torch==2.13.0+cpu", "PyPI has no build of torch"),
+        ("#9 ERROR: No matching distribution found for numpy==2.4.0", None),
+    ],
+)
+def test_remedy_for_a_torch_that_pypi_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], said: str, told: str | None
+) -> None:
+    builder = tmp_path / "docker"
+    builder.write_text(f"#!/bin/sh\necho '{said}'\nexit 3\n")
+    builder.chmod(0o755)
+    with pytest.raises(images.BuildError, match=r"^build: exit code 3") as failure:
+        images._run([str(builder)], "build")
+    assert (told in str(failure.value)) if told else str(failure.value) == "build: exit code 3"
+    assert said in capsys.readouterr().err
+
+
 def test_digest_is_what_docker_push_tells_at_its_end() -> None:
     said = ["The push refers to repository [registry/fineprune]", f"0.1.0-prune: digest: {DIGEST} size: 3"]
     assert images.pushed_digest(said) == DIGEST
