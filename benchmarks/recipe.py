@@ -41,11 +41,11 @@ from fineprune.data.format import EMPTY, Dataset
 from fineprune.data.splits import divide
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
 from fineprune.errors import DefenseError, ModelError
-from fineprune.evaluation.sweep import as_markdown
 from fineprune.inference import predict
 from fineprune.models.base import Network
 from fineprune.models.format import load_model
 from fineprune.progress import progress
+from fineprune.reporting.sweep import as_markdown
 from fineprune.runtime import pick_device, place
 from fineprune.stages.finetune import FinetuneConfig
 from fineprune.training import Recipe

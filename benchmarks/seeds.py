@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fineprune.evaluation.sweep import as_markdown, table
+from fineprune.reporting.sweep import as_markdown, table
 
 REPORT = Path("artifacts/evaluate/report.json")
 DECISION = Path("artifacts/promote/decision.json")

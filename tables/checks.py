@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fineprune.evaluation.table import number
+from fineprune.reporting.table import number
 from tables.mean import half_width
 
 MAX_PRUNING_LOSS = 0.04  # of clean accuracy

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fineprune.evaluation import drawing
-from fineprune.evaluation.drawing import BLUE, GREY, VERMILION
+from fineprune.reporting import drawing
+from fineprune.reporting.drawing import BLUE, GREY, VERMILION
 from tables.layout import ATTACKS
 
 CURVES = {"clean_accuracy": ("clean accuracy", BLUE), "backdoor_success": ("backdoor success", VERMILION)}

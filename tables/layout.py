@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fineprune.data.sources import GENERATED
-from fineprune.evaluation.table import number
+from fineprune.reporting.table import number
 from tables.reference import Paper
 
 ATTACKS = {"baseline": "Baseline attack", "pruning_aware": "Pruning-aware attack"}

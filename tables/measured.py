@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fineprune.errors import DataError
-from fineprune.evaluation.table import rows
 from fineprune.files import as_mapping
 from fineprune.lineage import REPORT, read_report
+from fineprune.reporting.table import rows
 from tables.profiles import Cell, Profile
 
 Reports = Mapping[Cell, Mapping[str, Any]]

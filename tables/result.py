@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fineprune import __version__
-from fineprune.evaluation.drawing import backdoor_only
+from fineprune.reporting.drawing import backdoor_only
 from tables.checks import checks
 from tables.mean import mean_of
 from tables.measured import Reports

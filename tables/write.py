@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fineprune.evaluation import page
-from fineprune.evaluation.table import number
 from fineprune.files import whole_outputs, write_json
+from fineprune.reporting import page
+from fineprune.reporting.table import number
 from tables import figures, layout
 from tables.measured import read_cells
 from tables.profiles import Profile

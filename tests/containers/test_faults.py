@@ -11,7 +11,7 @@ import boto3
 import pytest
 from docker.client import DockerClient
 
-from fineprune.evaluation.table import COLUMNS
+from fineprune.reporting.table import COLUMNS
 from pipeline.__main__ import main
 
 from .packages import Local, Spec, ingest_only, promote_only

@@ -15,8 +15,8 @@ import torch
 
 from fineprune.cli import main
 from fineprune.data.format import Dataset
-from fineprune.evaluation import report as report_module
 from fineprune.models.format import load_model, model_digest
+from fineprune.reporting import report as report_module
 
 from .warm import Warm
 from .workspace import Workspace

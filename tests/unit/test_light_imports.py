@@ -31,7 +31,7 @@ import fineprune.attacks, fineprune.defenses, fineprune.models
 for package in (fineprune.attacks, fineprune.defenses, fineprune.models):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-for name in ("intervals", "metrics", "checks", "table", "measurement"):
+for name in ("intervals", "metrics", "checks", "measurement", "average_precision"):
     importlib.import_module(f"fineprune.evaluation.{name}")
 
 import torch

@@ -1,1 +1,1 @@
-"""What is left of the backdoor, and of the accuracy: metrics, their intervals, checks and the report."""
+"""What is left of the backdoor, and of the accuracy: metrics, their intervals, and checks."""

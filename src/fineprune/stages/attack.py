@@ -25,10 +25,10 @@ from fineprune.config import Seed, to_plain
 from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.errors import AttackError, ModelError
-from fineprune.evaluation import figures
 from fineprune.evaluation.measurement import TestBed
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import check_fits, load_model, save_model
+from fineprune.reporting import figures
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage, content_digest, flag
 from fineprune.stages.page import VIEWS, write_page

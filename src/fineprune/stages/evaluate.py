@@ -13,15 +13,15 @@ from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.evaluation.checks import CheckLimits, Evidence, run_checks
-from fineprune.evaluation.illustration import draw, shown_confusion
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import ModelMetrics
-from fineprune.evaluation.report import render
-from fineprune.evaluation.sweep import as_row
-from fineprune.evaluation.table import ROWS, Models, text_table
 from fineprune.files import dvc_md5, write_json
 from fineprune.models.format import check_fits, load_model, model_digest
 from fineprune.progress import progress
+from fineprune.reporting.illustration import draw, shown_confusion
+from fineprune.reporting.report import render
+from fineprune.reporting.sweep import as_row
+from fineprune.reporting.table import ROWS, Models, text_table
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 

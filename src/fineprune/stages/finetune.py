@@ -10,9 +10,9 @@ from fineprune.config import Seed
 from fineprune.data.batches import SplitSamples
 from fineprune.data.format import Dataset
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
-from fineprune.evaluation import figures
 from fineprune.models.format import check_fits, load_model, save_model
 from fineprune.progress import progress
+from fineprune.reporting import figures
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page

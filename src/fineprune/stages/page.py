@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fineprune.evaluation import page
+from fineprune.reporting import page
 from fineprune.stages import STAGES
 
 PAGE = "page.html"

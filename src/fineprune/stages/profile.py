@@ -10,8 +10,8 @@ from fineprune.config import Count
 from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import Measure, profile_channels, save_profile
 from fineprune.defenses.ranking import least_active_first
-from fineprune.evaluation import figures
 from fineprune.models.format import check_fits, load_model, model_digest
+from fineprune.reporting import figures
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page

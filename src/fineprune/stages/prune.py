@@ -16,11 +16,11 @@ from fineprune.defenses.curve import StopPoint, clean_accuracy_along_curve, stop
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import DefenseError
-from fineprune.evaluation import figures
 from fineprune.inference import features
 from fineprune.models.base import Network
 from fineprune.models.format import check_fits, load_model, model_digest, save_model
 from fineprune.models.surgery import remove_channels
+from fineprune.reporting import figures
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fineprune.errors import ConfigError
-from fineprune.evaluation import page, sweep
+from fineprune.reporting import page, sweep
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import PAGE, VIEWS
 

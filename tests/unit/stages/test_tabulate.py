@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fineprune.cli import main
-from tests.unit.evaluation.test_sweep import row
+from tests.unit.reporting.test_sweep import row
 
 
 def tabulate(folder: Path, *rows: str) -> int:

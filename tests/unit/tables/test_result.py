@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fineprune.evaluation.drawing import backdoor_only
+from fineprune.reporting.drawing import backdoor_only
 from tables.profiles import Cell
 from tables.reference import Paper
 from tables.result import assemble

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fineprune.errors import DataError, MissingExtraError
-from fineprune.evaluation.table import number
+from fineprune.reporting.table import number
 
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fineprune.errors import DataError
-from fineprune.evaluation.table import Models, columns, number, rows
+from fineprune.reporting.table import Models, columns, number, rows
 
 PARTS = ("value", "low", "high")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fineprune.evaluation import page
-from fineprune.evaluation.table import columns, rows
+from fineprune.reporting import page
+from fineprune.reporting.table import columns, rows
 
 COLUMN_HELP = {
     "clean_accuracy": "clean inputs that get their true class",
@@ -24,7 +24,7 @@ def render(report: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
     Args:
         report: evaluate's report, as ``report.schema.json`` describes it; ``outputs``, ``numbers`` and
             ``series`` are not read, ``seconds`` and ``peak_memory_bytes`` may be missing.
-        figures: PNG files by name; those in :data:`fineprune.evaluation.page.CAPTIONS` come first and
+        figures: PNG files by name; those in :data:`fineprune.reporting.page.CAPTIONS` come first and
             with a caption.
 
     Raises:

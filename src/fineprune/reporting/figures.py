@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fineprune.evaluation import drawing
 from fineprune.evaluation.average_precision import Detected
-from fineprune.evaluation.drawing import BLUE, INK, PALE, VERMILION, Array
-from fineprune.evaluation.table import Models, number, rows
+from fineprune.reporting import drawing
+from fineprune.reporting.drawing import BLUE, INK, PALE, VERMILION, Array
+from fineprune.reporting.table import Models, number, rows
 
 LEAST_SCORE = 0.5  # of a detection that is drawn
 Series = Mapping[str, Sequence[tuple[int, float]]]
@@ -45,7 +45,7 @@ def clean_beside_triggered(
 ) -> None:
     """Activations per channel, clean upwards and triggered downwards, along the pruning order.
 
-    What :func:`~fineprune.evaluation.drawing.backdoor_only` finds is marked.
+    What :func:`~fineprune.reporting.drawing.backdoor_only` finds is marked.
 
     Args:
         path: the PNG to write.

@@ -8,9 +8,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from fineprune.errors import DataError, MissingExtraError
-from fineprune.evaluation import report as reporting
-from fineprune.evaluation.page import CAPTIONS
-from fineprune.evaluation.report import render
+from fineprune.reporting import report as reporting
+from fineprune.reporting.page import CAPTIONS
+from fineprune.reporting.report import render
 
 SCHEMA = json.loads(Path(reporting.__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 
 from fineprune.data.format import InputSpec
-from fineprune.evaluation import figures
 from fineprune.evaluation.average_precision import Detected
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import Classes, confusion
 from fineprune.models.base import NOT_FINITE, NOTHING
+from fineprune.reporting import figures
 
 CONFUSION_CLASSES = 50  # more would be neither readable nor small
 EXAMPLES, SCENES = 5, 3

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fineprune.errors import MissingExtraError
-from fineprune.evaluation import drawing, figures
 from fineprune.evaluation.average_precision import Detected
+from fineprune.reporting import drawing, figures
 
 C = 16
 MEAN = np.concatenate([np.zeros(4), np.linspace(0.1, 2, C - 4)])
@@ -233,7 +233,7 @@ def test_the_callers_style_stays_as_it_is(tmp_path):
 
 def test_draws_without_pyplot_and_its_global_state(tmp_path):
     draw = f"figures.pruning_curve(Path({str(tmp_path / 'one.png')!r}), {{'clean': [1, 0]}}, 1, 0.1)"
-    code = f"import sys; from pathlib import Path; from fineprune.evaluation import figures; {draw}"
+    code = f"import sys; from pathlib import Path; from fineprune.reporting import figures; {draw}"
     run = [sys.executable, "-c", f"{code}; sys.exit('matplotlib.pyplot' in sys.modules)"]
     assert subprocess.run(run, check=False).returncode == 0
 
@@ -244,8 +244,9 @@ def test_names_the_extra_where_matplotlib_is_missing(monkeypatch):
         importlib.reload(drawing)
 
 
-def test_importing_the_measuring_half_needs_neither_matplotlib_nor_jinja():
-    modules = ", ".join(f"fineprune.evaluation.{name}" for name in ("metrics", "report", "table", "checks"))
+def test_importing_metrics_tables_and_the_report_needs_neither_matplotlib_nor_jinja():
+    names = ("evaluation.metrics", "evaluation.checks", "reporting.report", "reporting.table")
+    modules = ", ".join(f"fineprune.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit(bool({{'matplotlib', 'jinja2', 'torch'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -1,7 +1,7 @@
 import pytest
 
 from fineprune.errors import DataError
-from fineprune.evaluation.table import COLUMNS, columns, interval, number, rows, text_table
+from fineprune.reporting.table import COLUMNS, columns, interval, number, rows, text_table
 
 
 def estimate(value, low, high):
