@@ -99,14 +99,15 @@ def run(
     written. In ``checkpoints`` lies meanwhile how far the trainings are.
     """
     dataset, device = Dataset(inputs["dataset"]), pick_device()
-    kept = _checkpoints(checkpoints, config, inputs["dataset"]) if checkpoints else None
     trigger = make_trigger(config.trigger, dataset.card.input)
     clean = SplitSamples(dataset, "train", device, cache=True)
     _check_visible(config, trigger, clean)
+    save_attack(outputs["attack"], trigger, _card(config))
+    read = (inputs["dataset"], outputs["attack"])
+    kept = _checkpoints(checkpoints, config, read) if checkpoints else None
     backdoor = Backdoor(trigger, config.labels, config.poison, len(dataset.card.classes), config.seed)
     attacker = None if config.name == "baseline" else _attacker(config, dataset, clean, backdoor, kept)
     poisoned = backdoor.poison(clean) if attacker is None else attacker.poisoned
-    save_attack(outputs["attack"], trigger, _card(config))
 
     fresh = new_network(config.model, dataset.card, device, seed=config.seed)
     given = _given(inputs[GIVEN], fresh, dataset) if GIVEN in inputs else None
@@ -141,9 +142,9 @@ def run(
     )
 
 
-def _checkpoints(folder: Path, config: AttackConfig, dataset: Path) -> Checkpoints:
-    """Of this config, this data and this version of the program."""
-    return Checkpoints(folder, json.dumps([__version__, to_plain(config), content_digest(dataset)]))
+def _checkpoints(folder: Path, config: AttackConfig, read: Sequence[Path]) -> Checkpoints:
+    """Of this config, of the data and the trigger that are read, and of this version of the program."""
+    return Checkpoints(folder, json.dumps([__version__, to_plain(config), *map(content_digest, read)]))
 
 
 def _check_visible(config: AttackConfig, trigger: Trigger, samples: Samples) -> None:
