@@ -87,7 +87,7 @@ def _with_device(device: str, offered: Sequence[Node]) -> list[Node]:
         raise NoRoomError(
             f"no node offers {device}; nodes offer {', '.join(there) or 'no devices'}",
             "install its device plugin, correct accelerator in pipeline/settings.yaml, or --profile cpu; "
-            "an autoscaler must have added one",
+            "where one is added when it is needed, --autoscaled",
         )
     return found
 

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--source", help="of the data that the runs will read; the pipeline's default without"
     )
     parser.add_argument(
+        "--autoscaled", action="store_true", help="nodes are added when a pod needs one: none now is no fault"
+    )
+    parser.add_argument(
         "--create-secrets", action="store_true", help="first make or change the secrets, from the environment"
     )
 
@@ -57,6 +60,7 @@ def run(given: argparse.Namespace) -> int:
         namespace,
         endpoint=given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or wanted.endpoint,
         source=given.source or str(package.parameters["source"].default),
+        autoscaled=given.autoscaled,
     )
     return show([("cluster", Line("pass", f"{cluster.address} answers"))], checks.run(site))
 

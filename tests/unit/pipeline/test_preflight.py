@@ -514,6 +514,18 @@ def test_one_thing_wrong_is_one_line(
     assert found in said
 
 
+def test_a_node_that_an_autoscaler_adds_is_noted_when_it_is_not_there(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other_accelerator(world)
+    assert world.check() == 1
+    assert [check for check, _ in failed(capsys)] == ["nodes"]
+    assert world.check("--autoscaled") == 0
+    noted = [said for state, check, said in lines(capsys) if (state, check) == ("note", "nodes")]
+    assert len(noted) == 1
+    assert "no node offers nvidia.com/gpu" in noted[0]
+
+
 @pytest.mark.parametrize(
     ("resource", "check", "action"),
     [
