@@ -31,7 +31,7 @@ OWN_BASE = "fineprune-base:bookworm"
 CERTIFICATES = "/run/secrets/ca.pem"
 _PASSED_ON = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "default-timeout")
 _LISTS = ("extra-index-url", "find-links")
-_LAST_LINES = 15
+_LAST_LINES = 25
 # Read by its path: as a module of its package it would bring kfp along.
 _tag: Callable[[str], str] = runpy.run_path(str(ROOT / "components" / "images.py"))["image"]
 

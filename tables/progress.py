@@ -31,10 +31,10 @@ class Durations:
         for key in _keys(where, label):
             self._known[key].append(seconds)
 
-    def expect(self, where: str, label: str) -> float | None:
-        """The mean of the closest; None if none like it is known."""
+    def expect(self, where: str, label: str, *, elsewhere: bool = True) -> float | None:
+        """The mean of the closest; None if none like it is known, in this case or ``elsewhere``."""
         for key in _keys(where, label):
-            if self._known[key]:
+            if self._known[key] and (elsewhere or key[0]):
                 return statistics.fmean(self._known[key])
         return None
 
@@ -130,25 +130,26 @@ class Board:
         """``12 min left``; at least so many, or nothing, where steps are to come that were never run."""
         now, running = time.monotonic(), Durations()
         had = {key: now - begun for key, (begun, _) in self._begun.items()}
+        told = {where: own.left for where, own in self._doing.items() if own.left is not None}
         for (where, label), seconds in had.items():
-            own = self._doing.get(where)
-            if own is not None and own.left is not None:  # of its phase: others may follow
-                running.learn(where, label, seconds + own.left)
+            if where in told:  # of its phase: others may follow
+                running.learn(where, label, seconds + told[where])
         left: dict[str, float] = defaultdict(float)
         unknown = False
         for where, label in self._open:
-            known, least = self._clock.expect(where, label), running.expect(where, label)
+            known, least = self._clock.expect(where, label), running.expect(where, label, elsewhere=False)
             unknown = unknown or known is None
+            whole = max(known or 0.0, least or 0.0)
             if (where, label) in had:
-                left[where] += max(0.0, max(known or 0.0, least or 0.0) - had[where, label])
+                left[where] += max(0.0, whole - had[where, label], told.get(where, 0.0))
             else:
-                left[where] += known or least or 0.0
+                left[where] += whole
         # The steps of one place are run one after the other, however many jobs there are.
         minutes = max(sum(left.values()) / self._jobs, *left.values(), 0.0) / 60
-        told = f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
+        text = f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
         if unknown:
-            return f"at least {told}" if minutes >= 1 else ""
-        return told
+            return f"at least {text}" if minutes >= 1 else ""
+        return text
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

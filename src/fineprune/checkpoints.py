@@ -2,7 +2,7 @@
 
 A checkpoint is one safetensors file with the weights, the state of the optimizer and of the random numbers,
 and a JSON text. What is trained after it is bit for bit what would have been, where the device computes the
-same twice. It is found by all that the training depends on, so that no other takes it for its own.
+same twice. It is found by what the training depends on, so that no other takes it for its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -23,24 +24,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fineprune.files import remove, sync
+
 _SECONDS = 60.0  # between two checkpoints, at least
 _SHARE = 0.02  # of the time that may go into writing them
-_NAME = "training-{}.safetensors"
+_NAME = re.compile(r"training-[0-9a-f]{64}\.safetensors")
+_ASIDE = ".unfinished"  # a folder: safetensors leaves a file of its own behind where it is killed
 _WEIGHTS, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
 
 
 class Checkpoints:
     """A folder for the checkpoints of one stage's trainings, made when the first is written.
 
+    ``seconds_before`` is what the attempts before have spent on what was taken from them.
+
     Args:
-        folder: where they lie.
+        folder: where they lie, of this stage alone.
         about: what all the trainings depend on: the data and the stage's config, say.
-        seconds: between two checkpoints, at least.
+        seconds: between two checkpoints of one training, at least.
     """
 
     def __init__(self, folder: Path, about: str, seconds: float = _SECONDS) -> None:
         self._folder, self._about, self._seconds = folder, about, seconds
         self._due = time.monotonic() + seconds
+        self.seconds_before = 0.0
 
     def of(self, network: nn.Module, about: str) -> Checkpoint:
         """The checkpoint of the training that begins with these weights.
@@ -49,17 +56,19 @@ class Checkpoints:
             network: as it is before training.
             about: what else this training depends on: recipe and seed.
         """
-        key = hashlib.sha256(json.dumps([self._about, about]).encode())
+        device = next(network.parameters()).device.type
+        key = hashlib.sha256(json.dumps([torch.__version__, device, self._about, about]).encode())
         for name, value in network.state_dict().items():
             key.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             key.update(value.detach().cpu().contiguous().numpy().data)
-        return Checkpoint(self, self._folder / _NAME.format(key.hexdigest()))
+        return Checkpoint(self, self._folder / f"training-{key.hexdigest()}.safetensors")
 
     def clear(self) -> None:
         """Remove all checkpoints, and the folder if nothing else is in it."""
-        for path in self._folder.glob(f"{_NAME.format('*')}*"):  # what was left half written too
-            path.unlink(missing_ok=True)
-        if self._folder.is_dir() and not any(self._folder.iterdir()):
+        with contextlib.suppress(OSError):  # no reason to lose what is done
+            for path in self._folder.iterdir():
+                if path.name == _ASIDE or _NAME.fullmatch(path.name):
+                    remove(path)
             self._folder.rmdir()
 
     def due(self) -> bool:
@@ -76,11 +85,12 @@ class Checkpoint:
 
     def __init__(self, all_of_them: Checkpoints, path: Path) -> None:
         self._all, self._path = all_of_them, path
+        self._began, self._before = time.monotonic(), 0.0
 
     @functools.cached_property
     def notes(self) -> list[Any]:
         """What :meth:`save` noted last; nothing where there is no checkpoint that can be used."""
-        return self._notes_and_tensors[0]
+        return self._told_and_tensors[0]["notes"]  # type: ignore[no-any-return]
 
     def restore(
         self,
@@ -90,15 +100,19 @@ class Checkpoint:
     ) -> None:
         """Put everything back as it was; nothing happens where there is no checkpoint.
 
+        Of a training that is over there is no state of the optimizer.
+
         Args:
             network: the one that the checkpoint was asked for.
             optimizer: of its parameters, before its first step.
             generators: by the same names.
         """
-        found = self._notes_and_tensors[1]
-        del self._notes_and_tensors  # three times the size of the network
+        told, found = self._told_and_tensors
+        del self._told_and_tensors  # three times the size of the network
         if not found:
             return
+        self._before = told["seconds"]
+        self._all.seconds_before += self._before
         network.load_state_dict(_below(_WEIGHTS, found))
         _load_optimizer(optimizer, _below(_OPTIMIZER, found))
         states = _below(_RANDOM, found)
@@ -114,16 +128,19 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         generators: Mapping[str, torch.Generator],
         notes: list[Any],
+        *,
+        over: bool,
     ) -> None:
-        """Write how far the training is, if it is time to. Where that fails, training goes on without.
+        """Write how far the training is, if it is over or it is time to; it goes on if that fails.
 
         Args:
             network: in training.
             optimizer: of its parameters.
             generators: of random numbers, by name, besides torch's own.
             notes: what JSON can hold.
+            over: whether this was the last epoch.
         """
-        if not self._all.due():
+        if not (over or self._all.due()):
             return
         began = time.monotonic()
         states = {name: generator.get_state() for name, generator in generators.items()}
@@ -132,7 +149,7 @@ class Checkpoint:
             states["cuda"] = torch.cuda.get_rng_state()
         parts = {
             _WEIGHTS: network.state_dict(),
-            _OPTIMIZER: _optimizer_state(optimizer),
+            _OPTIMIZER: {} if over else _optimizer_state(optimizer),
             _RANDOM: states,
         }
         tensors = {
@@ -140,28 +157,31 @@ class Checkpoint:
             for prefix, part in parts.items()
             for name, value in part.items()
         }
-        aside = self._path.with_name(f"{self._path.name}.partial")
+        told = {"notes": notes, "seconds": self._before + began - self._began}
+        aside = self._path.parent / _ASIDE
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, aside, {"notes": json.dumps(notes)})
-            os.replace(aside, self._path)
+            aside.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, aside / self._path.name, {"told": json.dumps(told)})
+            sync(aside)
+            os.replace(aside / self._path.name, self._path)
         except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                aside.unlink()
             print(f"{self._path}: no checkpoint written: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            remove(aside)
         self._all.wrote(time.monotonic() - began)
 
     @functools.cached_property
-    def _notes_and_tensors(self) -> tuple[list[Any], dict[str, Tensor]]:
+    def _told_and_tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        nothing: dict[str, Any] = {"notes": [], "seconds": 0.0}
         if not self._path.exists():
-            return [], {}
+            return nothing, {}
         try:
             with safe_open(self._path, framework="pt") as file:
-                notes = json.loads(file.metadata()["notes"])
-                return notes, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                told = json.loads(file.metadata()["told"])
+                return told, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             print(f"{self._path}: not usable, training begins anew: {error}", file=sys.stderr)
-            return [], {}
+            return nothing, {}
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

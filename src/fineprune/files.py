@@ -120,7 +120,7 @@ def whole_outputs(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
         try:
             yield scratch
             for path in scratch.values():
-                _sync(path)
+                sync(path)
             for name, path in targets.items():
                 _put_in_place(scratch[name], path)
         finally:
@@ -177,7 +177,7 @@ def _hash(path: Path, hasher: Any) -> str:
     return str(hasher.hexdigest())
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush a file or a folder's files to disk; one that was never written is an error here."""
     for file in [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]:
         with file.open("rb") as handle:

@@ -90,6 +90,7 @@ def train(
     past = epochs_before(checkpoint)
     if checkpoint is not None:
         checkpoint.restore(network, optimizer, generators)
+        network.eval()  # where no epoch is left
     scheduler = _scheduler(optimizer, recipe, steps, done=steps * len(past))
     for number in range(len(past) + 1, recipe.epochs + 1):
         network.train()
@@ -111,7 +112,8 @@ def train(
             )
         past.append(Epoch(number, mean, float(right) / max(float(total), 1)))
         if checkpoint is not None:
-            checkpoint.save(network, optimizer, generators, [astuple(epoch) for epoch in past])
+            notes, over = [astuple(epoch) for epoch in past], number == recipe.epochs
+            checkpoint.save(network, optimizer, generators, notes, over=over)
         yield past[-1]
 
 

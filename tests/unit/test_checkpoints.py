@@ -2,10 +2,14 @@
 
 import dataclasses
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from fineprune import checkpoints
 from fineprune.checkpoints import Checkpoints
@@ -21,6 +25,7 @@ RECIPES = {
     "constant": dataclasses.replace(RECIPE, schedule="constant"),
 }
 EPOCHS = 4
+ROOT = Path(__file__).parents[2]
 
 
 class Training:
@@ -79,6 +84,7 @@ def test_what_goes_on_ends_as_what_was_never_interrupted(tmp_path, name, after):
     again = Training(RECIPES[name])
     assert again.run(always(tmp_path)) == expected
     assert same(again.state, whole.state)
+    assert not again.network.training
     assert len(again.samples.drawn) == len(whole.samples.drawn) * (EPOCHS - after) // EPOCHS
 
 
@@ -100,7 +106,7 @@ def test_the_optimizers_state_lies_in_memory_as_the_weights_do(tmp_path):
     network(torch.zeros(2, 1, 8, 8, dtype=torch.uint8, device=pick_device())).sum().backward()
     optimizers[0].step()
     kept = always(tmp_path)
-    kept.of(network, "").save(network, optimizers[0], {}, [1])
+    kept.of(network, "").save(network, optimizers[0], {}, [1], over=False)
     found = kept.of(network, "")
     assert found.notes == [1]
     found.restore(network, optimizers[1], {})
@@ -168,8 +174,50 @@ def test_one_is_written_when_it_is_time_and_little_of_it_is_spent_so(tmp_path, m
     checkpoint = Checkpoints(tmp_path, "", seconds=60.0).of(training.network, "")
     optimizer = torch.optim.SGD(training.network.parameters())
     for now[0] in (159.0, 160.0, 312.0, 313.0):
-        checkpoint.save(training.network, optimizer, {}, [])
+        checkpoint.save(training.network, optimizer, {}, [], over=False)
     assert written == [160.0, 313.0]
+    now[0] = 320.0
+    checkpoint.save(training.network, optimizer, {}, [], over=True)
+    assert written == [160.0, 313.0, 320.0]  # what is over is not trained again
+
+
+def test_what_is_over_keeps_no_state_of_the_optimizer(tmp_path):
+    for after in (EPOCHS - 1, EPOCHS):
+        Training(RECIPES["adam"]).run(always(tmp_path), interrupted_after=after)
+        (path,) = tmp_path.iterdir()
+        with safe_open(path, framework="pt") as file:
+            assert any(name.startswith("optimizer.") for name in file.keys()) == (after < EPOCHS)  # noqa: SIM118
+
+
+def test_the_seconds_of_attempts_before_add_up(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    for attempt, after in enumerate((1, 2, EPOCHS)):
+        training, kept = Training(), always(tmp_path)
+        draw = training.samples.draw
+
+        def slow(positions, draw=draw):
+            now[0] += 1.0
+            return draw(positions)
+
+        training.samples.draw = slow
+        training.run(kept, interrupted_after=after)
+        assert kept.seconds_before == 3.0 * attempt  # of an epoch's three batches
+        now[0] += 1000.0  # nobody trains
+
+
+def test_another_device_begins_anew(tmp_path, monkeypatch):
+    def key(network):
+        return always(tmp_path).of(network, "")._path
+
+    here = key(fresh_cnn())
+    assert here == key(fresh_cnn())
+    monkeypatch.setattr(checkpoints.torch, "__version__", "9.9")
+    assert key(fresh_cnn()) != here
+    monkeypatch.undo()
+    elsewhere = fresh_cnn()
+    monkeypatch.setattr(elsewhere, "parameters", lambda: iter([torch.empty(0, device="meta")]))
+    assert key(elsewhere) != here
 
 
 def test_what_is_done_is_cleared_and_nothing_else(tmp_path):
@@ -179,10 +227,33 @@ def test_what_is_done_is_cleared_and_nothing_else(tmp_path):
     Training().run(kept)
     Training(seed=5).run(kept)
     assert len(list(folder.iterdir())) == 2
-    (folder / f"{next(folder.iterdir()).name}.partial").write_text("")  # its writer was killed
-    (folder / "mine.txt").write_text("")
+    (folder / "training-data.safetensors").write_text("")
     kept.clear()
-    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
-    (folder / "mine.txt").unlink()
+    assert [path.name for path in folder.iterdir()] == ["training-data.safetensors"]
+    (folder / "training-data.safetensors").unlink()
+    kept.clear()
+    assert not folder.exists()
+
+
+def test_of_a_writer_that_was_killed_nothing_stays(tmp_path):
+    script = """
+import os, signal, sys
+from pathlib import Path
+from fineprune import checkpoints
+from tests.unit.test_checkpoints import Training, always
+write = checkpoints.save_file
+def killed(tensors, path, told):
+    write(tensors, path, told)
+    os.kill(os.getpid(), signal.SIGKILL)
+checkpoints.save_file = killed
+Training().run(always(Path(sys.argv[1])))
+"""
+    folder = tmp_path / "checkpoints"
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], check=False, cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert any(path.is_file() for path in folder.rglob("*"))
+    kept = always(folder)
+    Training().run(kept)
+    assert all(path.suffix == ".safetensors" for path in folder.iterdir())
     kept.clear()
     assert not folder.exists()

@@ -132,13 +132,13 @@ def run(
     measured, took = _measure(control, delivered.network, bed)
     counts = {"train_samples": len(poisoned.clean), "poisoned_samples": int(poisoned.poisoned.sum())}
     print(f"attack: {took['reason']}")
-    if kept:
-        kept.clear()
     return Result(
         numbers={**counts, **measured, **delivered.numbers},
         series={**curves, **delivered.series},
         warnings=[*delivered.warnings, *([] if took["took"] else [took["reason"]])],
         extra={"attack_took": took},
+        seconds_before=kept.seconds_before if kept else 0.0,
+        tidy=kept.clear if kept else None,
     )
 
 

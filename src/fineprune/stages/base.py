@@ -32,6 +32,8 @@ class Result:
         warnings: sentences that the reader of the report must not miss.
         extra: further top-level entries of the stage's report.
         exit_code: what the program exits with.
+        seconds_before: that attempts before this one have spent on it.
+        tidy: called when all outputs are in place.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -39,6 +41,8 @@ class Result:
     warnings: Sequence[str] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     exit_code: int = 0
+    seconds_before: float = 0.0
+    tidy: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def execute(
             raise MissingInputError(f"{flag(name)}: {path}: no such file or folder")
     views = views or {}
     targets = {**outputs, **views}
-    _check_apart(inputs, targets)
+    work = {name: place for name in stage.work if (place := (keywords or {}).get(name))}
+    _check_apart({**inputs, **work}, targets)
     _check_replaceable(outputs, views)
     started = time.monotonic()
     digests = _digests(inputs)
@@ -128,7 +133,7 @@ def execute(
             "config": to_show(config),
             "inputs": digests,
             "outputs": {name: content_digest(scratch[name]) for name in outputs if name != "report"},
-            "seconds": round(time.monotonic() - started, 3),
+            "seconds": round(result.seconds_before + time.monotonic() - started, 3),
             "peak_memory_bytes": _peak_memory(),
             "numbers": dict(result.numbers),
             "series": {name: [list(point) for point in points] for name, points in result.series.items()},
@@ -140,6 +145,8 @@ def execute(
             stage.after(report, scratch["report"])
         for name in views:
             shutil.copyfile(scratch["report"] / stage.views[name], scratch[name])
+    if result.tidy is not None:
+        result.tidy()
     for warning in result.warnings:
         print(f"{stage.name}: warning: {warning}", file=sys.stderr)
     return result

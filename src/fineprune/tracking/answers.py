@@ -26,8 +26,9 @@ class MlflowError(TrackingError):
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
     """Whatever is raised becomes a :class:`TrackingError`: this MLflow does not answer, and why."""
-    if re.match(r"[\w.-]+:\d", uri):  # MLflow would take the host for a scheme
-        raise TrackingError(f"{uri}: expected an address such as http://{uri}, found one without http://")
+    if re.match(r"[A-Za-z][^/]*:\d+(/|$)", uri):  # MLflow would take the host for a scheme
+        told = without_credentials(f"http://{uri}")
+        raise TrackingError(f"MLflow: expected an address such as {told}, found one without http://")
     try:
         yield
     except TrackingError:

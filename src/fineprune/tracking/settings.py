@@ -1,7 +1,7 @@
 """How MLflow behaves inside a stage: no telemetry, little output, seconds instead of minutes of patience.
 
-All of it is environment variables and loggers, so MLflow itself is not imported here. Importing this
-module switches the telemetry off, which must happen before MLflow is imported.
+All of it is environment variables and loggers. Importing this module switches the telemetry off, which must
+happen before MLflow is imported.
 """
 
 from __future__ import annotations

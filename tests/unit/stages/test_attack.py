@@ -1,5 +1,6 @@
 """The attack stage under both attacks: what it trains on, and what it tells."""
 
+import dataclasses
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import profile_channels
 from fineprune.defenses.ranking import least_active_first
-from fineprune.errors import AttackError, ConfigError, ModelError
+from fineprune.errors import AttackError, ConfigError, MissingExtraError, ModelError
 from fineprune.files import read_json
 from fineprune.models.format import WEIGHTS, load_model
 from fineprune.runtime import pick_device
@@ -121,35 +122,64 @@ def test_a_control_for_other_data_is_refused(baseline, run, tmp_path):
 
 
 @pytest.mark.skipif(pick_device().type != "cpu", reason="a GPU need not compute the same twice")
-@pytest.mark.parametrize(("name", "epochs"), [("baseline", 16 + 16 + 5), ("pruning_aware", 16 + 16 + 16 + 5)])
-def test_an_attack_that_was_interrupted_goes_on(
-    baseline, aware, dataset, tmp_path, monkeypatch, name, epochs
-):
-    """In the training on poisoned data, after five of its epochs."""
-    trained = {"baseline": baseline, "pruning_aware": aware}[name]
+@pytest.mark.parametrize(("name", "epochs"), [("baseline", 4 + 4 + 2), ("pruning_aware", 4 + 4 + 4 + 2)])
+def test_an_attack_that_was_interrupted_goes_on(run, dataset, tmp_path, monkeypatch, name, epochs):
+    """In the training on poisoned data, after two epochs; with batch norm, which must not go on learning."""
+    changes = {
+        "name": name,
+        "model": {"architecture": "preact_resnet18", "arguments": {"width": 2}},
+        "start": BRIEF | {"epochs": 4},
+        "train": BRIEF | {"epochs": 4},
+    }
+    trained = run(**changes)
     monkeypatch.setattr(Checkpoints, "due", lambda _: True)
     outputs = {name: tmp_path / name for name in OUTPUTS}
     kept, save = tmp_path / "checkpoints", Checkpoint.save
     saved = []
 
-    def interrupting(*arguments):
-        save(*arguments)
+    def interrupting(*arguments, **more):
+        save(*arguments, **more)
         saved.append(arguments)
         if len(saved) == epochs:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "save", interrupting)
-    keywords = {"checkpoints": kept}
+    stage, keywords = (attack.STAGE, SECTION | changes, {"dataset": dataset}, outputs), {"checkpoints": kept}
     with pytest.raises(KeyboardInterrupt):
-        execute(attack.STAGE, SECTION | {"name": name}, {"dataset": dataset}, outputs, None, keywords)
+        execute(*stage, keywords=keywords)
     assert len(list(kept.iterdir())) == {"baseline": 3, "pruning_aware": 4}[name]
     assert not any(path.exists() for path in outputs.values())
-    execute(attack.STAGE, SECTION | {"name": name}, {"dataset": dataset}, outputs, None, keywords)
+    execute(*stage, keywords=keywords)
     before, after = told(trained), told(tmp_path)
     for what in ("outputs", "numbers", "series"):
         assert before[what] == after[what]
     assert len(saved) == sum(len(line) for name, line in after["series"].items() if name.endswith("_loss"))
     assert not kept.exists()
+
+
+def test_checkpoints_stay_until_the_outputs_are_in_place(dataset, tmp_path, monkeypatch):
+    outputs, kept = {name: tmp_path / name for name in OUTPUTS}, tmp_path / "checkpoints"
+
+    def fail(*_):
+        raise MissingExtraError("report: no jinja2")
+
+    brief = SECTION | {"name": "baseline", "start": BRIEF | {"epochs": 2}, "train": BRIEF | {"epochs": 2}}
+    given, keywords = (brief, {"dataset": dataset}, outputs), {"checkpoints": kept}
+    with pytest.raises(MissingExtraError):
+        execute(dataclasses.replace(attack.STAGE, after=fail), *given, keywords=keywords)
+    assert len(list(kept.iterdir())) == 3
+    trained = []
+    monkeypatch.setattr(Checkpoint, "save", lambda *_, **__: trained.append(1))
+    execute(attack.STAGE, *given, keywords=keywords)
+    assert not trained
+    assert not kept.exists()
+
+
+def test_checkpoints_have_a_place_of_their_own(dataset, tmp_path):
+    outputs = {name: tmp_path / name for name in OUTPUTS}
+    keywords = {"checkpoints": tmp_path / "control" / "checkpoints"}
+    with pytest.raises(ConfigError, match=r"--control: .* found --checkpoints .* there"):
+        execute(attack.STAGE, SECTION, {"dataset": dataset}, outputs, keywords=keywords)
 
 
 def test_the_pruning_aware_attacker_trains_without_what_it_holds_out(baseline, aware):

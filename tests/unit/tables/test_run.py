@@ -341,6 +341,22 @@ def test_of_the_first_of_its_kind_others_are_expected_to_take_as_long_as_it_says
         assert board.left() == "at least 40 min left"  # what tells nothing is taken to be like its kind
 
 
+def test_a_step_is_believed_of_itself_and_no_other_case_is_taken_to_be_like_it(tmp_path: Path) -> None:
+    attack = Step("attack", "attack")
+    steps = {where: [attack] for where in ("faces, baseline, seed 0", "digits, baseline, seed 0")}
+    with Board(steps, 2, Clock(tmp_path / "no.csv")) as board:
+        board.begun("faces, baseline, seed 0", attack, 0.0)
+        board.tick({"faces, baseline, seed 0": Doing("start 3/40", 36000.0)})
+        assert board.left() == "at least 10.0 h left"
+    steps = {f"faces, baseline, seed {seed}": [attack] for seed in (0, 1)}
+    with Board(steps, 2, Clock(tmp_path / "no.csv")) as board:
+        for seed in (0, 1):
+            board.begun(f"faces, baseline, seed {seed}", attack, 0.0)
+        told = {"faces, baseline, seed 0": 3600.0, "faces, baseline, seed 1": 60.0}
+        board.tick({where: Doing("attack 9/10", left) for where, left in told.items()})
+        assert board.left() == "at least 60 min left"
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [

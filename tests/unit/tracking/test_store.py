@@ -51,12 +51,11 @@ def test_a_database_in_memory_is_refused(uri: str) -> None:
         connect(uri, "fineprune")
 
 
-def test_an_address_without_its_scheme() -> None:
-    message = (
-        r"^localhost:5000/x: expected an address such as http://localhost:5000/x, found one without http://$"
-    )
+@pytest.mark.parametrize("login", ["", "me:5ecret@"])
+def test_an_address_without_its_scheme(login: str) -> None:
+    message = r"^MLflow: expected an address such as http://localhost:5000/x, found one without http://$"
     with pytest.raises(TrackingError, match=message):
-        connect("localhost:5000/x", "fineprune")
+        connect(f"{login}localhost:5000/x", "fineprune")
 
 
 def test_a_deleted_experiment(tracker: Tracker, client: Any) -> None:
