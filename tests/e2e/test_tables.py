@@ -23,8 +23,9 @@ outputs = {{"ingest": ["dataset"], "attack": ["control", "undefended", "attack"]
            "prune": ["pruned"], "finetune": ["tuned"]}}.get(stage, []) + ["report"]
 seen = hashlib.sha256(stage.encode())
 for flag, path in given:
-    files = [] if flag in outputs or flag == "set" else sorted(path.rglob("*")) if path.is_dir() else [path]
-    for file in files:
+    if flag in (*outputs, "set", "checkpoints"):
+        continue
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         seen.update(file.read_bytes())
 for flag, path in given:
     if flag in outputs:
