@@ -31,7 +31,7 @@ class Outcome:
 
 @dataclass
 class Work:
-    """The steps of a case or of a cell, those of them that are not done, and what they need of other work."""
+    """Steps of a case or of a cell, those of them that are not done, and what they need of other work."""
 
     where: str
     steps: list[Step]
@@ -73,7 +73,10 @@ def run(profile: Profile, *, root: Path, jobs: int, threads: int, sources: Mappi
         write_sources(root, FOLDER / "sources", profile.cases, sources)
         work = _work(profile, Pipeline(root / PIPELINE), root / FOLDER / "logs")
         clock = Clock(root / FOLDER / "logs" / "stages.csv")
-        with Board({one.where: one.steps for one in work}, jobs, clock) as board:
+        steps: dict[str, list[Step]] = {}
+        for one in work:
+            steps.setdefault(one.where, []).extend(one.steps)
+        with Board(steps, jobs, clock) as board:
             given = environment(threads, **{MARK: str(root)})
             return _Crew(work, board, spare, root=root, jobs=jobs, environment=given).run()
 
@@ -165,7 +168,7 @@ class _Crew:
         if not work.missing:
             return
         self._board.dropped(work.where, work.missing)
-        if work.is_cell:
+        if work.is_cell and work.where not in self._outcome.undone:
             self._outcome.undone.append(work.where)
         lost = writes(work.missing)
         while (other := next((one for one in self._waiting if one.needs & lost), None)) is not None:
@@ -177,14 +180,16 @@ def _work(profile: Profile, pipeline: Pipeline, logs: Path) -> list[Work]:
     """All there is to do, in the order in which to begin it.
 
     Seed by seed, so that a run that is cut short has whole seeds; of one seed first the baseline attack on
-    each case, since the other's cell waits for that of its case; of the cases first the last one, which takes
-    longest: else all would wait for it at the end.
+    each case, since the other's cell waits for that of its case: for the control before its attack, for the
+    defended control before its evaluation; of the cases first the last one, which takes longest: else all
+    would wait for it at the end.
     """
     first = [Work(case, pipeline.ingest(case), logs / case, is_cell=False) for case in profile.cases]
     longest_first = replace(profile, cases=profile.cases[::-1])
     cells = [
-        Work(str(cell), pipeline.steps(cell), logs / cell.case / cell.attack / str(cell.seed), is_cell=True)
+        Work(str(cell), part, logs / cell.case / cell.attack / str(cell.seed), is_cell=True)
         for cell in longest_first.cells
+        for part in _parts(pipeline.steps(cell))
     ]
     written = writes([step for one in (*first, *cells) for step in one.steps])
     if strangers := {path for one in cells for path in one.needs} - written:
@@ -194,3 +199,16 @@ def _work(profile: Profile, pipeline: Pipeline, logs: Path) -> list[Work]:
             f"{min(strangers)}"
         )
     return first + cells
+
+
+def _parts(steps: Sequence[Step]) -> list[list[Step]]:
+    """The steps of a cell, divided where one needs something more of other cells."""
+    own, needed = writes(steps), frozenset[str]()
+    parts: list[list[Step]] = []
+    for step in steps:
+        more = step.reads - own - needed
+        if more or not parts:
+            parts.append([])
+        needed |= more
+        parts[-1].append(step)
+    return parts

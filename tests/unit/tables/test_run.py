@@ -141,7 +141,9 @@ def test_a_cell_waits_for_the_control_of_another(root: Path, go: Go) -> None:
     assert go(BOTH) == Outcome([], [])
     steps = ran(root)
     assert len(steps) == len(set(steps)) == 1 + 10 + 6
-    assert steps.index("attack_with_control@faces-pruning_aware-0") > steps.index("finetune@faces-0-tuned1")
+    attack, evaluate = (f"{name}@faces-pruning_aware-0" for name in ("attack_with_control", "evaluate"))
+    assert steps.index("attack@faces-baseline-0") < steps.index(attack)
+    assert steps.index("finetune@faces-0-tuned1") < steps.index(evaluate)
     assert go(BOTH) == Outcome([], [])
     assert ran(root) == []
 
@@ -158,7 +160,15 @@ def test_a_control_that_failed_leaves_the_cells_that_wait_for_it_undone(root: Pa
         ("faces, baseline, seed 0", "finetune-control_fine_pruned")
     ]
     assert outcome.undone == ["faces, baseline, seed 0", "faces, pruning_aware, seed 0"]
-    assert not any("pruning_aware" in name for name in ran(root))
+    # It was trained, which is all that the other attack needs; it is not defended, which is what is measured.
+    assert [name for name in ran(root) if "pruning_aware" in name] == [
+        "attack_with_control@faces-pruning_aware-0"
+    ]
+    (root / "done" / "attack@faces-baseline-0").unlink()
+    (root / "done" / "attack_with_control@faces-pruning_aware-0").unlink()
+    outcome = go(BOTH, fail={"attack@faces-baseline-0": "fineprune attack: error: no"})
+    assert outcome.undone == ["faces, baseline, seed 0", "faces, pruning_aware, seed 0"]
+    assert ran(root) == ["attack@faces-baseline-0"]
 
 
 def test_a_failure_behind_the_control_does_not_keep_the_other_cell_from_running(root: Path, go: Go) -> None:
