@@ -260,6 +260,8 @@ def _attack_shows(models: Mapping[str, Any], thresholds: Thresholds) -> Iterator
         name: interval(as_mapping(models.get(name)).get("backdoor_success"), *limits) for name in names
     }
     for name, figure in figures.items():
+        if not as_mapping(models.get(name)).get("digest"):  # custody compares it with what was read
+            yield _Finding(False, f"{name}: the evaluation names no digest of this model.")
         yield from _usable(name, "backdoor_success", figure, thresholds)
     planted, alone = figures.values()
     if isinstance(planted, Interval) and isinstance(alone, Interval) and not planted.low > alone.high:

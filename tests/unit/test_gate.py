@@ -23,10 +23,14 @@ def good_report() -> dict[str, Any]:
         "backdoor_success": {"value": 0.05, "low": 0.03, "high": 0.08, "n": 400},
     }
     before = {
+        "digest": "b" * 64,
         "clean_accuracy": {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500},
         "backdoor_success": {"value": 0.99, "low": 0.97, "high": 1.0, "n": 400},
     }
-    control = {"backdoor_success": {"value": 0.02, "low": 0.01, "high": 0.04, "n": 400}}
+    control = {
+        "digest": "c" * 64,
+        "backdoor_success": {"value": 0.02, "low": 0.01, "high": 0.04, "n": 400},
+    }
     return {
         "models": {"undefended": before, "fine_pruned": row, "control": control},
         "attack_took": {"took": True, "reason": "backdoor success of the undefended model is 0.99"},
@@ -126,6 +130,14 @@ HELD = {
         "clean_loss contradicts itself: 0.01 is not 0.98 − 0.95.",
     ),
     "no undefended model": (without("models", "undefended"), "undefended: clean_accuracy is missing."),
+    "an undefended model without a digest": (
+        without("models", "undefended", "digest"),
+        "undefended: the evaluation names no digest of this model.",
+    ),
+    "a control without a digest": (
+        changed("models", "control", "digest", to=""),
+        "control: the evaluation names no digest of this model.",
+    ),
     "too few samples": (
         changed(*row("utility", "n"), to=99),
         "utility rests on 99 test inputs, fewer than min_samples 100",
