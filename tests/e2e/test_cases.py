@@ -62,5 +62,12 @@ def test_every_stage_runs_to_a_decision(case: str, changes: dict[str, Any], tmp_
     assert {len(rates) for rates in report["pruning"]["curve"].values()} == {channels + 1}
     first, clean = report["pruning"]["curve"]["clean accuracy"][0], report["models"]["undefended"]
     assert np.isclose(first, clean["clean_accuracy"]["value"]), "the curve begins where nothing is pruned"
+    wanted = {"clean_accuracy"} | ({"average_precision"} if case == "signs" else set())
+    assert set(report["by_class"]) == wanted
+    for name, figure in report["by_class"].items():
+        assert {one["class"] for one in figure} <= set(card["classes"])
+        assert (workspace.ports("evaluate")["report"] / "figures" / f"{name}_by_class.png").is_file()
+    counts = [one["undefended"]["n"] for one in report["by_class"]["clean_accuracy"]]
+    assert sum(counts) == clean["clean_accuracy"]["n"], "no class is left out where there are few"
     decision = json.loads((workspace.ports("promote")["report"] / "decision.json").read_text())
     assert decision["verdict"] in ("promoted", "held")

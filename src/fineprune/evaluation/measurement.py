@@ -19,9 +19,10 @@ from fineprune.data.format import EMPTY, Dataset
 from fineprune.defenses.curve import matches_along_curve
 from fineprune.defenses.profiling import Measure, profile_channels
 from fineprune.errors import DataError
-from fineprune.evaluation.average_precision import Detected, average_precision
+from fineprune.evaluation.average_precision import AveragePrecision, Detected, average_precision
 from fineprune.evaluation.checks import attack_took
-from fineprune.evaluation.metrics import ModelMetrics, Truth, measure
+from fineprune.evaluation.intervals import Estimate
+from fineprune.evaluation.metrics import ModelMetrics, Truth, accuracy_by_class, measure
 from fineprune.inference import outputs
 from fineprune.models.base import NOT_FINITE, NOTHING, Detections, Network
 from fineprune.models.format import describe_input
@@ -149,15 +150,18 @@ class TestBed:
             for name, batches in (("clean", self._attacked()), ("triggered", triggered))
         }
 
-    def average_precision(self, said: Predictions) -> dict[str, dict[str, Any] | None]:
-        """VOC AP at IoU 0.5 on the clean inputs, for the report; nothing for a classifier."""
+    def accuracy_by_class(self, said: Predictions) -> tuple[Estimate, ...]:
+        """Clean accuracy of each class."""
+        return accuracy_by_class(said.clean, self.truth.labels, len(self.classes))
+
+    def average_precision(self, said: Predictions) -> AveragePrecision | None:
+        """VOC AP at IoU 0.5 on the clean inputs; None for a classifier."""
         boxes, found = self.samples.places, said.found
         if found is None or boxes is None:
-            return {}
-        precision = average_precision(
+            return None
+        return average_precision(
             found, boxes.cpu().numpy(), self.labels, classes=len(self.classes), groups=self._groups
         )
-        return {"average_precision": None if precision.mean is None else precision.mean.to_plain()}
 
     def unchanged(self) -> float:
         """Share of the eligible inputs that the trigger leaves as they are."""

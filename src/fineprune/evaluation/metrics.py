@@ -22,6 +22,7 @@ from fineprune.evaluation.intervals import (
     rate,
     relative_drop,
     smaller,
+    wilson,
 )
 
 Classes = npt.NDArray[np.int64]
@@ -136,6 +137,24 @@ def attacker_share(predictions: Classes, truth: Truth) -> float | None:
     if not truth.targeted:
         return None
     return float(np.mean((predictions == truth.attacker_labels)[truth.eligible]))
+
+
+def accuracy_by_class(predictions: Classes, labels: Classes, classes: int) -> tuple[Estimate, ...]:
+    """Clean accuracy of each class, with its 95 % interval.
+
+    Args:
+        predictions: (N,) int, predicted classes of the clean inputs.
+        labels: (N,) int in 0…classes-1, the true ones.
+        classes: how many there are.
+
+    Raises:
+        DataError: the lengths differ, or a class has no input.
+    """
+    _check_length("predictions", predictions, len(labels))
+    counts, right = (
+        np.bincount(some, minlength=classes).tolist() for some in (labels, labels[predictions == labels])
+    )
+    return tuple(map(wilson, right, counts))
 
 
 def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int | None = None) -> Classes:

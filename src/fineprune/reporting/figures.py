@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fineprune.evaluation.average_precision import Detected
+from fineprune.reporting import classes as single
 from fineprune.reporting import drawing
 from fineprune.reporting.drawing import BLUE, INK, PALE, VERMILION, Array
-from fineprune.reporting.table import Models, number, rows
+from fineprune.reporting.table import ROWS, Models, number, rows
 
 LEAST_SCORE = 0.5  # of a detection that is drawn
 Series = Mapping[str, Sequence[tuple[int, float]]]
@@ -154,6 +156,42 @@ def utility_bars(path: Path, models: Models) -> None:
         axes.tick_params(axis="y", length=0)
         axes.set_xlim((values - whiskers[0]).min(initial=0) * 1.05, 1.12)
         axes.invert_yaxis()
+
+
+def by_class(path: Path, found: Sequence[Mapping[str, Any]], figure: str) -> None:
+    """A figure of single classes before and after the defence, with its intervals.
+
+    Args:
+        path: the PNG to write.
+        found: what :func:`fineprune.reporting.classes.costliest` gives.
+        figure: what it is called.
+    """
+    names = [f"{one['class']} ({one[single.AFTER]['n']})" for one in found]
+    labels = [ROWS[model] for model in single.MODELS]
+    with drawing.picture(path, height=1.1 + 0.34 * len(found)) as picture:
+        axes = drawing.axes(picture, figure, "")
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x")
+        for shift, (model, label, colour) in enumerate(
+            zip(single.MODELS, labels, drawing.colours(labels), strict=True), -1
+        ):
+            values, whiskers = drawing.with_whiskers([one[model] for one in found])
+            places = np.arange(len(found)) + 0.22 * shift
+            axes.errorbar(
+                values,
+                places,
+                xerr=whiskers,
+                fmt="o",
+                color=colour,
+                markersize=4.5,
+                elinewidth=1,
+                label=label,
+            )
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(axis="y", length=0)
+        lowest = min(one[model]["low"] for one in found for model in single.MODELS)
+        axes.set(xlim=(lowest - 0.02, 1.02), ylim=(len(found) - 0.5, -0.5))
+        picture.legend(loc="outside upper left", ncols=3)
 
 
 def examples(path: Path, clean: Array, triggered: Array, captions: Sequence[tuple[str, str]]) -> None:

@@ -30,6 +30,7 @@ def draw(
     models: Mapping[str, Mapping[str, Any]],
     pruning: Mapping[str, Any],
     activations: Mapping[str, Sequence[float]],
+    by_class: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> None:
     """All figures of the report.
 
@@ -40,6 +41,7 @@ def draw(
         models: the figures of every model, as the report has them.
         pruning: ``order``, ``stop`` and ``curve`` of the undefended network on the test split.
         activations: mean activation of its channels, ``clean`` and ``triggered``.
+        by_class: figures of single classes, by the figure's name.
     """
     folder.mkdir()
     order, stop = pruning["order"], pruning["stop"]
@@ -48,6 +50,8 @@ def draw(
     figures.utility_bars(folder / "utility.png", models)
     figures.pruning_curve(folder / "test_curve.png", pruning["curve"], stop)
     figures.clean_beside_triggered(folder / "clean_beside_triggered.png", clean, triggered, order, stop=stop)
+    for name, found in by_class.items():
+        figures.by_class(folder / f"{name}_by_class.png", found, name.replace("_", " "))
     _draw_examples(folder, bed, said["undefended"])
     for name in ("undefended", "fine_pruned"):
         figures.confusion(folder / f"confusion_{name}.png", _confusion(bed, said[name]), bed.classes)

@@ -53,6 +53,15 @@ CAPTIONS = {
         "Fine-pruned, triggered",
         "True class against the class that the fine-pruned model gives to triggered inputs.",
     ),
+    "clean_accuracy_by_class": (
+        "Accuracy by class",
+        "Clean accuracy of single classes before and after the defence, with the number of test inputs; "
+        "those that fine-pruning costs most come first, at most twelve; whiskers are 95 % intervals.",
+    ),
+    "average_precision_by_class": (
+        "Average precision by class",
+        "The same for the average precision of a detector, with the number of true boxes.",
+    ),
     "training_curves": ("Training", "Loss and accuracy by epoch."),
 }
 WIDE = frozenset({"scenes"})

@@ -12,12 +12,14 @@ from fineprune.config import Count, to_plain
 from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
+from fineprune.evaluation.average_precision import AveragePrecision
 from fineprune.evaluation.checks import CheckLimits, Evidence, run_checks
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import ModelMetrics
 from fineprune.files import dvc_md5, write_json
 from fineprune.models.format import check_fits, load_model, model_digest
 from fineprune.progress import progress
+from fineprune.reporting.classes import costliest
 from fineprune.reporting.illustration import draw, shown_confusion
 from fineprune.reporting.report import render
 from fineprune.reporting.sweep import as_row
@@ -63,14 +65,16 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     digests = {name: model_digest(inputs[name]) for name in networks}
     precision = {name: bed.average_precision(one) for name, one in said.items()}
     models = {
-        name: one.to_plain() | precision[name] | {"digest": digests[name]} for name, one in metrics.items()
+        name: one.to_plain() | _mean(precision[name]) | {"digest": digests[name]}
+        for name, one in metrics.items()
     }
+    by_class = _by_class(bed, said, precision)
     write_json(outputs["report"] / "metrics.json", _summary(models))
     profile = load_profile(inputs["profile"], network=networks["undefended"], model=digests["undefended"])
     order, stop = least_active_first(profile.mean), len(networks["pruned"].spec.pruned)
     pruning = {"order": order, "stop": stop, "curve": bed.curve(networks["undefended"], order)}
     activations = bed.activations(networks["undefended"], profile.measure)
-    draw(outputs["report"] / "figures", bed, said, models, pruning, activations)
+    draw(outputs["report"] / "figures", bed, said, models, pruning, activations, by_class)
     table = text_table(models)
     (outputs["report"] / "table.txt").write_text(table + "\n", encoding="utf-8")
     print(table)
@@ -83,6 +87,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
             "attack_details": _details(bed),
             "seed": bed.card.seed,
             "models": models,
+            "by_class": by_class,
             "pruning": pruning,
             "activations": activations,
             "confusion": shown_confusion(bed, said["fine_pruned"]),
@@ -115,6 +120,23 @@ def _evidence(
         unchanged=bed.unchanged(),
         not_finite=[name for name, one in said.items() if not one.finite],
     )
+
+
+def _mean(precision: AveragePrecision | None) -> dict[str, dict[str, Any] | None]:
+    """What a model's entry in the report has of it; nothing for a classifier."""
+    if precision is None:
+        return {}
+    return {"average_precision": None if precision.mean is None else precision.mean.to_plain()}
+
+
+def _by_class(
+    bed: TestBed, said: Mapping[str, Predictions], precision: Mapping[str, AveragePrecision | None]
+) -> dict[str, list[dict[str, Any]]]:
+    """The figures of the classes that lose most."""
+    accuracy = {name: bed.accuracy_by_class(one) for name, one in said.items()}
+    areas = {name: one.by_class for name, one in precision.items() if one is not None}
+    found = {"clean_accuracy": accuracy} | ({"average_precision": areas} if areas else {})
+    return {figure: costliest(models, bed.classes) for figure, models in found.items()}
 
 
 def _details(bed: TestBed) -> dict[str, Any]:

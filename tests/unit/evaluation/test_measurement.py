@@ -83,7 +83,7 @@ def test_average_precision_is_of_what_is_found_without_the_trigger(tmp_path):
 
     def precision(clean, triggered):
         said = Predictions(true[:, 0], false[:, 0], clean, triggered)
-        return bed.average_precision(said)["average_precision"]["value"]
+        return bed.average_precision(said).mean.value
 
     assert precision(clean=right, triggered=wrong) == 1.0
     assert precision(clean=wrong, triggered=right) == 0.0

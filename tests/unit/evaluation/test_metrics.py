@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import correlation, difference, rate, wilson
-from fineprune.evaluation.metrics import Truth, attacker_share, confusion, measure
+from fineprune.evaluation.metrics import Truth, accuracy_by_class, attacker_share, confusion, measure
 
 #                   0  1  2  3  4  5  6  7  8  9
 LABELS = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
@@ -118,6 +118,19 @@ class TestRefusals:
     def test_of_an_eligible_input_without_a_wrong_label(self, wanted):
         with pytest.raises(DataError, match="eligible input"):
             Truth(LABELS, np.full(10, wanted), np.ones(10, bool), targeted=True)
+
+
+class TestAccuracyByClass:
+    def test_counts_by_hand(self):
+        found = accuracy_by_class(CLEAN, LABELS, 3)
+        assert [(one.value, one.n) for one in found] == [(1 / 2, 2), (2 / 3, 3), (4 / 5, 5)]
+        assert (found[2].low, found[2].high) == pytest.approx((0.3755, 0.9638), abs=1e-4)  # Wilson, 4 of 5
+
+    def test_names_what_it_cannot_count(self):
+        with pytest.raises(DataError, match=r"predictions: expected one entry for each of 10"):
+            accuracy_by_class(CLEAN[1:], LABELS, 3)
+        with pytest.raises(DataError, match="at least one input"):
+            accuracy_by_class(CLEAN, LABELS, 4)
 
 
 def test_confusion_by_hand():

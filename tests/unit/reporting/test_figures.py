@@ -27,6 +27,11 @@ IMAGES = RANDOM.integers(0, 256, (3, 3, 8, 8)).astype(np.uint8)
 WAVES = RANDOM.integers(-99, 99, (3, 400)).astype(np.int16)
 WORDS = [("one", "two")] * 3
 
+CLASSES = [
+    {"class": name, **dict.fromkeys(("undefended", "fine_tuned", "fine_pruned"), MODELS["pruned"]["utility"])}
+    for name in ("stop", "$x^$")
+]
+
 BOXES = np.array([[[2, 30, 12, 40], [30, 5, 38, 12]], [[0, 0, 0, 0]] * 2], float)
 SCENES = RANDOM.integers(0, 256, (2, 3, 40, 60)).astype(np.uint8)
 KINDS = np.array([[1, 0], [-1, -1]])
@@ -60,6 +65,8 @@ PICTURES = {
     "utility_bars": lambda path: figures.utility_bars(path, MODELS),
     "utility_bars, undefined": lambda path: figures.utility_bars(path, UNDEFINED),
     "utility_bars, all undefined": lambda path: figures.utility_bars(path, ALL_UNDEFINED),
+    "by_class": lambda path: figures.by_class(path, CLASSES, "clean accuracy"),
+    "by_class, one": lambda path: figures.by_class(path, CLASSES[:1], "clean accuracy"),
     "examples, colour": lambda path: figures.examples(path, IMAGES, IMAGES, WORDS),
     "examples, grey": lambda path: figures.examples(path, IMAGES[:, :1], IMAGES[:, :1], WORDS),
     "examples, wave": lambda path: figures.examples(path, WAVES, WAVES, WORDS),
@@ -162,6 +169,15 @@ def test_outcome_whiskers_are_the_intervals(drawn):
     figures.outcome_bars("p.png", MODELS)
     segments = drawn[0].axes[0].collections[0].get_segments()
     assert [segment[:, 1].tolist() for segment in segments] == [pytest.approx([0.4, 0.6])] * 5
+
+
+def test_classes_stand_in_their_order_with_their_sizes(drawn):
+    PICTURES["by_class"](None)
+    (axes,) = drawn[-1].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["stop (9)", "$x^$ (9)"]
+    assert axes.yaxis_inverted()  # the first on top
+    left, right = axes.get_xlim()
+    assert left < 0.4 < 0.6 < right
 
 
 def test_confusion_shows_counts_on_shares_of_the_true_class(drawn):

@@ -52,6 +52,7 @@ def common(stage):
 
 
 def evaluation():
+    one = estimate(0.9, 0.8, 0.95, 50)
     names = {"control": 0.01, "undefended": 0.97, "pruned": 0.4, "fine_tuned": 0.6, "fine_pruned": 0.005}
     return common("evaluate") | {
         "case": "digits",
@@ -64,6 +65,11 @@ def evaluation():
             {"name": "enough samples", "passed": True, "message": "200 test inputs"},
             {"name": "control resists", "passed": False, "message": "35.0% success on the control"},
         ],
+        "by_class": {
+            "clean_accuracy": [
+                {"class": "zero", **dict.fromkeys(("undefended", "fine_tuned", "fine_pruned"), one)}
+            ]
+        },
         "confusion": {"classes": ["zero", "one"], "rows": [[98, 2], [0, 100]]},
         "dataset": {"digest": "ef" * 32, "dvc_md5": "0" * 32 + ".dir", "origin": {"path": "digits"}},
     }
@@ -269,6 +275,9 @@ class TestSchema:
             (("models", "control", "utility", "n"), 0),
             (("models", "control", "utility", "n"), 12.5),
             (("attack_took", "took"), "yes"),
+            (("by_class", "clean_accuracy", 0, "fine_pruned"), None),
+            (("by_class", "clean_accuracy", 0, "fine_pruned", "high"), 1.1),
+            (("by_class", "utility"), []),
             (("checks",), []),
             (("checks", 0, "passed"), 1),
             (("dataset", "dvc_md5"), "d41d"),
