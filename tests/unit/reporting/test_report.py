@@ -19,6 +19,8 @@ PIXEL = bytes.fromhex(
     "010100c9fe92ef0000000049454e44ae426082"
 )
 
+CURVES = (("clean", "accuracy"), ("robust", "accuracy"), ("backdoor", "success"))
+
 
 def estimate(value, low, high, n=200):
     return {"value": value, "low": low, "high": high, "n": n}
@@ -70,6 +72,12 @@ def evaluation():
                 {"class": "zero", **dict.fromkeys(("undefended", "fine_tuned", "fine_pruned"), one)}
             ]
         },
+        "pruning": {
+            "order": [1, 0],
+            "stop": 1,
+            "curve": {f"{name} {what}": [0.9, 0.8, 0.1] for name, what in CURVES},
+        },
+        "activations": {"clean": [0.0, 2.5], "triggered": [3.5, 2.5]},
         "confusion": {"classes": ["zero", "one"], "rows": [[98, 2], [0, 100]]},
         "dataset": {"digest": "ef" * 32, "dvc_md5": "0" * 32 + ".dir", "origin": {"path": "digits"}},
     }
@@ -223,6 +231,9 @@ class TestSchema:
     def test_accepts_another_stage_without_the_evidence(self):
         VALIDATOR.validate(common("prune") | {"order": [3, 1, 2]})
 
+    def test_accepts_the_report_of_a_sweep(self):
+        VALIDATOR.validate(common("tabulate"))
+
     def test_accepts_an_undefined_untargeted_success(self):
         undefined = evaluation()
         undefined["models"]["pruned"] |= {"backdoor_success": None, "utility": None}
@@ -240,7 +251,11 @@ class TestSchema:
         assert not VALIDATOR.is_valid(report)
 
     @pytest.mark.parametrize(
-        "field", ["case", "attack", "seed", "attack_details", "models", "attack_took", "checks", "dataset"]
+        "field",
+        [
+            *("case", "attack", "seed", "attack_details", "models", "by_class", "pruning", "activations"),
+            *("attack_took", "checks", "confusion", "dataset"),
+        ],
     )
     def test_refuses_an_evaluation_without(self, field):
         report = evaluation()
@@ -278,6 +293,8 @@ class TestSchema:
             (("by_class", "clean_accuracy", 0, "fine_pruned"), None),
             (("by_class", "clean_accuracy", 0, "fine_pruned", "high"), 1.1),
             (("by_class", "utility"), []),
+            (("pruning", "curve", "robust accuracy"), [1.1]),
+            (("activations", "triggered"), [None]),
             (("checks",), []),
             (("checks", 0, "passed"), 1),
             (("dataset", "dvc_md5"), "d41d"),
