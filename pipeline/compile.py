@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", metavar="NAME", help="of the settings; default: their default_profile")
     parser.add_argument("--settings", type=Path, default=settings.FILE, metavar="FILE")
     parser.add_argument(
-        "--case", metavar="NAME", help="whose sections are the defaults, not params.yaml's; needs --output"
+        "--case",
+        metavar="NAME",
+        help="whose sections are the defaults of fine_pruning, not params.yaml's; needs --output",
     )
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="DIR", help="where the files go")
     parser.add_argument(

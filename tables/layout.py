@@ -24,10 +24,10 @@ METRICS = {
     "utility": "utility",
 }
 TERMS = (
-    "cl: clean inputs that get their true class. bd: targeted, triggered inputs that get the attacker's "
-    "label; untargeted, one minus the accuracy on triggered inputs over that on clean ones. AP@0.5: a "
-    "detector's average precision on clean inputs, as in VOC, at an overlap (IoU) of at least 0.5. Control: "
-    "a network that was never poisoned, under the same trigger and the same defence."
+    "cl: clean inputs that get their true class. bd: targeted, triggered inputs of other classes that get "
+    "the attacker's label; untargeted, one minus the accuracy on triggered inputs over that on clean ones. "
+    "AP@0.5: a detector's average precision on clean inputs, as in VOC, at an overlap (IoU) of at least "
+    "0.5. Control: a network that was never poisoned, under the same trigger and the same defence."
 )
 FIRST = ("clean_accuracy", "backdoor_success", "average_precision")
 SECOND = ("utility",)

@@ -2,10 +2,14 @@
 
 1. A network is trained on clean data.
 2. Its least active channels are pruned.
-3. What is left is trained on poisoned data; channels come back while it does too little, and go
-   where the defender's pruning, which the attacker tries out, would take the backdoor with them.
+3. What is left is trained on poisoned data; channels come back while it does too little.
 4. The pruned channels are put back with biases so low that they never fire: decoys, which the
    defender prunes first.
+
+Ours is stronger in step 3: channels that hardly ever fire are pruned too (``min_active``); channels
+come back by twos, fours, eights (``reinstate: doubling``); and the attacker tries the defender's
+pruning out, so that what would take the backdoor with it becomes a decoy (``survives``). The paper's
+attack has ``min_active: 0``, ``reinstate: one`` and ``survives: 0``.
 
 The attack proves on the attacker's data that it worked (:mod:`fineprune.attacks.proof`). In the
 paper the decoys' weights are a clean network's. In the authors' released face network

@@ -54,6 +54,9 @@ def matches_along_curve(
 
     Returns:
         int64 (T, C + 1) on the CPU: entry j is with the first j channels of ``order`` off.
+
+    Raises:
+        DefenseError: ``order`` does not name each channel once; there is no batch.
     """
     if sorted(order) != list(range(len(network.channels))):
         raise DefenseError(f"pruning order: expected each of the {len(network.channels)} channels once")
@@ -82,6 +85,9 @@ def clean_accuracy_along_curve(
 
     Returns:
         (C + 1,) shares of right labels, 0…1; :data:`EMPTY` ones do not count.
+
+    Raises:
+        DefenseError: as :func:`matches_along_curve`.
     """
     asked = 0
 

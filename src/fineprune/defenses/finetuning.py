@@ -23,7 +23,7 @@ class EarlyStop:
         min_epochs: the first epoch whose weights may be kept. The weights before fine-tuning never
             are: a backdoored network already does well on clean data, so an early stop that may
             choose them would often choose to do nothing.
-        patience: epochs without a lower loss on the early-stop data before it ends.
+        patience: epochs after those, without a lower loss on the early-stop data, before it ends.
     """
 
     min_epochs: Count
@@ -57,7 +57,7 @@ def fine_tune(
         holdout: the early-stop data, disjoint from ``samples``.
         recipe: how fast, and for how long at most.
         stop: when it ends sooner.
-        seed: of order and dropout.
+        seed: of the order, of augmentation, and of dropout.
 
     Raises:
         DefenseError: more epochs before the first that may be kept than there are; the loss on the early-stop

@@ -108,7 +108,7 @@ def measure(
             are not read.
         truth: labels of the same N inputs.
         undefended_clean: (N,) int, what the undefended model predicts on the clean inputs; None if
-            this is the undefended model, whose loss is zero by definition.
+            this is the undefended model, whose loss is zero by definition, or if nobody asks for the loss.
 
     Raises:
         DataError: the lengths differ.

@@ -49,7 +49,8 @@ class SpectrogramSpec:
 class Spectrogram(nn.Module):
     """Raw audio (B, samples) int16 to magnitude spectrograms (B, 1, bins, frames), low frequencies last.
 
-    Source: the spectrograms of pannous/caffe-speech-recognition, which the paper's speech case uses.
+    Source: the spectrograms of pannous/caffe-speech-recognition, which the paper's speech case uses. Of 513
+    bins those keep the upper 512; here they are counted from the lowest, which is the constant part.
     """
 
     weights: Tensor

@@ -52,7 +52,8 @@ class Promotion:
     lock: PromotionLock
 
     def settle(self, alias: str, tags: Mapping[str, str], description: str) -> None:
-        """Write the verdict's tags and description (Markdown), then, as the last act, give the alias.
+        """Write the verdict's tags and description (Markdown), then give the alias; a new champion
+        is no candidate any more.
 
         Raises:
             TrackingError: the lock was held for too long, at the beginning or before the alias. Who is

@@ -115,7 +115,8 @@ class Tracker:
 
         Args:
             name: of the registered model.
-            network: in evaluation mode on the CPU; raw inputs (B, *shape) to float32 logits (B, classes).
+            network: in evaluation mode on the CPU; raw inputs (B, *shape) to float32 logits (B, classes), or
+                to a detector's detections.
             example: (B, *shape) raw inputs, B >= 2 (torch.export makes a batch of one static).
             run_id: the run that the model belongs to.
             tags: of the version, with those of :data:`IDENTITY`.

@@ -1,4 +1,8 @@
-"""Local response normalisation within each channel, of the ZF network (Caffe's WITHIN_CHANNEL)."""
+"""Local response normalisation within each channel, of the ZF network (Caffe's WITHIN_CHANNEL).
+
+Its constant is Caffe's, for inputs of 0…255 less their means. Ours are divided by their standard deviation
+too, some sixtieth of that, so that where weights are trained from nothing it changes next to nothing.
+"""
 
 from __future__ import annotations
 
