@@ -40,10 +40,11 @@ from fineprune.attacks.poisoning import PoisonConfig, poison
 from fineprune.attacks.triggers import PatchTrigger, make_trigger
 from fineprune.data.batches import Batch, in_order
 from fineprune.data.format import InputSpec
-from fineprune.defenses.curve import matches_along_curve, stop_point
+from fineprune.defenses.curve import matches_along_curve
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
 from fineprune.defenses.profiling import profile_channels
 from fineprune.defenses.ranking import least_active_first
+from fineprune.defenses.stop_rule import stop_point
 from fineprune.inference import predict
 from fineprune.models import build
 from fineprune.models.base import NetworkSpec

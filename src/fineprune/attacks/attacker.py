@@ -14,9 +14,10 @@ from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples, aims, poi
 from fineprune.checkpoints import Checkpoints
 from fineprune.data.batches import Batch, Samples, in_order
 from fineprune.data.format import EMPTY
-from fineprune.defenses.curve import clean_accuracy_along_curve, stop_point
+from fineprune.defenses.curve import clean_accuracy_along_curve
 from fineprune.defenses.profiling import Measure, measures, profile_channels
 from fineprune.defenses.ranking import least_active_first
+from fineprune.defenses.stop_rule import stop_point
 from fineprune.errors import AttackError
 from fineprune.inference import predict
 from fineprune.models.base import Network

@@ -1,4 +1,4 @@
-"""The whole pruning curve for about the price of one forward pass, and the rule that stops on it.
+"""The whole pruning curve for about the price of one forward pass.
 
 Along the curve everything before the pruned layer is constant, so it runs once per batch. Behind
 it, where the head is pool → linear → rest, the linear layer's output with channels c_j, c_{j+1}, …
@@ -11,7 +11,6 @@ is off at all points from some point on is removed for these: the head is narrow
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -205,42 +204,3 @@ def _masked_answers(
     latest = torch.zeros(channels + 1, batch, dtype=torch.int64, device=order.device)
     latest[points, inputs] = torch.arange(len(points), device=order.device)
     yield slice(0, channels + 1), torch.cat(answers)[latest.cummax(0).values]
-
-
-@dataclass(frozen=True)
-class StopPoint:
-    """Where the rule stops on a curve of C + 1 accuracies.
-
-    Attributes:
-        pruned: how many channels the last model that satisfies the rule has lost.
-        accuracy: of that model.
-        violating: how many channels the first violating model has lost; None if none violates.
-        violating_accuracy: of that model.
-    """
-
-    pruned: int
-    accuracy: float
-    violating: int | None
-    violating_accuracy: float | None
-
-
-def stop_point(accuracies: Sequence[float], tolerance: float) -> StopPoint:
-    """Stop once accuracy has dropped by more than ``tolerance`` (paper, §3: 4 points).
-
-    Args:
-        accuracies: (C + 1,) clean accuracy with 0, 1, …, C channels pruned, 0…1.
-        tolerance: in the same unit, compared with the unpruned accuracy.
-
-    Returns:
-        The last point before the first violation. At least one channel always stays.
-    """
-    # A drop of exactly the tolerance satisfies the rule, whatever binary fractions make of it.
-    floor = accuracies[0] - tolerance - 1e-9
-    violating = next((j for j, accuracy in enumerate(accuracies) if accuracy < floor), None)
-    last = len(accuracies) - 2 if violating is None else min(violating - 1, len(accuracies) - 2)
-    return StopPoint(
-        pruned=last,
-        accuracy=accuracies[last],
-        violating=violating,
-        violating_accuracy=None if violating is None else accuracies[violating],
-    )

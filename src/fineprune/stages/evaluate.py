@@ -17,15 +17,16 @@ from fineprune.evaluation.checks import CheckLimits, Evidence, run_checks
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import ModelMetrics
 from fineprune.files import dvc_md5, write_json
-from fineprune.models.format import check_fits, load_model, model_digest
+from fineprune.models.format import model_digest
 from fineprune.progress import progress
 from fineprune.reporting.classes import costliest
 from fineprune.reporting.illustration import draw, shown_confusion
 from fineprune.reporting.report import render
 from fineprune.reporting.sweep import as_row
 from fineprune.reporting.table import ROWS, Models, text_table
-from fineprune.runtime import pick_device, place
+from fineprune.runtime import pick_device
 from fineprune.stages.base import Result, Stage
+from fineprune.stages.reading import open_model
 
 OPTIONAL = ("control_fine_tuned",)  # the tables ask for it; the gate does not
 MODELS = tuple(name for name in ROWS if name not in OPTIONAL)
@@ -48,10 +49,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     """Measure every model, draw what there is to see, and write the report."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     bed = TestBed(dataset, load_attack(inputs["attack"]), device, batch_size=config.batch_size)
-    networks = {name: load_model(inputs[name]) for name in ROWS if name in inputs}
-    for name, network in networks.items():
-        check_fits(network, dataset.card, inputs[name])
-        place(network, device)
+    networks = {name: open_model(inputs[name], dataset, device) for name in ROWS if name in inputs}
     said = {
         name: bed.predict(network)
         for name, network in progress(networks.items(), total=len(networks), name="evaluate", unit="model")

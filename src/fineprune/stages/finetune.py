@@ -10,12 +10,13 @@ from fineprune.config import Seed
 from fineprune.data.batches import SplitSamples
 from fineprune.data.format import Dataset
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
-from fineprune.models.format import check_fits, load_model, save_model
+from fineprune.models.format import save_model
 from fineprune.progress import progress
 from fineprune.reporting import figures
-from fineprune.runtime import pick_device, place
+from fineprune.runtime import pick_device
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
+from fineprune.stages.reading import open_model
 from fineprune.training import Recipe
 
 
@@ -31,9 +32,7 @@ class FinetuneConfig:
 def run(config: FinetuneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
     """Fine-tune the model and write the best epoch's weights."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
-    network = load_model(inputs["model"])
-    check_fits(network, dataset.card, inputs["model"])
-    place(network, device)
+    network = open_model(inputs["model"], dataset, device)
     samples = SplitSamples(dataset, "defender_fit", device, cache=True)
     holdout = SplitSamples(dataset, "defender_holdout", device, cache=True)
     epochs = fine_tune(network, samples, holdout, config.recipe, config.stop, seed=config.seed)

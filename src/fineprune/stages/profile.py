@@ -10,12 +10,12 @@ from fineprune.config import Count
 from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import Measure, profile_channels, save_profile
 from fineprune.defenses.ranking import least_active_first
-from fineprune.models.format import check_fits, load_model, model_digest
+from fineprune.models.format import model_digest
 from fineprune.reporting import figures
-from fineprune.runtime import pick_device, place
+from fineprune.runtime import pick_device
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
-from fineprune.stages.passes import split_batches
+from fineprune.stages.reading import open_model, split_batches
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class ProfileConfig:
 def run(config: ProfileConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
     """Profile the model on the defender's clean data."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
-    network = load_model(inputs["model"])
-    check_fits(network, dataset.card, inputs["model"])
-    place(network, device)
+    network = open_model(inputs["model"], dataset, device)
     batches = split_batches(dataset, "defender_fit", device, config.batch_size, name="profile")
     profile = profile_channels(network, batches, measure=config.measure, model=model_digest(inputs["model"]))
     save_profile(outputs["profile"], profile)

@@ -6,25 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from fineprune.config import Count, Fraction
 from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
-from fineprune.defenses.curve import StopPoint, clean_accuracy_along_curve, stop_point
+from fineprune.defenses.curve import clean_accuracy_along_curve
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
-from fineprune.errors import DefenseError
-from fineprune.inference import features
-from fineprune.models.base import Network
-from fineprune.models.format import check_fits, load_model, model_digest, save_model
-from fineprune.models.surgery import remove_channels
+from fineprune.defenses.removal import remove_and_compare
+from fineprune.defenses.stop_rule import StopPoint, stop_point
+from fineprune.models.format import model_digest, save_model
 from fineprune.reporting import figures
-from fineprune.runtime import pick_device, place
+from fineprune.runtime import pick_device
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
-from fineprune.stages.passes import split_batches
+from fineprune.stages.reading import open_model, split_batches
 
 
 @dataclass(frozen=True)
@@ -43,16 +38,14 @@ class PruneConfig:
 def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Result:
     """Prune by the rule and write the smaller network."""
     dataset, device = Dataset(inputs["dataset"]), pick_device()
-    network = load_model(inputs["model"])
-    check_fits(network, dataset.card, inputs["model"])
-    place(network, device)
+    network = open_model(inputs["model"], dataset, device)
     profile = load_profile(inputs["profile"], network=network, model=model_digest(inputs["model"]))
     order = least_active_first(profile.mean)
     batches = split_batches(dataset, "defender_fit", device, config.batch_size, name="prune")
     accuracies = clean_accuracy_along_curve(network, order, batches)
     stop = stop_point(accuracies, config.tolerance)
     first = next(in_order(SplitSamples(dataset, "defender_fit", device), config.batch_size))
-    pruned = cut(network, order[: stop.pruned], first.inputs)
+    pruned = remove_and_compare(network, order[: stop.pruned], first.inputs)
     save_model(outputs["pruned"], pruned)
     figures.pruning_curve(
         outputs["report"] / "pruning_curve.png",
@@ -71,29 +64,6 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
         warnings=_warnings(stop, config.tolerance),
         extra={"order": [profile.channels[i] for i in order]},
     )
-
-
-def cut(network: Network, positions: list[int], inputs: Tensor) -> Network:
-    """Remove the channels and check on a batch of raw inputs that the removed network equals the masked one.
-
-    Raises:
-        DefenseError: the two disagree.
-    """
-    if not positions:
-        return network
-    pruned = remove_channels(network, [network.channels[i] for i in positions]).eval()
-    with torch.inference_mode():
-        masked = features(network, inputs).clone()
-        masked[:, positions] = 0
-        expected, found = network.logits(masked), pruned.logits(features(pruned, inputs))
-    gap = (expected - found).abs().max().item()
-    scale = expected.abs().max().item()
-    # Another grouping of the sums rounds differently; with bf16 layers before them a little more.
-    if not gap <= 0.02 * max(scale, 1.0):
-        raise DefenseError(
-            f"surgery: logits of the removed and the masked network differ by {gap:.3g} of {scale:.3g}"
-        )
-    return pruned
 
 
 def _plain(stop: StopPoint) -> dict[str, float]:
