@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from fineprune.cli import Parser, one_line
-from fineprune.errors import FinePruneError
+from fineprune.cli import Parser
+from fineprune.errors import FinePruneError, one_line
 from pipeline.exit_codes import INTERRUPTED, USER_ERROR
 
 COMMANDS = {

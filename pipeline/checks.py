@@ -17,11 +17,10 @@ from components import image
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath
 from fineprune.environment import environment
-from fineprune.errors import FinePruneError, StorageError, without_credentials
+from fineprune.errors import FinePruneError, StorageError, root_cause, without_credentials
 from fineprune.storage import Bucket, split_url
 from pipeline import registry, server
 from pipeline.arguments import check_reachable
-from pipeline.causes import cause
 from pipeline.cluster import Cluster
 from pipeline.package import Package
 from pipeline.placement import NoRoomError, alike, place, shortage
@@ -243,7 +242,7 @@ def mlflow(site: Site) -> Iterator[Line]:
         other = status == 200 and host != urlsplit(uri).netloc.rpartition("@")[2]
         to_pods = _ask_mlflow(uri, host) if other else (status, said)
     except urllib3.exceptions.HTTPError as error:
-        yield Line("fail", f"{address}: no answer: {cause(error)}", reach)
+        yield Line("fail", f"{address}: no answer: {root_cause(error)}", reach)
         return
     if status == 200 and _refuses_host(*to_pods):
         remedy = f"start mlflow server with --allowed-hosts that name {host} beside localhost"

@@ -18,8 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
 from urllib3.exceptions import HTTPError
 
-from fineprune.errors import FinePruneError
-from pipeline.causes import cause
+from fineprune.errors import FinePruneError, root_cause
 from pipeline.settings import Toleration
 
 _SECONDS = 15  # for one answer
@@ -180,7 +179,7 @@ class Cluster:
             said = f": {_message(error)}" if quote else ""
             raise ClusterError(f"cannot {action}: HTTP {error.status} {error.reason}{said}") from None
         except (HTTPError, OSError) as error:
-            raise ClusterError(f"{self.address}: the cluster does not answer: {cause(error)}") from None
+            raise ClusterError(f"{self.address}: the cluster does not answer: {root_cause(error)}") from None
 
 
 def _configuration(context: str | None) -> Any:

@@ -9,8 +9,7 @@ from urllib.parse import urlencode
 
 import urllib3
 
-from fineprune.errors import FinePruneError
-from pipeline.causes import cause
+from fineprune.errors import FinePruneError, root_cause
 
 _SECONDS = 10.0  # for one answer
 _HUB = "registry-1.docker.io"
@@ -87,4 +86,4 @@ def _ask(method: str, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResp
         return urllib3.request(method, url, headers=headers, timeout=_SECONDS, retries=False)
     except urllib3.exceptions.HTTPError as error:
         host = urllib3.util.parse_url(url).netloc
-        raise RegistryError(f"{host}: the image registry does not answer: {cause(error)}") from None
+        raise RegistryError(f"{host}: the image registry does not answer: {root_cause(error)}") from None

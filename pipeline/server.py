@@ -17,8 +17,7 @@ import kfp
 from kfp_server_api import ApiException
 from urllib3.exceptions import HTTPError
 
-from fineprune.errors import FinePruneError, without_credentials
-from pipeline.causes import cause
+from fineprune.errors import FinePruneError, root_cause, without_credentials
 
 
 class KubeflowError(FinePruneError):
@@ -84,7 +83,7 @@ def told(action: str) -> Iterator[None]:
     except ApiException as error:
         raise KubeflowError(f"Kubeflow Pipelines: cannot {action}: {_refusal(error)}") from None
     except (HTTPError, OSError) as error:
-        raise KubeflowError(f"Kubeflow Pipelines: cannot {action}: no answer: {cause(error)}") from None
+        raise KubeflowError(f"Kubeflow Pipelines: cannot {action}: no answer: {root_cause(error)}") from None
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fineprune.cli import USER_ERROR, Parser, one_line
-from fineprune.errors import FinePruneError
+from fineprune.cli import USER_ERROR, Parser
+from fineprune.errors import FinePruneError, one_line
 from tables import write
 from tables.profiles import PROFILES, read_profile
 from tables.run import FOLDER, Outcome, run

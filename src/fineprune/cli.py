@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import signal
 import sys
 from collections import Counter
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fineprune import __version__
-from fineprune.errors import ConfigError, FinePruneError, without_credentials
+from fineprune.errors import ConfigError, FinePruneError, one_line, without_credentials
 from fineprune.stages import STAGES
 
 if TYPE_CHECKING:
@@ -186,15 +185,6 @@ def _out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return "DefaultCPUAllocator" in str(error)
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line and without the credentials of an address that a user gave."""
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if isinstance(error.filename, (str, os.PathLike)) else ""
-        text = f"{place}{error.strerror}"
-    return without_credentials(" ".join(text.split())) or type(error).__name__
 
 
 if __name__ == "__main__":

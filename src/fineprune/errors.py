@@ -15,6 +15,7 @@ Every message is one line: the thing, what was expected, what was found. The com
 it to stderr and exits with code 2.
 """
 
+import os
 import re
 import reprlib
 
@@ -68,6 +69,27 @@ def excerpt(value: object) -> str:
     """A value as a message shows it: its repr, at most 60 characters."""
     text = _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line and without credentials; its kind where it says nothing."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if isinstance(error.filename, (str, os.PathLike)) else ""
+        text = f"{place}{error.strerror}"
+    return without_credentials(" ".join(text.split())) or type(error).__name__
+
+
+def root_cause(error: BaseException) -> str:
+    """What started it, in one line: "Connection refused" says more than a library's account of its tries."""
+    reason = getattr(error, "reason", None)  # where urllib3 keeps it
+    below = reason if isinstance(reason, BaseException) else error.__cause__ or error.__context__
+    return root_cause(below) if below else one_line(error)
+
+
+def missing_extra(what: str, library: str, extra: str) -> MissingExtraError:
+    """The error to raise where an extra's library cannot be imported: ``figures need matplotlib: pip …``."""
+    return MissingExtraError(f"{what} {library}: pip install 'fineprune[{extra}]'")
 
 
 def without_credentials(text: str) -> str:

@@ -8,21 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fineprune import __version__
-from fineprune.errors import DataError
+from fineprune.errors import DataError, excerpt
 from fineprune.files import as_mapping, read_json, sha256
+from fineprune.revision import revision
 
 REPORT = "report.json"
 FIGURES = ("utility", "clean_accuracy", "backdoor_success", "robust_accuracy", "clean_loss")
-TAG_LENGTH = 5000  # characters; what older MLflow servers take for a version's tag or description
 _PARTS = {"value": "", "low": ".low", "high": ".high", "n": ".n"}
 _ARTIFACTS = (".html", ".json", ".md", ".png")
 
@@ -148,28 +145,9 @@ def provenance(evaluation: Mapping[str, Any]) -> dict[str, str]:
     return tags | revision() | {"fineprune.version": __version__}
 
 
-def revision() -> dict[str, str]:
-    """The git commit of the working directory and, if git says, whether it is dirty; else
-    ``FINEPRUNE_GIT_COMMIT``.
-
-    An image has that variable: the commit, with ``-dirty`` behind it where the tree was not what it holds.
-    """
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    if commit:
-        known = {} if changes is None else {"git.dirty": str(bool(changes)).lower()}
-        return {"git.commit": commit} | known
-    commit, _, dirty = os.environ.get("FINEPRUNE_GIT_COMMIT", "").partition("-")
-    return {"git.commit": commit, "git.dirty": str(bool(dirty)).lower()} if commit else {}
-
-
 def as_json(value: object) -> str:
     """One line of JSON with sorted keys: the same value is the same text."""
     return json.dumps(value, sort_keys=True)
-
-
-def cut(text: str, length: int = TAG_LENGTH) -> str:
-    """The text, or its beginning and ``…`` where it has more than ``length`` characters."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 @dataclass(frozen=True)
@@ -218,7 +196,7 @@ class _Fields:
         return number if number is not None else self._refuse(name, "a finite number", value)
 
     def _refuse(self, name: str, expected: str, found: object) -> NoReturn:
-        raise DataError(f"{self.file}: {name}: expected {expected}, found {cut(repr(found), 60)}")
+        raise DataError(f"{self.file}: {name}: expected {expected}, found {excerpt(found)}")
 
 
 def _number(value: object) -> float | None:
@@ -229,14 +207,3 @@ def _number(value: object) -> float | None:
         return value if math.isfinite(value) else None
     except OverflowError:  # an int that no float can hold
         return None
-
-
-def _git(*arguments: str) -> str | None:
-    program = shutil.which("git")
-    if program is None:
-        return None
-    try:
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=10)  # noqa: S603 - fixed arguments
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

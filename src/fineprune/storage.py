@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from fineprune.errors import StorageError
+from fineprune.errors import StorageError, missing_extra
 from fineprune.files import dvc_md5, stays_inside
 from fineprune.progress import progress
 
@@ -247,7 +247,7 @@ def _client(endpoint: str | None) -> Any:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError as error:
-        raise StorageError("s3:// sources need boto3: pip install fineprune[data]") from error
+        raise missing_extra("s3:// sources need", "boto3", "data") from error
     config = Config(
         retries={"mode": "standard"}, connect_timeout=10, read_timeout=60, max_pool_connections=_WORKERS
     )

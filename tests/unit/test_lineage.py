@@ -2,8 +2,6 @@
 
 import json
 import math
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,12 @@ import pytest
 from fineprune.errors import DataError, without_credentials
 from fineprune.files import sha256
 from fineprune.lineage import (
-    cut,
     evaluation_metrics,
     evidence_tags,
     flatten,
     protocol,
     provenance,
     read_record,
-    revision,
 )
 from fineprune.stages.base import REPORT, content_digest
 
@@ -164,33 +160,11 @@ def test_evidence_becomes_tags() -> None:
 
 def test_provenance_leaves_out_what_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fineprune.lineage._git", lambda *_: None)
+    monkeypatch.setattr("fineprune.revision._git", lambda *_: None)
     monkeypatch.delenv("FINEPRUNE_GIT_COMMIT", raising=False)
     tags = provenance({"case": "digits", "attack": "baseline", "seed": 0, "dataset": {"dvc_md5": None}})
     assert set(tags) == {"case", "attack", "seed", "fineprune.version"}
     assert provenance({"dataset": {"dvc_md5": "d41d.dir"}})["dataset.dvc_md5"] == "d41d.dir"
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs the git program")
-def test_the_revision_is_that_of_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FINEPRUNE_GIT_COMMIT", "c0ffee-dirty")
-    assert revision() == {"git.commit": "c0ffee", "git.dirty": "true"}
-    monkeypatch.setenv("FINEPRUNE_GIT_COMMIT", "c0ffee")
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert revision() == {"git.commit": "c0ffee", "git.dirty": "false"}
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    (tmp_path / "file").write_text("one")
-    for command in (["init", "-q"], ["add", "file"], [*identity, "commit", "-qm", "one"]):
-        subprocess.run(["git", *command], check=True)
-    found = revision()
-    assert (len(found["git.commit"]), found["git.dirty"]) == (40, "false")
-    (tmp_path / "file").write_text("two")
-    assert revision() == found | {"git.dirty": "true"}
-    (tmp_path / ".git" / "index").write_bytes(b"damaged")  # of which git cannot say what has changed
-    assert revision() == {"git.commit": found["git.commit"]}
 
 
 def test_a_protocol_is_the_data_the_trigger_and_what_is_wanted_of_it() -> None:
@@ -217,12 +191,6 @@ def test_a_protocol_is_the_data_the_trigger_and_what_is_wanted_of_it() -> None:
     assert len({protocol(report), *map(protocol, others)}) == 6
     rarer = report | {"attack_details": details | {"poison": {"rate": 0.2, "sources": [1]}}}
     assert protocol(rarer) == protocol(report)
-
-
-def test_a_long_text_is_cut_and_shows_it() -> None:
-    assert cut("x" * 5000) == "x" * 5000
-    assert cut("x" * 5001) == "x" * 4999 + "…"
-    assert cut("abcdef", 3) == "ab…"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fineprune.attacks.base import Affine, Array, Trigger, raw, raw_colour
 from fineprune.config import Count, Fraction, NonNegative, Positive, Range, Seed
 from fineprune.data.format import InputSpec
 from fineprune.data.readers.pixels import load
-from fineprune.errors import AttackError, DataError
+from fineprune.errors import AttackError, DataError, missing_extra
 
 Edge = Annotated[float, Range(ge=-10, le=10)]
 Side = Annotated[float, Range(gt=0, le=10)]
@@ -180,7 +180,7 @@ def _read_picture(path: Path, height: int, width: int) -> Array:
     try:
         from PIL import Image
     except ImportError as error:
-        raise AttackError("trigger overlay: needs Pillow: pip install 'fineprune[data]'") from error
+        raise missing_extra("trigger overlay: needs", "Pillow", "data") from error
     try:
         picture = load(path, 4)
     except DataError as error:

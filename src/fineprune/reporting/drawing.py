@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fineprune.errors import MissingExtraError
+from fineprune.errors import missing_extra
 
 # Checked when a stage starts, not when it has its result in hand and wants to draw it.
 try:
@@ -23,7 +23,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 except ImportError as error:
-    raise MissingExtraError("figures need matplotlib: pip install 'fineprune[report]'") from error
+    raise missing_extra("figures need", "matplotlib", "report") from error
 
 Array = npt.NDArray[Any]
 

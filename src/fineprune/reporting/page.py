@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fineprune.errors import DataError, MissingExtraError
+from fineprune.errors import DataError, missing_extra
 from fineprune.reporting.table import number
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -81,7 +81,7 @@ def render(template: str, *, beside: Path = TEMPLATES, **values: Any) -> str:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
-        raise MissingExtraError("report: the page needs jinja2: pip install 'fineprune[report]'") from error
+        raise missing_extra("report: the page needs", "jinja2", "report") from error
     environment = Environment(
         loader=FileSystemLoader([beside, TEMPLATES]),
         autoescape=True,

@@ -9,9 +9,9 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from fineprune.errors import TrackingError, without_credentials
-from fineprune.lineage import cut
+from fineprune.errors import TrackingError, one_line, root_cause, without_credentials
 
+TAG_LENGTH = 5000  # characters; what older MLflow servers take for a version's tag or description
 # MLflow's codes for what is there already and for what is not.
 EXISTS = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
 MISSING = ("RESOURCE_DOES_NOT_EXIST",)
@@ -35,7 +35,7 @@ def answering(uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # each database driver has exceptions of its own
         raise TrackingError(
-            f"{without_credentials(uri)}: no answer from MLflow: {brief(_root(error))}"
+            f"{without_credentials(uri)}: no answer from MLflow: {shortened(root_cause(error), 240)}"
         ) from error
 
 
@@ -64,11 +64,9 @@ def unless(codes: Sequence[str], ask: Callable[[], Any]) -> Any:
 
 def brief(error: BaseException) -> str:
     """What an error says in one line, at most 240 characters, without credentials."""
-    return cut(without_credentials(" ".join(str(error).split())) or type(error).__name__, 240)
+    return shortened(one_line(error), 240)
 
 
-def _root(error: BaseException) -> BaseException:
-    """What started it: "Connection refused" says more than MLflow's account of its retries."""
-    while below := error.__cause__ or error.__context__:
-        error = below
-    return error
+def shortened(text: str, length: int = TAG_LENGTH) -> str:
+    """The text, or its beginning and ``…`` where it has more than ``length`` characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fineprune.environment import environment
-from fineprune.lineage import cut
-from fineprune.tracking.answers import EXISTS, MISSING, unless
+from fineprune.tracking.answers import EXISTS, MISSING, shortened, unless
 from fineprune.tracking.lock import UNSIGNED, Holder, PromotionLock
 
 CHAMPION, CANDIDATE = "champion", "candidate"
@@ -61,7 +60,7 @@ class Promotion:
         """
         self.lock.check()
         tag_version(self.client, self.name, self.version, tags)
-        self.client.update_model_version(self.name, self.version, cut(description))
+        self.client.update_model_version(self.name, self.version, shortened(description))
         self.lock.check()
         with environment(**_ONCE):
             self.client.set_registered_model_alias(self.name, alias, self.version)
@@ -74,7 +73,7 @@ def tag_version(client: Any, name: str, version: str, tags: Mapping[str, str]) -
     """Give a registered version the tags that it does not have yet, as far as MLflow takes their text."""
     present = client.get_model_version(name, version).tags
     for key, value in tags.items():
-        if present.get(key) != (value := cut(value)):
+        if present.get(key) != (value := shortened(value)):
             client.set_model_version_tag(name, version, key, value)
 
 

@@ -17,8 +17,8 @@ from mlflow.exceptions import MlflowException
 from torch import nn
 
 from fineprune.errors import without_credentials
-from fineprune.lineage import StageRecord, cut
-from fineprune.tracking.answers import MlflowError, translated
+from fineprune.lineage import StageRecord
+from fineprune.tracking.answers import MlflowError, shortened, translated
 from fineprune.tracking.export import check_export, log_network
 from fineprune.tracking.lock import PromotionLock
 from fineprune.tracking.promotion import CHAMPION, LockEntries, Promotion, Version, tag_version
@@ -124,7 +124,7 @@ class Tracker:
         Raises:
             TrackingError: the loaded model predicts something else than the network.
         """
-        tags = {key: cut(value) for key, value in tags.items()}
+        tags = {key: shortened(value) for key, value in tags.items()}
         number = self._registered(name, tags)
         if number is not None:
             check_export(f"models:/{name}/{number}", network, example)
@@ -176,8 +176,10 @@ class Tracker:
         points += [(name, step, value) for name, line in record.series.items() for step, value in line]
         at = run.info.start_time
         batches: dict[str, list[Any]] = {
-            "params": [Param(_name(key), cut(text, _PARAM_LENGTH)) for key, text in record.params.items()],
-            "tags": [RunTag(key, cut(text)) for key, text in record.tags.items()],
+            "params": [
+                Param(_name(key), shortened(text, _PARAM_LENGTH)) for key, text in record.params.items()
+            ],
+            "tags": [RunTag(key, shortened(text)) for key, text in record.tags.items()],
             "metrics": [Metric(_name(name), value, at, step) for name, step, value in points],
         }
         for kind, items in batches.items():

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from fineprune.errors import DataError
+from fineprune.errors import DataError, missing_extra
 
 Samples = npt.NDArray[np.int16]
 Say = Callable[[str, int, int], Samples]
@@ -41,13 +41,14 @@ def speaking(voice: str, sample_rate: int, seed: int) -> Iterator[Say]:
     would differ from one time to the next. A new copy of the library starts from nothing.
 
     Raises:
-        DataError: espeakng-loader is not installed, the engine does not start, has another sample rate or
+        MissingExtraError: espeakng-loader is not installed.
+        DataError: the engine does not start, has another sample rate or
             lacks the voice.
     """
     try:
         import espeakng_loader
     except ImportError as error:
-        raise DataError("the speech generator needs espeakng-loader: pip install fineprune[data]") from error
+        raise missing_extra("the speech generator needs", "espeakng-loader", "data") from error
     with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
         library = ctypes.CDLL(shutil.copy(espeakng_loader.get_library_path(), scratch))
     found = library.espeak_Initialize(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fineprune.config import Count, Seed
 from fineprune.data.generators.face_drawing import Colour, Floats, Light, Person, Poses, draw
-from fineprune.errors import DataError
+from fineprune.errors import missing_extra
 from fineprune.progress import progress
 
 LANDMARKS = "landmarks.csv"
@@ -81,7 +81,7 @@ def generate(options: FacesOptions, folder: Path) -> None:
     """Draw the faces.
 
     Raises:
-        DataError: Pillow is not installed.
+        MissingExtraError: Pillow is not installed.
     """
     rows: list[tuple[str, ...]] = []
     people = range(options.identities)
@@ -187,5 +187,5 @@ def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError("the faces generator needs Pillow: pip install fineprune[data]") from error
+        raise missing_extra("the faces generator needs", "Pillow", "data") from error
     Image.fromarray(pixels).save(path, compress_level=1)

@@ -19,7 +19,7 @@ from fineprune.config import Count, Seed
 from fineprune.data.generators.sign_drawing import TAGS
 from fineprune.data.generators.sign_placing import Box, PlacedSign, place_signs
 from fineprune.data.generators.street_drawing import street
-from fineprune.errors import DataError
+from fineprune.errors import DataError, missing_extra
 from fineprune.files import write_json
 from fineprune.progress import progress
 
@@ -80,12 +80,13 @@ def generate(options: StreetScenesOptions, folder: Path) -> None:
     """Draw the scenes.
 
     Raises:
-        DataError: the sizes of signs do not fit each other or a frame, or Pillow is not installed.
+        DataError: the sizes of signs do not fit each other or a frame.
+        MissingExtraError: Pillow is not installed.
     """
     try:
         import PIL  # noqa: F401
     except ImportError as error:
-        raise DataError("the street_scenes generator needs Pillow: pip install fineprune[data]") from error
+        raise missing_extra("the street_scenes generator needs", "Pillow", "data") from error
     room = 0.8 * min(options.height, options.width)
     if not options.smallest_sign <= options.largest_sign <= room:
         raise DataError(

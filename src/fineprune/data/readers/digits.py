@@ -14,7 +14,7 @@ import numpy as np
 
 from fineprune.data.format import InputSpec
 from fineprune.data.readers import Raw
-from fineprune.errors import DataError
+from fineprune.errors import DataError, missing_extra
 
 SPEC = InputSpec(kind="image", shape=(1, 8, 8), dtype="uint8", low=0, high=16, sample_rate=None)
 
@@ -30,14 +30,15 @@ def read(options: DigitsOptions, folder: Path | None, work: Path) -> Raw:
     """The 1797 digits as uint8 (1797, 1, 8, 8).
 
     Raises:
-        DataError: scikit-learn is not installed, or the source is not the embedded one.
+        DataError: the source is not the embedded one.
+        MissingExtraError: scikit-learn is not installed.
     """
     if folder is not None:
         raise DataError(f"the digits reader: expected the source 'digits', found {folder}")
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError("the digits reader needs scikit-learn: pip install fineprune[data]") from error
+        raise missing_extra("the digits reader needs", "scikit-learn", "data") from error
     bundle = load_digits()
     return Raw(
         inputs=bundle.images.astype(np.uint8)[:, None],

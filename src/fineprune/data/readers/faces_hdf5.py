@@ -19,7 +19,7 @@ from fineprune.config import Count
 from fineprune.data.readers import UNGROUPED, Raw, allocate, warnings
 from fineprune.data.readers.naming import inside
 from fineprune.data.readers.pixels import rgb
-from fineprune.errors import DataError
+from fineprune.errors import DataError, missing_extra
 from fineprune.progress import progress
 
 _PIECE = 1024
@@ -155,7 +155,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         import h5py
     except ImportError as error:
-        raise DataError("the faces_hdf5 reader needs h5py: pip install fineprune[data]") from error
+        raise missing_extra("the faces_hdf5 reader needs", "h5py", "data") from error
     try:
         with h5py.File(path, "r") as file:
             for name in ("data", "label"):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.data.format import InputSpec
-from fineprune.errors import DataError
+from fineprune.errors import DataError, missing_extra
 from fineprune.progress import progress
 
 if TYPE_CHECKING:
@@ -133,12 +133,13 @@ def for_each(decode: Callable[[int], T], count: int) -> list[T]:
     """``decode(0)`` … ``decode(count - 1)``, in parallel: Pillow's decoders let go of the interpreter lock.
 
     Raises:
-        DataError: Pillow is not installed, or what ``decode`` raises.
+        DataError: what ``decode`` raises.
+        MissingExtraError: Pillow is not installed.
     """
     try:
         from PIL import ImageFile
     except ImportError as error:
-        raise DataError("reading images needs Pillow: pip install fineprune[data]") from error
+        raise missing_extra("reading images needs", "Pillow", "data") from error
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:

@@ -11,7 +11,7 @@ from fineprune.data.generators.espeak import speaking
 from fineprune.data.generators.speech import SpeechOptions
 from fineprune.data.readers import read
 from fineprune.data.readers.wav import WavOptions, read_wav
-from fineprune.errors import ConfigError, DataError
+from fineprune.errors import ConfigError, DataError, MissingExtraError
 from fineprune.files import dvc_md5
 
 pytest.importorskip("espeakng_loader")
@@ -122,5 +122,5 @@ def test_rates_below_the_engines_slowest_are_refused():
 
 def test_without_the_engine_its_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(DataError, match=r"espeakng-loader: pip install fineprune\[data\]"):
+    with pytest.raises(MissingExtraError, match=r"espeakng-loader: pip install 'fineprune\[data\]'"):
         generate(OPTIONS, tmp_path)

@@ -3,7 +3,7 @@ import pytest
 
 from fineprune.data.readers import read
 from fineprune.data.readers.digits import DigitsOptions
-from fineprune.errors import DataError
+from fineprune.errors import DataError, MissingExtraError
 
 
 def test_digits_are_all_there(work):
@@ -23,5 +23,5 @@ def test_digits_refuse_a_folder(tmp_path, work):
 
 def test_a_missing_library_is_named(work, without):
     without("sklearn")
-    with pytest.raises(DataError, match=r"needs scikit-learn: pip install fineprune\[data\]"):
+    with pytest.raises(MissingExtraError, match=r"needs scikit-learn: pip install 'fineprune\[data\]'"):
         read(DigitsOptions(kind="digits"), None, work)

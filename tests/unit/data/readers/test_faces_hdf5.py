@@ -3,7 +3,7 @@ import pytest
 
 from fineprune.data.readers import faces_hdf5, read
 from fineprune.data.readers.faces_hdf5 import FacesHdf5Options
-from fineprune.errors import DataError
+from fineprune.errors import DataError, MissingExtraError
 
 h5py = pytest.importorskip("h5py")
 
@@ -146,7 +146,7 @@ def test_refuses_files_that_are_missing_damaged_or_elsewhere(write, tmp_path, wo
 
 def test_a_missing_library_is_named(tmp_path, work, without):
     without("h5py")
-    with pytest.raises(DataError, match=r"needs h5py: pip install fineprune\[data\]"):
+    with pytest.raises(MissingExtraError, match=r"needs h5py: pip install 'fineprune\[data\]'"):
         read(options(), tmp_path, work)
 
 

@@ -4,7 +4,7 @@ from PIL import Image
 
 from fineprune.data.format import write_dataset
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
-from fineprune.errors import DataError
+from fineprune.errors import DataError, MissingExtraError
 
 OPTIONS = FrameOptions(height=16, width=16, min_size=2, max_unreadable=0.0)
 HALVED = (0, 0, 8, 8)  # a box in a frame of 32×16 pixels, which is halved
@@ -187,5 +187,5 @@ def test_refuses_frames_without_a_usable_sign(street, work):
 
 def test_a_missing_library_is_named(street, work, without):
     without("PIL")
-    with pytest.raises(DataError, match=r"needs Pillow: pip install fineprune\[data\]"):
+    with pytest.raises(MissingExtraError, match=r"needs Pillow: pip install 'fineprune\[data\]'"):
         raw_of(street, [frame(street, 1, ("stop", HALVED))], work)

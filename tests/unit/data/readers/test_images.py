@@ -5,7 +5,7 @@ from PIL import Image, ImageFile
 from fineprune.data.readers import read
 from fineprune.data.readers.images import UNGROUPED, ImagesOptions
 from fineprune.data.readers.pixels import Box
-from fineprune.errors import DataError
+from fineprune.errors import DataError, MissingExtraError
 
 
 def image_options(**changes):
@@ -33,7 +33,7 @@ def faces(tmp_path, write_image):
 
 def test_a_missing_library_is_named(faces, work, without):
     without("PIL")
-    with pytest.raises(DataError, match=r"needs Pillow: pip install fineprune\[data\]"):
+    with pytest.raises(MissingExtraError, match=r"needs Pillow: pip install 'fineprune\[data\]'"):
         read(image_options(), faces, work)
 
 

@@ -1,0 +1,23 @@
+import errno
+
+from fineprune.errors import one_line, root_cause
+
+
+def test_an_error_is_told_in_one_line() -> None:
+    assert one_line(ValueError("first\n  second")) == "first second"
+    assert one_line(ValueError()) == "ValueError"
+    assert one_line(OSError(errno.ENOSPC, "No space left on device", "a.npy")) == (
+        "a.npy: No space left on device"
+    )
+    assert one_line(OSError(errno.ECONNREFUSED, "Connection refused")) == "Connection refused"
+    assert "secret" not in one_line(ValueError("https://user:secret@example.org refuses"))
+
+
+def test_what_started_it_is_at_the_end_of_the_chain() -> None:
+    started = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    tries = ValueError("Max retries exceeded")
+    tries.reason = started  # as urllib3 keeps it
+    told = RuntimeError("no answer")
+    told.__cause__ = tries
+    assert root_cause(told) == "Connection refused"
+    assert root_cause(ValueError("alone")) == "alone"
