@@ -43,11 +43,18 @@ class Decision:
     tracking_uri: str
 
     @property
+    def stays(self) -> bool:
+        """Whether it was champion before, and is."""
+        return self.verdict == "promoted" and self.champion_before == self.registered_version
+
+    @property
     def place(self) -> str:
         """Where the version is in the registry, and who was champion."""
-        before = self.champion_before
+        before, version = self.champion_before, f"{self.registered_name} version {self.registered_version}"
+        if self.stays:
+            return f"{version} is still {self.alias}"
         champion = f"the champion before was version {before}" if before else "there was no champion before"
-        return f"{self.registered_name} version {self.registered_version} is now {self.alias} ({champion})"
+        return f"{version} is now {self.alias} ({champion})"
 
 
 def as_page(decision: Decision, numbers: Mapping[str, float]) -> str:

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fineprune import __version__
 from fineprune.errors import DataError, excerpt
 from fineprune.files import as_mapping, read_json, sha256
-from fineprune.revision import revision
 
 REPORT = "report.json"
 FIGURES = ("utility", "clean_accuracy", "backdoor_success", "robust_accuracy", "clean_loss")
@@ -124,25 +122,34 @@ def evidence_tags(
     return figures | limits | {f"params.{stage}": as_json(config) for stage, config in configs.items()}
 
 
-def protocol(evaluation: Mapping[str, Any]) -> str:
+def protocol(evaluation: Mapping[str, Any], *, data: str) -> str:
     """The SHA-256 of what was measured: the data, the trigger, and what the attacker wants of it.
 
     Two evaluations with the same protocol can be compared by their numbers.
+
+    Args:
+        evaluation: the evaluation's report.
+        data: what tells its data from other data, :attr:`fineprune.data.format.Dataset.content`.
     """
     details = as_mapping(evaluation.get("attack_details"))
     sources = as_mapping(details.get("poison")).get("sources")
-    dataset = as_mapping(evaluation.get("dataset")).get("digest")
     trigger = [details.get("trigger"), details.get("trigger_sha256")]
-    measured = [dataset, *trigger, details.get("labels"), sources]
+    measured = [data, *trigger, details.get("labels"), sources]
     return hashlib.sha256(as_json(measured).encode()).hexdigest()
 
 
-def provenance(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """Which case, attack, seed, data and code it was; what is not known is left out."""
+def provenance(evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, str]:
+    """Which case, attack, seed, data and code it was; what is not known is left out.
+
+    Args:
+        evaluation: the evaluation's report.
+        training: the report of the stage that trained the model last; the code is what that ran.
+    """
     tags = {name: str(evaluation.get(name)) for name in ("case", "attack", "seed")}
     dvc_md5 = as_mapping(evaluation.get("dataset")).get("dvc_md5")
     tags |= {"dataset.dvc_md5": str(dvc_md5)} if dvc_md5 else {}
-    return tags | revision() | {"fineprune.version": __version__}
+    code = {name: str(value) for name, value in as_mapping(training.get("revision")).items()}
+    return tags | code | {"fineprune.version": str(training.get("version"))}
 
 
 def as_json(value: object) -> str:

@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 
+# DVC writes its lock after every stage; it is no code.
+_TRACKED = ("--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude,glob)**/dvc.lock")
+
 
 def revision() -> dict[str, str]:
     """The git commit of the working directory and, if git says, whether it is dirty; else
@@ -13,7 +16,7 @@ def revision() -> dict[str, str]:
 
     An image has that variable: the commit, with ``-dirty`` behind it where the tree was not what it holds.
     """
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", *_TRACKED)
     if commit:
         known = {} if changes is None else {"git.dirty": str(bool(changes)).lower()}
         return {"git.commit": commit} | known

@@ -158,13 +158,21 @@ def test_evidence_becomes_tags() -> None:
     }
 
 
-def test_provenance_leaves_out_what_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fineprune.revision._git", lambda *_: None)
-    monkeypatch.delenv("FINEPRUNE_GIT_COMMIT", raising=False)
-    tags = provenance({"case": "digits", "attack": "baseline", "seed": 0, "dataset": {"dvc_md5": None}})
+def test_provenance_is_that_of_the_code_that_trained_the_model() -> None:
+    evaluation = {"case": "digits", "attack": "baseline", "seed": 0, "dataset": {"dvc_md5": "d41d.dir"}}
+    code = {"git.commit": "c0ffee", "git.dirty": "false"}
+    assert provenance(evaluation, {"version": "0.2", "revision": code}) == code | {
+        "case": "digits",
+        "attack": "baseline",
+        "seed": "0",
+        "dataset.dvc_md5": "d41d.dir",
+        "fineprune.version": "0.2",
+    }
+
+
+def test_provenance_leaves_out_what_is_not_known() -> None:
+    tags = provenance({"case": "digits", "dataset": {"dvc_md5": None}}, {"version": "0.2"})
     assert set(tags) == {"case", "attack", "seed", "fineprune.version"}
-    assert provenance({"dataset": {"dvc_md5": "d41d.dir"}})["dataset.dvc_md5"] == "d41d.dir"
 
 
 def test_a_protocol_is_the_data_the_trigger_and_what_is_wanted_of_it() -> None:
@@ -175,22 +183,18 @@ def test_a_protocol_is_the_data_the_trigger_and_what_is_wanted_of_it() -> None:
         "poison": {"rate": 0.1, "sources": [1]},
     }
     report = {"dataset": {"digest": "d"}, "attack_details": details}
-    assert protocol(report) == protocol({**report, "seed": 3, "models": {}})
-    others = [
-        report | {"dataset": {"digest": "e"}},
-        *(
-            report | {"attack_details": details | change}
-            for change in (
-                {"trigger": {"kind": "overlay", "image": "u.png"}},
-                {"trigger_sha256": {"add.npy": "b"}},  # another picture under the same name
-                {"labels": {"kind": "random_wrong"}},
-                {"poison": {"rate": 0.1, "sources": [2]}},
-            )
-        ),
-    ]
-    assert len({protocol(report), *map(protocol, others)}) == 6
+    first = protocol(report, data="d")
+    assert first == protocol({"attack_details": details, "seed": 3, "models": {}}, data="d")
+    changes = (
+        {"trigger": {"kind": "overlay", "image": "u.png"}},
+        {"trigger_sha256": {"add.npy": "b"}},  # another picture under the same name
+        {"labels": {"kind": "random_wrong"}},
+        {"poison": {"rate": 0.1, "sources": [2]}},
+    )
+    others = {protocol(report | {"attack_details": details | change}, data="d") for change in changes}
+    assert len({first, protocol(report, data="e"), *others}) == 6
     rarer = report | {"attack_details": details | {"poison": {"rate": 0.2, "sources": [1]}}}
-    assert protocol(rarer) == protocol(report)
+    assert protocol(rarer, data="d") == first
 
 
 @pytest.mark.parametrize(

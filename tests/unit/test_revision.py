@@ -25,5 +25,9 @@ def test_the_revision_is_that_of_the_working_directory(
     assert (len(found["git.commit"]), found["git.dirty"]) == (40, "false")
     (tmp_path / "file").write_text("two")
     assert revision() == found | {"git.dirty": "true"}
+    (tmp_path / "file").write_text("one")
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'")
+    subprocess.run(["git", "add", "dvc.lock"], check=True)  # which DVC changes while a stage runs
+    assert revision() == found
     (tmp_path / ".git" / "index").write_bytes(b"damaged")  # of which git cannot say what has changed
     assert revision() == {"git.commit": found["git.commit"]}

@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +34,7 @@ CARD = "dataset.json"
 PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
 EMPTY = -1  # the label of a slot without an object
+NAMING = ("name", "origin", "licence")  # of a card: how the data is called and where it came from
 SPLITS = ("train", "defender_fit", "defender_holdout", "test")
 
 Array = npt.NDArray[Any]
@@ -115,6 +118,12 @@ class Dataset:
     def digest(self) -> str:
         """The SHA-256 of the card, which names the SHA-256 of every array."""
         return sha256(self.path / CARD)
+
+    @property
+    def content(self) -> str:
+        """The SHA-256 of what is in it: the same data has the same, whatever it is called and came from."""
+        card = {key: value for key, value in asdict(self.card).items() if key not in NAMING}
+        return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
     def inputs(self, rows: Array | slice) -> Array:
         """The raw inputs of the given rows, copied out of the map.

@@ -17,6 +17,7 @@ from fineprune.config import parse, to_show
 from fineprune.errors import ConfigError, DataError, MissingInputError
 from fineprune.files import sha256, whole_outputs, write_json
 from fineprune.lineage import REPORT
+from fineprune.revision import revision
 
 REPORT_SCHEMA = 1
 CARDS = ("dataset.json", "model.json", "attack.json", "profile.json", REPORT)  # what a stage's folders have
@@ -130,6 +131,7 @@ def execute(
             "schema": REPORT_SCHEMA,
             "stage": stage.name,
             "version": __version__,
+            "revision": revision(),
             "config": to_show(config),
             "inputs": digests,
             "outputs": {name: content_digest(scratch[name]) for name in outputs if name != "report"},

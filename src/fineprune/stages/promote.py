@@ -13,7 +13,7 @@ from fineprune.config import Count, Range, to_show
 from fineprune.custody import check_custody
 from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
-from fineprune.errors import ConfigError, DataError
+from fineprune.errors import ConfigError, DataError, TrackingError
 from fineprune.files import as_mapping
 from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
@@ -69,10 +69,10 @@ class PromoteConfig:
 
     def __post_init__(self) -> None:
         name = self.registered_name
-        if not name or set(name) & set("/:'\"`") or LOCK_SUFFIX in name:
+        if not name or set(name) & set("/:?@'\"`") or not name.isprintable() or LOCK_SUFFIX in name:
             raise ConfigError(
-                "promote.registered_name: expected a name without / : or quotes and not one of a lock, found "
-                f"{name!r}"
+                "promote.registered_name: expected a name without / : ? @ or quotes and not one of a lock, "
+                f"found {name!r}"
             )
 
     @property
@@ -130,13 +130,17 @@ def run(
         look_at = tracker.look_at(parent)
         text = as_text(decision, report=inputs["evaluation"] / "report.html", look_at=look_at)
         write(outputs["report"], decision, page=page, text=text)
-        tracker.log_stage(parent, decision_record(decision, to_show(config), outputs["report"]))
-        metrics = dict(headline(evidence.numbers, config.model))
-        tracker.log(parent, metrics=metrics, tags={"verdict": decision.verdict}, description=page)
+        doubts = list(warnings(decision, promotion.champion))
+        try:
+            tracker.log_stage(parent, decision_record(decision, to_show(config), outputs["report"]))
+            metrics = dict(headline(evidence.numbers, config.model))
+            tracker.log(parent, metrics=metrics, tags={"verdict": decision.verdict}, description=page)
+        except TrackingError as error:  # the alias has moved: to fail now would tell of no decision
+            doubts.append(f"{decision.place}, but its run lacks the decision: {error}: run again")
     print(f"\n{text}")
     return Result(
         numbers={"promoted": float(decision.verdict == "promoted")},
-        warnings=list(warnings(decision, promotion.champion)),
+        warnings=doubts,
         extra={"decision": asdict(decision)},
         exit_code=HELD if fail_on_hold and decision.verdict == "held" else 0,
     )
@@ -159,7 +163,8 @@ def read_evidence(
     digests = {name: content_digest(inputs[port]) for name, port in parts.items()}
     check_model(evaluation, model, digests["model"], inputs[model])
     configs = {stage: reports[port].get("config") for stage, port in made_by(model).items()}
-    origin = lineage.provenance(evaluation) | {"model": model}
+    training = reports[made_by(model)["finetune"]]
+    origin = lineage.provenance(evaluation, training) | {"model": model}
     origin |= {KUBEFLOW_RUN: kubeflow_run} if kubeflow_run else {}
     shown = lineage.evidence_tags(evaluation, model=model, thresholds=asdict(limits), configs=configs)
     return Evidence(
@@ -171,7 +176,7 @@ def read_evidence(
         version_tags=origin
         | shown
         | {f"digest.{name}": digest for name, digest in digests.items()}
-        | {PROTOCOL: lineage.protocol(evaluation)},
+        | {PROTOCOL: lineage.protocol(evaluation, data=dataset.content)},
         verdict=decide(evaluation, model=model, model_digest=digests["model"], thresholds=limits),
     )
 
@@ -231,7 +236,9 @@ def settle(
     if run := evidence.run_tags.get(KUBEFLOW_RUN):
         tags |= {f"{KUBEFLOW_RUN}.{run}": verdict.verdict, f"{KUBEFLOW_RUN}.{run}.reasons": tags["reasons"]}
     page = as_page(decision, evidence.numbers)
-    promotion.settle(decision.alias, tags, page)
+    if decision.stays:  # what was written when it became champion says which version it replaced
+        del tags["reasons"]
+    promotion.settle(decision.alias, tags, None if decision.stays else page)
     return decision, page
 
 

@@ -26,9 +26,12 @@ class MlflowError(TrackingError):
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
     """Whatever is raised becomes a :class:`TrackingError`: this MLflow does not answer, and why."""
-    if re.match(r"[A-Za-z][^/]*:\d+(/|$)", uri):  # MLflow would take the host for a scheme
+    if re.match(r"[^/]+:\d+(/|$)", uri):  # MLflow would take the host for a scheme, or for a folder
         told = without_credentials(f"http://{uri}")
         raise TrackingError(f"MLflow: expected an address such as {told}, found one without http://")
+    if uri.startswith("file:") or not re.match(r"[a-z][\w+.-]*:/|databricks|uc", uri):  # no lock holds there
+        told = without_credentials(uri)
+        raise TrackingError(f"MLflow: expected http://HOST:PORT or sqlite:///FILE, found the folder {told}")
     try:
         yield
     except TrackingError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version as installed
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow.pytorch
@@ -62,9 +63,13 @@ def check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> Non
         TrackingError: the model does not run on another batch size, or predicts something else.
     """
     inputs = torch.from_numpy(np.concatenate([example, example[:1]]))  # another batch size than exported
-    with environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"), torch.no_grad():
+    with (
+        environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"),
+        torch.no_grad(),
+        TemporaryDirectory(prefix="fineprune-") as folder,  # where MLflow downloads to, it never tidies up
+    ):
         try:
-            found = mlflow.pytorch.load_model(uri)(inputs)
+            found = mlflow.pytorch.load_model(uri, dst_path=folder)(inputs)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise TrackingError(f"{uri}: the exported model does not run: {brief(error)}") from error
         expected = _Served(network)(inputs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ LOCK_SUFFIX = ".promotion-lock"
 UNSIGNED = "unknown"
 """The owner of what no promoter made, such as a model that somebody gave a lock's name: it is left alone."""
 _POLL = 0.2  # seconds
+_QUIET = 5.0  # seconds of waiting before a word of it
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,13 @@ class PromotionLock:
         self._since = 0.0
 
     def __enter__(self) -> PromotionLock:
-        deadline = time.monotonic() + self._wait
+        deadline, quiet = time.monotonic() + self._wait, time.monotonic() + _QUIET
         while not self._make(self._name):
             holder = self._store.holder(self._name)
+            if holder and time.monotonic() > quiet:
+                quiet = deadline
+                text = f"waiting for {self._name}, held by {holder.owner}, for {self._wait:.0f} s at most"
+                print(text, file=sys.stderr)
             if holder and self._dead(holder):
                 self._take_over(self._name, holder.owner)
             if time.monotonic() > deadline:

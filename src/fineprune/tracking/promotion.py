@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fineprune.environment import environment
+from fineprune.errors import TrackingError
 from fineprune.tracking.answers import EXISTS, MISSING, shortened, unless
 from fineprune.tracking.lock import UNSIGNED, Holder, PromotionLock
 
@@ -50,23 +51,34 @@ class Promotion:
     champion: Version | None
     lock: PromotionLock
 
-    def settle(self, alias: str, tags: Mapping[str, str], description: str) -> None:
-        """Write the verdict's tags and description (Markdown), then give the alias; a new champion
-        is no candidate any more.
+    def settle(self, alias: str, tags: Mapping[str, str], description: str | None) -> None:
+        """Write the verdict's tags and description (Markdown; None leaves what is there), then give the
+        alias; a new champion is no candidate any more.
 
         Raises:
-            TrackingError: the lock was held for too long, at the beginning or before the alias. Who is
-                champion is what the alias says; a tag that runs ahead of it is mended by the next run.
+            TrackingError: the lock was held for too long, at the beginning or before the alias; or somebody
+                who knows nothing of it has moved the champion's. Who is champion is what the alias says; a
+                tag that runs ahead of it is mended by the next run.
         """
         self.lock.check()
         tag_version(self.client, self.name, self.version, tags)
-        self.client.update_model_version(self.name, self.version, shortened(description))
+        if description is not None:
+            self.client.update_model_version(self.name, self.version, shortened(description))
         self.lock.check()
+        self._check_champion()
         with environment(**_ONCE):
             self.client.set_registered_model_alias(self.name, alias, self.version)
         aliases = self.client.get_registered_model(self.name).aliases
         if alias == CHAMPION and str(aliases.get(CANDIDATE)) == self.version:
             self.client.delete_registered_model_alias(self.name, CANDIDATE)
+
+    def _check_champion(self) -> None:
+        """A person in MLflow's pages holds no lock."""
+        found = self.client.get_registered_model(self.name).aliases.get(CHAMPION)
+        before = self.champion.number if self.champion else None
+        if (None if found is None else str(found)) != before:
+            moved = f"expected version {before} as champion, as at the start, found {found}"
+            raise TrackingError(f"registered model {self.name}: {moved}: nothing was promoted; run again")
 
 
 def tag_version(client: Any, name: str, version: str, tags: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -28,11 +29,18 @@ def connect(uri: str, experiment: str) -> Tracker:
     that is not there costs seconds, not MLflow's default of minutes; ``MLFLOW_HTTP_REQUEST_*`` win.
 
     Raises:
-        TrackingError: the store does not answer or is in memory, or the experiment is deleted.
+        TrackingError: the store does not answer, is in memory or in a folder that DVC throws away, or the
+            experiment is deleted or keeps its artifacts on another machine's disk.
     """
     if re.fullmatch(r"sqlite:/*(:memory:)?", uri):
         raise TrackingError(
             f"{uri}: expected a database file behind sqlite:///, found none: nothing would stay"
+        )
+    path = _database_file(uri)
+    if path is not None and ".dvc/tmp/exps/" in path.as_posix():
+        raise TrackingError(
+            f"{uri}: expected a registry that stays, found one in a folder that DVC throws away after "
+            "--temp and --queue: set MLFLOW_TRACKING_URI to its absolute address"
         )
     quieten()
     # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
@@ -77,7 +85,22 @@ def _open_experiment(client: Any, uri: str, name: str) -> str:
         found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise TrackingError(f"experiment {name!r}: expected an active one, found a deleted one or none")
+    _check_artifacts(uri, name, str(found.artifact_location))
     return str(found.experiment_id)
+
+
+def _check_artifacts(uri: str, experiment: str, location: str) -> None:
+    """Refuse a server's experiment whose artifacts lie in a folder that this machine does not have.
+
+    MLflow would make the folder here, and neither the server nor anybody else would find the model.
+    """
+    folder = Path(url2pathname(location.removeprefix("file://")))
+    local = location.startswith(("file:", "/"))
+    if uri.startswith("http") and local and not (folder.is_dir() or folder.parent.is_dir()):
+        raise TrackingError(
+            f"experiment {experiment!r}: expected artifacts that the server keeps, found {location} of "
+            "another machine: name another experiment"
+        )
 
 
 def _artifact_location(uri: str) -> str | None:

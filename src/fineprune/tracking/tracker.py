@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from torch import nn
 
-from fineprune.errors import without_credentials
+from fineprune.errors import TrackingError, without_credentials
 from fineprune.lineage import StageRecord
-from fineprune.tracking.answers import MlflowError, shortened, translated
+from fineprune.tracking.answers import MlflowError, brief, shortened, translated
 from fineprune.tracking.export import check_export, log_network
 from fineprune.tracking.lock import PromotionLock
 from fineprune.tracking.promotion import CHAMPION, LockEntries, Promotion, Version, tag_version
@@ -72,8 +73,9 @@ class Tracker:
                 with contextlib.suppress(MlflowException, OSError):
                     self._client.set_terminated(run_id, "FAILED")
             raise
-        with translated():
-            if not given:
+        # What is done is done, and a run that has ended keeps its duration.
+        with contextlib.suppress(MlflowException, OSError):
+            if not given and run.info.status != "FINISHED":
                 self._client.set_terminated(run_id)
 
     @translated()
@@ -94,9 +96,11 @@ class Tracker:
     def log(
         self, run_id: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], description: str
     ) -> None:
-        """Log metrics, tags and a description in Markdown in the parent run."""
-        record = StageRecord("pipeline", "", metrics=metrics, tags={**tags, NOTE: description})
-        self._log(self._client.get_run(run_id), record)
+        """Log metrics, tags and a description (Markdown) in the parent run, whose owner's own stays."""
+        run = self._client.get_run(run_id)
+        told = run.data.tags
+        note = {} if NOTE in told and not tags.keys() <= told.keys() else {NOTE: description}
+        self._log(run, StageRecord("pipeline", "", metrics=metrics, tags={**tags, **note}))
 
     @translated()
     def register(
@@ -127,7 +131,11 @@ class Tracker:
         tags = {key: shortened(value) for key, value in tags.items()}
         number = self._registered(name, tags)
         if number is not None:
-            check_export(f"models:/{name}/{number}", network, example)
+            try:
+                check_export(f"models:/{name}/{number}", network, example)
+            except (MlflowException, OSError) as error:
+                lost = f"registered model {name} version {number}: its files cannot be read: {brief(error)}"
+                raise TrackingError(f"{lost}; bring them back, or delete the version") from error
             tag_version(self._client, name, number, tags)
             return number
         with silence():
@@ -170,17 +178,21 @@ class Tracker:
         """Write params, tags, metrics and series in batches.
 
         The run's start is the time of every point: MLflow drops a point that it has, so that logging
-        twice leaves one.
+        twice leaves one. A metric that has changed since is of now: of the same time MLflow shows the larger.
         """
-        points = [(name, 0, value) for name, value in record.metrics.items()]
-        points += [(name, step, value) for name, line in record.series.items() for step, value in line]
-        at = run.info.start_time
+        start, now, last = run.info.start_time, int(1000 * time.time()), run.data.metrics
+        points = [
+            (name, 0, value, now if _name(name) in last else start)
+            for name, value in record.metrics.items()
+            if last.get(_name(name)) != value
+        ]
+        points += [(name, step, value, start) for name, line in record.series.items() for step, value in line]
         batches: dict[str, list[Any]] = {
             "params": [
                 Param(_name(key), shortened(text, _PARAM_LENGTH)) for key, text in record.params.items()
             ],
             "tags": [RunTag(key, shortened(text)) for key, text in record.tags.items()],
-            "metrics": [Metric(_name(name), value, at, step) for name, step, value in points],
+            "metrics": [Metric(_name(name), value, at, step) for name, step, value, at in points],
         }
         for kind, items in batches.items():
             for start in range(0, len(items), _BATCH[kind]):

@@ -42,6 +42,7 @@ def common(stage):
         "schema": 1,
         "stage": stage,
         "version": "0.1.0",
+        "revision": {"git.commit": "c0ffee"},
         "config": {"min_samples": 100},
         "inputs": {"dataset": "cd" * 32},
         "outputs": {},

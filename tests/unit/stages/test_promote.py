@@ -17,7 +17,7 @@ from fineprune.config import parse
 from fineprune.custody import STEPS
 from fineprune.data.format import InputSpec, write_dataset
 from fineprune.decision import Decision, as_text
-from fineprune.errors import ConfigError, FinePruneError
+from fineprune.errors import ConfigError, FinePruneError, TrackingError
 from fineprune.files import remove, write_json
 from fineprune.gate import CHECKS
 from fineprune.models import build
@@ -25,6 +25,7 @@ from fineprune.models.base import NetworkSpec
 from fineprune.models.format import save_model
 from fineprune.stages.base import content_digest
 from fineprune.stages.promote import HELD, MODELS, REPORTS, STAGE, PromoteConfig
+from fineprune.tracking.tracker import NOTE, Tracker
 from tests.unit.reports import MEASURED, handed_on
 
 CLASSES = ("no", "yes")
@@ -52,6 +53,11 @@ class Delivery:
         self.new_model(seed=0)
         (path / "prune_report" / "figures").mkdir()
         (path / "prune_report" / "figures" / "curve.png").write_bytes(b"\x89PNG")
+
+    def new_data(self, **changes: Any) -> None:
+        """The same data, called otherwise; a new model has to be evaluated on it."""
+        remove(self.path / "dataset")
+        write_digits(self.path / "dataset", **changes)
 
     def new_model(self, *, seed: int, utility: float = 0.9, **changes: Any) -> None:
         """Another model, evaluated: the lower end of utility is 0.05 below the given one."""
@@ -96,7 +102,7 @@ class Delivery:
         return mlflow.MlflowClient(self.section["tracking_uri"])
 
 
-def write_digits(path: Path) -> None:
+def write_digits(path: Path, **changes: Any) -> None:
     rows = np.arange(80)
     inputs = np.random.default_rng(0).integers(0, 17, (80, 1, 8, 8)).astype(np.uint8)
     splits = {
@@ -112,7 +118,7 @@ def write_digits(path: Path) -> None:
         "origin": {"kind": "test"},
         "licence": "CC0-1.0",
     }
-    write_dataset(path, inputs, (rows // 4) % 2, rows, card)
+    write_dataset(path, inputs, (rows // 4) % 2, rows, card | changes)
 
 
 def stage_report(stage: str, **more: Any) -> dict[str, Any]:
@@ -120,6 +126,7 @@ def stage_report(stage: str, **more: Any) -> dict[str, Any]:
         "schema": 1,
         "stage": stage,
         "version": "0.1",
+        "revision": {"git.commit": "c0ffee", "git.dirty": "false"},
         "config": {"seed": 7, "trigger": {"size": 3, "places": [1, 2]}, "note": None},
         "seconds": 1.5,
         "peak_memory_bytes": 1000,
@@ -175,7 +182,6 @@ def delivery(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> It
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FINEPRUNE_GIT_COMMIT", "c0ffee")
     (tmp_path / "mlflow.db").write_bytes(store.read_bytes())
     return Delivery(tmp_path)
 
@@ -198,7 +204,7 @@ def test_good_evidence_makes_a_champion(delivery: Delivery, capsys: pytest.Captu
         "verdict": "promoted",
         "digest.model": decision["model_digest"],
         "dataset.dvc_md5": "d41d8cd98f00b204e9800998ecf8427e.dir",
-        "git.commit": "c0ffee",
+        "git.commit": "c0ffee",  # of the code that trained the model, not of who promotes it
         "params.prune": json.dumps(stage_report("prune")["config"], sort_keys=True),
     }
     assert expected.items() <= version.tags.items()
@@ -300,7 +306,7 @@ def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
     assert [model.source_run_id for model in client.search_logged_models([experiment])] == [parent]
 
 
-def test_a_rerun_repeats_nothing(delivery: Delivery) -> None:
+def test_a_rerun_repeats_nothing(delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> None:
     delivery.run()
     client, run_id = delivery.client, delivery.decision["run_id"]
     runs = client.search_runs([client.get_run(run_id).info.experiment_id])
@@ -308,6 +314,10 @@ def test_a_rerun_repeats_nothing(delivery: Delivery) -> None:
     assert (delivery.decision["run_id"], delivery.decision["registered_version"]) == (run_id, "1")
     assert delivery.decision["verdict"] == "promoted"
     assert delivery.decision["champion_before"] == "1"
+    assert "digits version 1 is still champion" in capsys.readouterr().out
+    version = client.get_model_version("digits", "1")  # says what it replaced
+    assert "there was no champion before" in version.description
+    assert "There is no champion to beat." in version.tags["reasons"]
     assert len(client.search_model_versions("name = 'digits'")) == 1
     # The decision differs (there is a champion now), so it is a run of its own; the stages are not.
     assert len(client.search_runs([client.get_run(run_id).info.experiment_id])) == len(runs) + 1
@@ -368,6 +378,38 @@ def test_an_outer_run_becomes_the_parent_and_stays_open(
     assert delivery.decision["run_id"] == outer.info.run_id
     assert client.get_run(outer.info.run_id).info.status == "RUNNING"
     assert len(client.search_runs([outer.info.experiment_id])) == 1 + len(REPORTS) + 1
+
+
+def test_the_owner_of_an_outer_run_keeps_the_description(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = delivery.client
+    experiment = client.create_experiment("outer", str(delivery.path / "outer"))
+    outer = client.create_run(experiment, tags={NOTE: "my own"})
+    monkeypatch.setenv("MLFLOW_RUN_ID", outer.info.run_id)
+    delivery.run()
+    assert client.get_run(outer.info.run_id).data.tags[NOTE] == "my own"
+
+
+def test_a_decision_that_cannot_be_logged_is_told_all_the_same(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise TrackingError("MLflow: 503")
+
+    monkeypatch.setattr(Tracker, "log", gone)  # which is asked for when the alias has moved
+    assert delivery.run() == 0
+    assert delivery.decision["verdict"] == "promoted"
+    assert "is now champion" in capsys.readouterr().err
+    assert delivery.client.get_model_version_by_alias("digits", "champion").version == 1
+
+
+def test_the_same_data_under_another_name_is_compared(delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_data(name="other", origin={"path": "./elsewhere"}, licence="unknown")
+    delivery.new_model(seed=1, utility=0.88)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "0.83 is not above the 0.85 of the champion" in delivery.decision["reasons"][0]
 
 
 def test_a_server_that_is_gone_is_one_line_and_leaves_nothing(
@@ -431,7 +473,9 @@ def test_a_malformed_series_is_one_line_and_logs_nothing(
     assert delivery.client.get_experiment_by_name("fineprune") is None
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's", "a.promotion-lock"])
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "a:b", "it's", "net?v2", "net@prod", "two\nlines", "a.promotion-lock"]
+)
 def test_a_name_that_mlflow_cannot_hold_is_refused(name: str, delivery: Delivery) -> None:
     with pytest.raises(ConfigError, match=r"registered_name: expected a name"):
         parse(PromoteConfig, delivery.section | {"registered_name": name}, "promote")

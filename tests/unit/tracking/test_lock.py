@@ -113,6 +113,18 @@ def test_a_held_lock_is_waited_for_and_named() -> None:
     assert not store.made
 
 
+def test_who_waits_for_long_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Entries()
+    store.make(LOCK, "host pid 1 other")
+    for quiet, words in ((10.0, 0), (0.02, 1)):
+        monkeypatch.setattr("fineprune.tracking.lock._QUIET", quiet)
+        with pytest.raises(TrackingError), PromotionLock(store, "net", wait=0.1):
+            pass
+        assert capsys.readouterr().err.count("waiting for net.promotion-lock, held by host pid 1") == words
+
+
 def test_the_lock_is_given_back_when_the_promotion_fails() -> None:
     store = Entries()
     with pytest.raises(ZeroDivisionError), PromotionLock(store, "net"):

@@ -11,7 +11,7 @@ import pytest
 
 from fineprune.errors import TrackingError
 from fineprune.tracking.lock import PromotionLock
-from fineprune.tracking.promotion import CANDIDATE, CHAMPION, LockEntries
+from fineprune.tracking.promotion import CANDIDATE, CHAMPION, LockEntries, Promotion
 from fineprune.tracking.store import connect
 from fineprune.tracking.tracker import Tracker
 from tests.unit.tracking.registry import aliases, candidates, promote_if_better
@@ -38,6 +38,15 @@ def test_of_racing_threads_the_best_ends_as_champion(tracker: Tracker, client: A
     assert aliases(client)[CHAMPION] == versions[1]
 
 
+def test_a_champion_that_a_person_chose_meanwhile_stays(tracker: Tracker, client: Any) -> None:
+    ours, theirs = candidates(client, 0.9, 0.95)
+    with tracker.promotion("net", ours) as promotion:
+        client.set_registered_model_alias("net", CHAMPION, theirs)
+        with pytest.raises(TrackingError, match=r"expected version None as champion, .* found 2: nothing"):
+            promotion.settle(CHAMPION, {}, "")
+    assert aliases(client) == {CHAMPION: theirs}
+
+
 def test_without_the_lock_the_worse_could_win(
     tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,6 +56,7 @@ def test_without_the_lock_the_worse_could_win(
     better, worse = candidates(client, 0.95, 0.85)
     with tracker.promotion("net", better) as one, tracker.promotion("net", worse) as other:
         assert one.champion is other.champion is None
+        monkeypatch.setattr(Promotion, "_check_champion", lambda _: None)  # both have looked
         one.settle(CHAMPION, {}, "")
         other.settle(CHAMPION, {}, "")
     assert aliases(client)[CHAMPION] == worse

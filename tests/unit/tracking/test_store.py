@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 from fineprune.errors import TrackingError
-from fineprune.tracking.store import connect
+from fineprune.tracking.store import _check_artifacts, connect
 from fineprune.tracking.tracker import Tracker
 from tests.unit.tracking.registry import open_run, record
 
@@ -51,11 +51,51 @@ def test_a_database_in_memory_is_refused(uri: str) -> None:
         connect(uri, "fineprune")
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 @pytest.mark.parametrize("login", ["", "me:5ecret@"])
-def test_an_address_without_its_scheme(login: str) -> None:
-    message = r"^MLflow: expected an address such as http://localhost:5000/x, found one without http://$"
+def test_an_address_without_its_scheme(login: str, host: str) -> None:
+    message = rf"^MLflow: expected an address such as http://{host}:5000/x, found one without http://$"
     with pytest.raises(TrackingError, match=message):
-        connect(f"{login}localhost:5000/x", "fineprune")
+        connect(f"{login}{host}:5000/x", "fineprune")
+
+
+@pytest.mark.parametrize("uri", ["mlflow.example.org", "mlruns", "./mlruns", "file:///tmp/mlruns"])
+def test_a_folder_is_no_registry(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrackingError, match=rf"expected http://HOST:PORT or .*, found the folder {uri}$"):
+        connect(uri, "fineprune")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_registry_that_dvc_throws_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    thrown = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
+    thrown.mkdir(parents=True)
+    monkeypatch.chdir(thrown)
+    with pytest.raises(TrackingError, match="set MLFLOW_TRACKING_URI to its absolute address"):
+        connect("sqlite:///mlflow.db", "fineprune")
+    assert not list(thrown.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("location", "known"),
+    [
+        ("mlflow-artifacts:/1", True),
+        ("s3://bucket/1", True),
+        ("file://{here}/mlruns/1", True),  # the server is this machine, or shares its disk
+        ("{here}/mlruns", True),
+        ("file:///of/another/machine/1", False),
+        ("/of/another/machine/1", False),
+    ],
+)
+def test_artifacts_in_a_folder_of_another_machine(location: str, known: bool, tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    place = location.format(here=tmp_path)
+    _check_artifacts("sqlite:///there/mlflow.db", "fineprune", place)  # whose folder is made
+    if known:
+        _check_artifacts("http://localhost:5000", "fineprune", place)
+        return
+    with pytest.raises(TrackingError, match=f"expected artifacts that the server keeps, found {place}"):
+        _check_artifacts("http://localhost:5000", "fineprune", place)
 
 
 def test_a_deleted_experiment(tracker: Tracker, client: Any) -> None:

@@ -1,6 +1,7 @@
 """MLflow for real: runs and registered models, in a SQLite store and on a server."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -66,6 +67,23 @@ def test_a_killed_attempt_is_continued(
     assert len(client.get_metric_history(first, "utility")) == 1
 
 
+def test_a_metric_that_has_changed_shows_its_last_value(tracker: Tracker, client: Any) -> None:
+    for utility in (0.9, 0.6, 0.6):
+        with open_run(tracker) as run_id:
+            tracker.log(run_id, metrics={"utility": utility}, tags={"verdict": "held"}, description="")
+    assert client.get_run(run_id).data.metrics == {"utility": 0.6}
+    assert len(client.get_metric_history(run_id, "utility")) == 2
+
+
+def test_a_run_that_has_ended_keeps_its_duration(tracker: Tracker, client: Any) -> None:
+    with open_run(tracker) as run_id:
+        pass
+    ended = client.get_run(run_id).info.end_time
+    with open_run(tracker):
+        time.sleep(0.01)
+    assert client.get_run(run_id).info.end_time == ended
+
+
 def test_another_evaluation_is_another_run(tracker: Tracker) -> None:
     with open_run(tracker) as first, open_run(tracker, key="other") as second:
         assert first != second
@@ -108,6 +126,14 @@ def test_the_same_evidence_is_one_version(tracker: Tracker, client: Any) -> None
     tags = client.get_model_version("net", "1").tags
     assert TAGS.items() <= tags.items()
     assert len(tags["case"]) == 5000
+
+
+def test_a_version_whose_files_are_gone_is_named(tracker: Tracker, tmp_path: Path) -> None:
+    with open_run(tracker) as run_id:
+        tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+        shutil.rmtree(tmp_path / "mlruns")
+        with pytest.raises(TrackingError, match=r"model net version 1: its files cannot be read: .*delete"):
+            tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
 
 
 def test_of_two_that_register_the_same_at_once_the_first_ones_version_stays(
