@@ -6,6 +6,7 @@ It knows nothing of MLflow: what it needs of a store is the three methods of :cl
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import sys
@@ -79,7 +80,7 @@ class PromotionLock:
         while not self._make(self._name):
             holder = self._store.holder(self._name)
             if holder and time.monotonic() > quiet:
-                quiet = deadline
+                quiet = math.inf
                 text = f"waiting for {self._name}, held by {holder.owner}, for {self._wait:.0f} s at most"
                 print(text, file=sys.stderr)
             if holder and self._dead(holder):
