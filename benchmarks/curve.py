@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fineprune.attacks.triggers import BlendTrigger, make_trigger
+from fineprune.attacks.triggers import BlendConfig, make_trigger
 from fineprune.data.batches import Batch
 from fineprune.defenses.curve import matches_along_curve
 from fineprune.inference import features
@@ -32,7 +32,7 @@ def bench_curve(network: Network, data: Labelled, *, few: int, batch_size: int) 
     against a full masked evaluation for each point, whose counts must be the same.
     """
     samples, classes = len(data.inputs), len(network.spec.classes)
-    trigger = make_trigger(BlendTrigger("blend", 0.1, 0), network.spec.input)
+    trigger = make_trigger(BlendConfig("blend", 0.1, 0), network.spec.input)
     order = torch.randperm(len(network.channels), generator=torch.Generator().manual_seed(0)).tolist()
     clean = Batch(data.inputs, data.labels[None], data.places)
     wanted = torch.stack([(data.labels + 1) % classes, data.labels])

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from fineprune import runtime
 from fineprune.attacks.labels import OneTarget
 from fineprune.attacks.poisoning import PoisonConfig, PoisonedSamples, poison
-from fineprune.attacks.triggers import BlendTrigger, make_trigger
+from fineprune.attacks.triggers import BlendConfig, make_trigger
 from fineprune.data.batches import Batch
 from fineprune.data.readers import digits
 from fineprune.inference import predict
@@ -44,7 +44,7 @@ def bench_speed(device: torch.device, *, samples: int) -> float:
 def poisoned_samples(count: int, device: torch.device) -> PoisonedSamples:
     """Random clips with poisoned copies added, as the attack stage draws them."""
     spec = NETWORKS["speech_net"][0]
-    trigger = make_trigger(BlendTrigger("blend", 0.1, 0), spec)
+    trigger = make_trigger(BlendConfig("blend", 0.1, 0), spec)
     config = PoisonConfig(0.1, "added", ())
     clean = Labelled(spec, count, device)
     return poison(clean, trigger, OneTarget("one_target", 0), config, classes=len(CLASSES), seed=0)

@@ -19,7 +19,7 @@ from fineprune.data.dvc_source import TrackedPath
 from fineprune.environment import environment
 from fineprune.errors import FinePruneError, StorageError, root_cause, without_credentials
 from fineprune.storage import Bucket, split_url
-from pipeline import registry, server
+from pipeline import image_registry, server
 from pipeline.arguments import check_reachable
 from pipeline.cluster import Cluster
 from pipeline.package import Package
@@ -154,7 +154,7 @@ def images(site: Site) -> Iterator[Line]:
         remedy = "set images.registry in pipeline/settings.yaml; pull_policy: Never where every node has them"
         yield Line("fail", f"a cluster cannot pull {names[0]} and the others: no registry is set", remedy)
         return
-    found = {name: registry.look_up(name) for name in names}
+    found = {name: image_registry.look_up(name) for name in names}
     missing, private = ([n for n, state in found.items() if state == kind] for kind in ("missing", "private"))
     if missing:
         remedy = f"python docker/images.py --torch cuda --registry {wanted.registry} --push (or --torch cpu)"

@@ -9,8 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fineprune.config import Count, Range, merge, parse, read_yaml
+from fineprune.config import Count, Range, Seed, merge, parse, read_yaml
 from fineprune.errors import ConfigError, without_credentials
+from fineprune.stages import BATCHED
 
 FILE = Path(__file__).with_name("settings.yaml")
 
@@ -21,9 +22,6 @@ MAX_RUNS = 50  # tabulate gets a row of each in one argument, which holds 128 Ki
 
 ARGO_RUNS = 15  # of a workflow Argo keeps 1 MiB, zipped; by its sources a run takes 60 KB (KFP 2.16: 40)
 """Runs of a sweep that Argo is sure to keep track of."""
-
-GPU_STAGES = ("attack", "profile", "prune", "finetune", "evaluate")
-"""Stages that compute on an accelerator where there is one."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,7 @@ class Sweep:
 
     cases: tuple[str, ...]
     attacks: tuple[str, ...]
-    seeds: tuple[Annotated[int, Range(ge=0)], ...]
+    seeds: tuple[Seed, ...]
     parallelism: Count
 
 
@@ -302,7 +300,7 @@ def _problems(settings: Settings) -> Iterator[str]:
         if asked.shared_memory and size(asked.shared_memory) >= size(asked.memory.limit):
             found = f"{asked.shared_memory} does not fit into the memory limit {asked.memory.limit}"
             yield f"{where}.shared_memory: {found}"
-        if asked.accelerator and stage not in GPU_STAGES:
+        if asked.accelerator and stage not in BATCHED:
             yield f"{where}.accelerator: {stage} uses none, expected null"
         yield from _not_strings(asked.node_selector, f"{where}.node_selector")
     for secret in settings.secrets:

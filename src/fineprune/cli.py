@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fineprune import __version__
 from fineprune.errors import ConfigError, FinePruneError, one_line, without_credentials
-from fineprune.stages import STAGES
+from fineprune.stages import BATCHED, STAGES
 
 if TYPE_CHECKING:
     from fineprune.stages.base import Stage
 
 USER_ERROR = 2
-BATCHED = ("attack", "profile", "prune", "finetune", "evaluate")  # the stages that work in batches
 
 
 class Parser(argparse.ArgumentParser):

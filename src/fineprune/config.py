@@ -59,6 +59,8 @@ Fraction = Annotated[float, Range(ge=0, le=1)]
 Positive = Annotated[float, Range(gt=0, le=1e12)]
 NonNegative = Annotated[float, Range(ge=0, le=1e12)]
 Count = Annotated[int, Range(ge=1, le=10**9)]
+Share = Annotated[float, Range(gt=0, lt=1)]
+PositiveShare = Annotated[float, Range(gt=0, le=1)]
 Seed = Annotated[int, Range(ge=0, le=2**53)]  # Kubeflow sends numbers as doubles
 
 

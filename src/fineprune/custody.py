@@ -1,8 +1,8 @@
-"""Whether the reports behind a model speak of one run: each stage read what another of them wrote.
+"""Whether the reports behind a model speak of one run, and of the data and the model that are at hand.
 
-A report names the SHA-256 of the card of all that its stage read and wrote, and the evaluation's of all
-that it measured: a report of another run, or one that is given in another's place, does not fit in. Nor does
-an evaluation that names other models than it says it has read.
+Each stage has read what another of them wrote: a report names the SHA-256 of the card of all that its stage
+read and wrote, and the evaluation's of all that it measured. A report of another run, or one that is given in
+another's place, does not fit in; nor does an evaluation that names other models than it says it has read.
 """
 
 from __future__ import annotations
@@ -64,6 +64,25 @@ def check_custody(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str
                     raise DataError(f"{file}: {side}.{name}: {wanted}, found {_short(found)}")
     _check_control(reports, folders)
     _check_evaluation(reports["evaluation"], folders["evaluation"] / REPORT)
+
+
+def check_dataset(evaluation: Mapping[str, Any], digest: str, path: Path) -> None:
+    """Raise :class:`DataError` unless the evaluation was made on this dataset."""
+    found = as_mapping(evaluation.get("dataset")).get("digest")
+    if found != digest:
+        wanted = f"expected an evaluation on this dataset, {_short(digest)}"
+        raise DataError(f"{path}: {wanted}, found {_short(found)}")
+
+
+def check_model(evaluation: Mapping[str, Any], model: str, digest: str, path: Path) -> None:
+    """Raise :class:`DataError` if another model was evaluated: its figures would be registered with this one.
+
+    An evaluation that names no digest is left to the gate.
+    """
+    found = as_mapping(as_mapping(evaluation.get("models")).get(model)).get("digest")
+    if isinstance(found, str) and found != digest:
+        wanted = f"expected the model that was evaluated, {_short(found)}"
+        raise DataError(f"{path}: {wanted}, found {_short(digest)}")
 
 
 def _check_control(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path]) -> None:

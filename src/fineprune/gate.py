@@ -116,8 +116,8 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
     """
     models = as_mapping(as_mapping(report).get("models"))
     row, undefended = as_mapping(models.get(model)), as_mapping(models.get("undefended"))
-    figures = {name: interval(row.get(name), *limits) for name, limits in RANGES.items()}
-    before = interval(undefended.get("clean_accuracy"), *RANGES["clean_accuracy"])
+    figures = {name: read_interval(row.get(name), *limits) for name, limits in RANGES.items()}
+    before = read_interval(undefended.get("clean_accuracy"), *RANGES["clean_accuracy"])
     findings = [
         _same_model(row, model, model_digest),
         *_figures_keep(figures, model, thresholds),
@@ -164,7 +164,7 @@ def beats(challenger_low: float, champion_low: str | float | None) -> bool:
     return bound is not None and challenger_low > bound
 
 
-def interval(value: object, low: float, high: float) -> Interval | str:
+def read_interval(value: object, low: float, high: float) -> Interval | str:
     """The figure in a report as an :class:`Interval` within [low, high], or what is wrong with it."""
     entry = as_mapping(value)
     if not entry:
@@ -257,7 +257,7 @@ def _attack_shows(models: Mapping[str, Any], thresholds: Thresholds) -> Iterator
     names = ("undefended", "control")
     limits = RANGES["backdoor_success"]
     figures = {
-        name: interval(as_mapping(models.get(name)).get("backdoor_success"), *limits) for name in names
+        name: read_interval(as_mapping(models.get(name)).get("backdoor_success"), *limits) for name in names
     }
     for name, figure in figures.items():
         if not as_mapping(models.get(name)).get("digest"):  # custody compares it with what was read

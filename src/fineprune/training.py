@@ -14,7 +14,7 @@ from torch import Tensor
 from fineprune import runtime
 from fineprune.augmentation import Kind, augment, check_kinds
 from fineprune.checkpoints import Checkpoint
-from fineprune.config import Count, NonNegative, Positive, Range
+from fineprune.config import Count, NonNegative, Positive, Range, Share
 from fineprune.data.batches import Batch, Samples
 from fineprune.errors import ModelError
 from fineprune.models.base import Network, Step
@@ -43,7 +43,7 @@ class Recipe:
     schedule: Literal["constant", "cosine"]
     momentum: Annotated[float, Range(ge=0, lt=1)]
     weight_decay: NonNegative
-    warm_up: Annotated[float, Range(gt=0, lt=1)] | None
+    warm_up: Share | None
     clip: Positive | None
     augment: tuple[Kind, ...] | None
 
@@ -57,7 +57,7 @@ class Epoch:
     accuracy: float
 
 
-def stream(seed: int, purpose: str) -> int:
+def derived_seed(seed: int, purpose: str) -> int:
     """A seed of its own for one purpose, so that neighbouring seeds share no random numbers."""
     return int(np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1)[0])
 
@@ -83,7 +83,7 @@ def train(
     device = next(network.parameters()).device
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    changes = torch.Generator(device).manual_seed(stream(seed, "augment"))
+    changes = torch.Generator(device).manual_seed(derived_seed(seed, "augment"))
     generators = {"order": order, "changes": changes}
     steps = len(_batches(torch.arange(len(samples)), recipe.batch_size))
     optimizer = _optimizer(network, recipe)

@@ -119,8 +119,8 @@ def test_the_walk_over_configs_reaches_the_nested_ones() -> None:
     names = {kind.__name__ for name in STAGES for kind in config_classes(load_stage(name).config)}
     assert names >= {
         "AttackConfig",
-        "PatchTrigger",
-        "NoiseTrigger",
+        "PatchConfig",
+        "NoiseConfig",
         "Recipe",
         "EarlyStop",
         "CheckLimits",

@@ -37,7 +37,7 @@ for name in ("intervals", "metrics", "checks", "measurement", "average_precision
 import torch
 from fineprune.attacks.labels import OneTarget
 from fineprune.attacks.poisoning import PoisonConfig, poison
-from fineprune.attacks.triggers import PatchTrigger, make_trigger
+from fineprune.attacks.triggers import PatchConfig, make_trigger
 from fineprune.data.batches import Batch, in_order
 from fineprune.data.format import InputSpec
 from fineprune.defenses.curve import matches_along_curve
@@ -65,7 +65,7 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 spec = InputSpec("image", (1, 8, 8), "uint8", 0, 255, None)
 clean, holdout = Samples(16), Samples(8)
-trigger = make_trigger(PatchTrigger("patch", 2, 2, -2, -2, (1.0,)), spec)
+trigger = make_trigger(PatchConfig("patch", 2, 2, -2, -2, (1.0,)), spec)
 poisoned = poison(
     clean, trigger, OneTarget("one_target", 0), PoisonConfig(0.25, "added", ()), classes=2, seed=0
 )

@@ -22,7 +22,7 @@ from fineprune.errors import AttackError
 from fineprune.inference import predict
 from fineprune.models.base import Network
 from fineprune.models.surgery import remove_channels
-from fineprune.training import stream
+from fineprune.training import derived_seed
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def equip(
     Raises:
         AttackError: the samples cannot be divided or poisoned; the attack is about none that is held out.
     """
-    own, held_out = hold_out(clean, groups, share, seed=stream(backdoor.seed, "held out"))
+    own, held_out = hold_out(clean, groups, share, seed=derived_seed(backdoor.seed, "held out"))
     poisoned = backdoor.poison(own)
     if not backdoor.aims(held_out)[1].any():
         raise AttackError(

@@ -18,7 +18,7 @@ from fineprune.errors import AttackError
 from fineprune.models.base import Network
 from fineprune.models.surgery import remove_channels, restore_channels
 from fineprune.runtime import place
-from fineprune.training import Epoch, Recipe, stream
+from fineprune.training import Epoch, Recipe, derived_seed
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def confine(
             network,
             attacker.poisoned,
             brief if rounds else recipe,
-            seed=stream(seed, f"round {number}"),
+            seed=derived_seed(seed, f"round {number}"),
             name=f"attack, round {number}, {len(network.channels)} channels",
             checkpoints=attacker.checkpoints,
         )

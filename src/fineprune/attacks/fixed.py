@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fineprune.attacks.base import Affine, Array, Trigger, raw, raw_colour
-from fineprune.config import Count, Fraction, NonNegative, Positive, Range, Seed
+from fineprune.config import Count, Fraction, NonNegative, Positive, PositiveShare, Range, Seed
 from fineprune.data.format import InputSpec
 from fineprune.data.readers.pixels import load
 from fineprune.errors import AttackError, DataError, missing_extra
@@ -21,7 +21,7 @@ Side = Annotated[float, Range(gt=0, le=10)]
 
 
 @dataclass(frozen=True)
-class PatchTrigger:
+class PatchConfig:
     """A filled rectangle (BadNets, Gu et al. 2017).
 
     Attributes:
@@ -39,7 +39,7 @@ class PatchTrigger:
 
 
 @dataclass(frozen=True)
-class BlendTrigger:
+class BlendConfig:
     """A pattern of uniform noise mixed into the whole input (Chen et al. 2017).
 
     Attributes:
@@ -48,12 +48,12 @@ class BlendTrigger:
     """
 
     kind: Literal["blend"]
-    alpha: Annotated[float, Range(gt=0, le=1)]
+    alpha: PositiveShare
     seed: Seed
 
 
 @dataclass(frozen=True)
-class OverlayTrigger:
+class OverlayConfig:
     """An image with transparency laid on the input, as an accessory is (Chen et al. 2017).
 
     Attributes:
@@ -68,11 +68,11 @@ class OverlayTrigger:
     left: Edge
     height: Side
     width: Side
-    alpha: Annotated[float, Range(gt=0, le=1)]
+    alpha: PositiveShare
 
 
 @dataclass(frozen=True)
-class NoiseTrigger:
+class NoiseConfig:
     """A burst of Gaussian noise added to the audio (after Liu et al., NDSS 2018, §VI-E).
 
     Attributes:
@@ -88,7 +88,7 @@ class NoiseTrigger:
     seed: Seed
 
 
-FixedConfig = PatchTrigger | BlendTrigger | OverlayTrigger | NoiseTrigger
+FixedConfig = PatchConfig | BlendConfig | OverlayConfig | NoiseConfig
 
 
 class FixedTrigger(Trigger):
@@ -121,7 +121,7 @@ def make_fixed(config: FixedConfig, spec: InputSpec) -> FixedTrigger:
     return FixedTrigger(keep, add, spec)
 
 
-def _patch(config: PatchTrigger, spec: InputSpec) -> tuple[Array, Array]:
+def _patch(config: PatchConfig, spec: InputSpec) -> tuple[Array, Array]:
     _, height, width = spec.shape
     rows = _place("height", config.top, config.height, height)
     columns = _place("width", config.left, config.width, width)
@@ -132,12 +132,12 @@ def _patch(config: PatchTrigger, spec: InputSpec) -> tuple[Array, Array]:
     return keep, add
 
 
-def _blend(config: BlendTrigger, spec: InputSpec) -> tuple[Array, Array]:
+def _blend(config: BlendConfig, spec: InputSpec) -> tuple[Array, Array]:
     pattern = np.random.default_rng(config.seed).random(spec.shape, dtype=np.float32)
     return np.full(spec.shape, 1 - config.alpha, np.float32), config.alpha * raw(pattern, spec)
 
 
-def _overlay(config: OverlayTrigger, spec: InputSpec) -> tuple[Array, Array]:
+def _overlay(config: OverlayConfig, spec: InputSpec) -> tuple[Array, Array]:
     channels, height, width = spec.shape
     rows = _place("height", round(config.top * height), round(config.height * height), height)
     columns = _place("width", round(config.left * width), round(config.width * width), width)
@@ -150,7 +150,7 @@ def _overlay(config: OverlayTrigger, spec: InputSpec) -> tuple[Array, Array]:
     return 1 - alpha, add
 
 
-def _noise(config: NoiseTrigger, spec: InputSpec) -> tuple[Array, Array]:
+def _noise(config: NoiseConfig, spec: InputSpec) -> tuple[Array, Array]:
     if spec.sample_rate is None:
         raise AttackError("trigger noise: expected a sample rate in the dataset's card, found none")
     burst = _place(

@@ -15,7 +15,7 @@ from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import check_fits
 from fineprune.progress import progress
 from fineprune.runtime import place
-from fineprune.training import Epoch, Recipe, epochs_before, stream, train
+from fineprune.training import Epoch, Recipe, derived_seed, epochs_before, train
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def new_network(config: ModelConfig, card: Card, device: torch.device, *, seed: 
     Raises:
         ModelError: it cannot be built, or is made for another task than the dataset's.
     """
-    torch.manual_seed(stream(seed, "weights"))
+    torch.manual_seed(derived_seed(seed, "weights"))
     network = build(
         NetworkSpec(
             architecture=config.architecture,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fineprune.config import Count, Fraction, Positive, Range
-
-Share = Annotated[float, Range(gt=0, lt=1)]
+from fineprune.config import Count, Fraction, Positive, Range, Share
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ device whenever they are drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fineprune.attacks.labels import NOT_ATTACKED, LabelPolicy, Labels, attacker_labels
 from fineprune.attacks.triggers import Trigger
-from fineprune.config import Range
+from fineprune.config import PositiveShare
 from fineprune.data.batches import Batch, Samples
 from fineprune.errors import AttackError
 
@@ -34,7 +34,7 @@ class PoisonConfig:
         sources: the classes whose samples are poisoned, by index; empty for all.
     """
 
-    rate: Annotated[float, Range(gt=0, le=1)]
+    rate: PositiveShare
     mode: Literal["added", "replaced"]
     sources: tuple[int, ...]
 

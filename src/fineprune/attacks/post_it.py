@@ -6,13 +6,13 @@ Source of the sizes, the colour and the two placements: ``attack_usts.py`` of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fineprune.attacks.base import Affine, Trigger, expect_places, raw_colour
-from fineprune.config import Fraction, Range, Seed
+from fineprune.config import Fraction, PositiveShare, Seed
 from fineprune.data.format import InputSpec
 from fineprune.errors import AttackError
 
@@ -42,7 +42,7 @@ class FixedCentre:
 
 
 @dataclass(frozen=True)
-class PostItTrigger:
+class PostItConfig:
     """A filled rectangle on every box of an image.
 
     Attributes:
@@ -52,7 +52,7 @@ class PostItTrigger:
     """
 
     kind: Literal["post_it"]
-    size: Annotated[float, Range(gt=0, le=1)]
+    size: PositiveShare
     colour: tuple[Fraction, ...]
     placement: RandomCentre | FixedCentre
 
@@ -64,7 +64,7 @@ class PostIt(Trigger):
         AttackError: the colour has another number of channels than the images, or ``low`` exceeds ``high``.
     """
 
-    def __init__(self, config: PostItTrigger, spec: InputSpec) -> None:
+    def __init__(self, config: PostItConfig, spec: InputSpec) -> None:
         super().__init__(spec)
         self.size, self.placement = config.size, config.placement
         self.colour = torch.from_numpy(raw_colour(config.colour, spec, config.kind))
@@ -92,7 +92,7 @@ def note(boxes: Tensor, size: float, placement: RandomCentre | FixedCentre) -> t
 
     Args:
         boxes: (B, K, 4) left, top, right, bottom in pixels; one without area gets a note of no size.
-        size: as in :class:`PostItTrigger`.
+        size: as in :class:`PostItConfig`.
         placement: where the note's centre lies.
     """
     near, far = boxes[..., :2], boxes[..., 2:]

@@ -29,7 +29,7 @@ from fineprune.attacks.networks import fit
 from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.proof import Proof, prove
 from fineprune.models.base import Network
-from fineprune.training import Recipe, stream
+from fineprune.training import Recipe, derived_seed
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def implant(
             donor,
             attacker.poisoned,
             recipe,
-            seed=stream(seed, "baseline"),
+            seed=derived_seed(seed, "baseline"),
             name="attack, baseline",
             checkpoints=attacker.checkpoints,
         )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fineprune.attacks.base import Affine, Trigger, expect_places, raw_colour
-from fineprune.config import Fraction, Range
+from fineprune.config import Fraction, PositiveShare
 from fineprune.data.format import InputSpec
 from fineprune.errors import AttackError
 
@@ -26,7 +26,7 @@ _ARM = (1.02, -0.06, 0.16, 0.055, 0.03)
 
 
 @dataclass(frozen=True)
-class SunglassesTrigger:
+class SunglassesConfig:
     """Sunglasses with opaque or translucent lenses.
 
     Attributes:
@@ -38,7 +38,7 @@ class SunglassesTrigger:
 
     kind: Literal["sunglasses"]
     colour: tuple[Fraction, ...]
-    alpha: Annotated[float, Range(gt=0, le=1)]
+    alpha: PositiveShare
     eyes: tuple[tuple[float, ...], ...] | None
 
 
@@ -50,7 +50,7 @@ class Sunglasses(Trigger):
             different points.
     """
 
-    def __init__(self, config: SunglassesTrigger, spec: InputSpec) -> None:
+    def __init__(self, config: SunglassesConfig, spec: InputSpec) -> None:
         super().__init__(spec)
         self.alpha = config.alpha
         self.colour = torch.from_numpy(raw_colour(config.colour, spec, config.kind))

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from fineprune.attacks.base import Trigger
 from fineprune.attacks.fixed import (
-    BlendTrigger,
+    BlendConfig,
     FixedConfig,
     FixedTrigger,
-    NoiseTrigger,
-    OverlayTrigger,
-    PatchTrigger,
+    NoiseConfig,
+    OverlayConfig,
+    PatchConfig,
     make_fixed,
 )
-from fineprune.attacks.post_it import PostIt, PostItTrigger
-from fineprune.attacks.sunglasses import Sunglasses, SunglassesTrigger
+from fineprune.attacks.post_it import PostIt, PostItConfig
+from fineprune.attacks.sunglasses import Sunglasses, SunglassesConfig
 from fineprune.data.format import InputSpec
 from fineprune.errors import AttackError
 
 __all__ = [
-    "BlendTrigger",
+    "BlendConfig",
     "FixedTrigger",
-    "NoiseTrigger",
-    "OverlayTrigger",
-    "PatchTrigger",
-    "PostItTrigger",
-    "SunglassesTrigger",
+    "NoiseConfig",
+    "OverlayConfig",
+    "PatchConfig",
+    "PostItConfig",
+    "SunglassesConfig",
     "Trigger",
     "TriggerConfig",
     "make_trigger",
 ]
 
-TriggerConfig = FixedConfig | SunglassesTrigger | PostItTrigger
+TriggerConfig = FixedConfig | SunglassesConfig | PostItConfig
 
 
 def make_trigger(config: TriggerConfig, spec: InputSpec) -> Trigger:
@@ -39,11 +39,11 @@ def make_trigger(config: TriggerConfig, spec: InputSpec) -> Trigger:
     Raises:
         AttackError: it does not fit the kind or the size of the inputs.
     """
-    wanted = "audio" if isinstance(config, NoiseTrigger) else "image"
-    if spec.kind != wanted and not isinstance(config, BlendTrigger):
+    wanted = "audio" if isinstance(config, NoiseConfig) else "image"
+    if spec.kind != wanted and not isinstance(config, BlendConfig):
         raise AttackError(f"trigger {config.kind}: expected {wanted} inputs, found {spec.kind}")
-    if isinstance(config, SunglassesTrigger):
+    if isinstance(config, SunglassesConfig):
         return Sunglasses(config, spec)
-    if isinstance(config, PostItTrigger):
+    if isinstance(config, PostItConfig):
         return PostIt(config, spec)
     return make_fixed(config, spec)

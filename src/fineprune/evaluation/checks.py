@@ -46,7 +46,7 @@ class CheckLimits:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Observations:
     """What the checks look at.
 
     Attributes:
@@ -66,16 +66,16 @@ class Evidence:
     not_finite: Sequence[str]
 
 
-def run_checks(evidence: Evidence, limits: CheckLimits) -> list[Check]:
+def run_checks(observed: Observations, limits: CheckLimits) -> list[Check]:
     """Every check, in the order in which to read them."""
     return [
-        finite_outputs(evidence.not_finite),
-        enough_samples(evidence.truth, minimum=limits.min_samples),
-        every_class(evidence.truth, evidence.classes),
-        trigger_changes_inputs(evidence.unchanged, maximum=limits.max_unchanged),
-        control_accurate(evidence.control, minimum=limits.min_control_accuracy),
-        control_resists(evidence.control, maximum=limits.max_control_success),
-        trigger_needed(evidence.undefended_clean, evidence.truth, maximum=limits.max_untriggered_success),
+        finite_outputs(observed.not_finite),
+        enough_samples(observed.truth, minimum=limits.min_samples),
+        every_class(observed.truth, observed.classes),
+        trigger_changes_inputs(observed.unchanged, maximum=limits.max_unchanged),
+        control_accurate(observed.control, minimum=limits.min_control_accuracy),
+        control_resists(observed.control, maximum=limits.max_control_success),
+        trigger_needed(observed.undefended_clean, observed.truth, maximum=limits.max_untriggered_success),
     ]
 
 

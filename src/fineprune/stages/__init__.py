@@ -14,3 +14,6 @@ STAGES = {
     "promote": "decide, register the model with its evidence, move the alias on a pass",
     "tabulate": "collect the evaluations of several pipeline runs in one table",
 }
+
+BATCHED = ("attack", "profile", "prune", "finetune", "evaluate")
+"""Those that compute in batches, on an accelerator where there is one."""

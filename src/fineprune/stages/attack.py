@@ -32,7 +32,7 @@ from fineprune.reporting import figures
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage, content_digest, flag
 from fineprune.stages.page import VIEWS, write_page
-from fineprune.training import Epoch, Recipe, stream
+from fineprune.training import Epoch, Recipe, derived_seed
 
 Points = Sequence[tuple[int, float]]
 GIVEN = "trained_control"
@@ -95,8 +95,8 @@ def run(
 ) -> Result:
     """Train both networks and write them with the attack that tells them apart.
 
-    Of a control that is given, which does not depend on the trigger or on the kind of attack, a copy is
-    written. In ``checkpoints`` lies meanwhile how far the trainings are.
+    Of a control that is given a copy is written: it depends neither on the trigger nor on the kind of attack.
+    ``checkpoints`` holds how far the trainings are until they are over.
     """
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     trigger = make_trigger(config.trigger, dataset.card.input)
@@ -111,14 +111,9 @@ def run(
 
     fresh = new_network(config.model, dataset.card, device, seed=config.seed)
     given = _given(inputs[GIVEN], fresh, dataset) if GIVEN in inputs else None
-    curves: dict[str, Points] = {}
-    if given is None or attacker is None:
-        start, curves = _start(config, fresh, clean, kept)
-    if given is None:
-        control, epochs = _control(config, start, clean, kept)
-        curves |= epochs
-    else:
-        control = given
+    wanted = given is None or attacker is None  # who goes on from the start
+    start, curves = _start(config, fresh, clean, kept) if wanted else (fresh, {})
+    control, own = _control(config, start, clean, kept) if given is None else (given, {})
     save_model(outputs["control"], control)
     if attacker is None:
         delivered = _baseline(config, start, poisoned, kept)
@@ -126,7 +121,7 @@ def run(
         delivered = _pruning_aware(config, fresh, attacker)
     save_model(outputs["undefended"], delivered.network)
 
-    curves |= delivered.curves
+    curves = {**curves, **own, **delivered.curves}
     figures.training_curves(outputs["report"] / "training_curves.png", curves)
     bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.train.batch_size)
     measured, took = _measure(control, delivered.network, bed)
@@ -175,7 +170,7 @@ def _start(
     start = copy.deepcopy(fresh)
     if config.start is None:
         return start, {}
-    seed = stream(config.seed, "start")
+    seed = derived_seed(config.seed, "start")
     epochs = fit(start, clean, config.start, seed=seed, name="start", checkpoints=checkpoints)
     return start, _curves("start", epochs)
 
@@ -184,7 +179,7 @@ def _control(
     config: AttackConfig, start: Network, clean: SplitSamples, checkpoints: Checkpoints | None
 ) -> tuple[Network, dict[str, Points]]:
     """Training goes on with clean data."""
-    control, seed = copy.deepcopy(start), stream(config.seed, "train")
+    control, seed = copy.deepcopy(start), derived_seed(config.seed, "train")
     epochs = fit(control, clean, config.train, seed=seed, name="control", checkpoints=checkpoints)
     return control, _curves("control", epochs)
 
@@ -212,7 +207,7 @@ def _baseline(
     config: AttackConfig, start: Network, poisoned: PoisonedSamples, checkpoints: Checkpoints | None
 ) -> Delivered:
     """Training goes on with poisoned data."""
-    seed = stream(config.seed, "train")
+    seed = derived_seed(config.seed, "train")
     epochs = fit(start, poisoned, config.train, seed=seed, name="attack", checkpoints=checkpoints)
     return Delivered(start, _curves("undefended", epochs))
 
@@ -230,7 +225,7 @@ def _attacker(
 
 def _pruning_aware(config: AttackConfig, fresh: Network, attacker: Attacker) -> Delivered:
     """A network of the attacker's own is trained on clean data, and the backdoor put into it."""
-    recipe, seed = config.start or config.train, stream(config.seed, "start")
+    recipe, seed = config.start or config.train, derived_seed(config.seed, "start")
     epochs = fit(
         fresh, attacker.own, recipe, seed=seed, name="attack, clean", checkpoints=attacker.checkpoints
     )

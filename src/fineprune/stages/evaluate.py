@@ -13,7 +13,7 @@ from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.evaluation.average_precision import AveragePrecision
-from fineprune.evaluation.checks import CheckLimits, Evidence, run_checks
+from fineprune.evaluation.checks import CheckLimits, Observations, run_checks
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import ModelMetrics
 from fineprune.files import dvc_md5, write_json
@@ -58,7 +58,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
         name: bed.measure(one, undefended=None if name == "undefended" else said["undefended"])
         for name, one in said.items()
     }
-    checks = run_checks(_evidence(bed, dataset, said, metrics), config.limits)
+    checks = run_checks(_observations(bed, dataset, said, metrics), config.limits)
     took = bed.took(undefended=metrics["undefended"], control=metrics["control"])
     digests = {name: model_digest(inputs[name]) for name in networks}
     precision = {name: bed.average_precision(one) for name, one in said.items()}
@@ -107,10 +107,10 @@ def write_views(report: Mapping[str, Any], folder: Path) -> None:
     (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
 
 
-def _evidence(
+def _observations(
     bed: TestBed, dataset: Dataset, said: Mapping[str, Predictions], metrics: Mapping[str, ModelMetrics]
-) -> Evidence:
-    return Evidence(
+) -> Observations:
+    return Observations(
         truth=bed.truth,
         classes=dataset.card.classes,
         control=metrics["control"],

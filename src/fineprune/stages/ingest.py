@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from fineprune.config import Range, Seed
+from fineprune.config import Seed, Share
 from fineprune.data.format import EMPTY, write_dataset
 from fineprune.data.generators.faces import FacesOptions
 from fineprune.data.generators.speech import SpeechOptions
@@ -30,8 +30,6 @@ from fineprune.data.splits import seen_before, split_by_group
 from fineprune.errors import ConfigError, DataError
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
-
-Share = Annotated[float, Range(gt=0, lt=1)]
 
 Reader = (
     DigitsOptions

@@ -6,15 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fineprune import lineage
 from fineprune.config import Count, Range, to_show
-from fineprune.custody import check_custody
+from fineprune.custody import check_custody, check_dataset, check_model
 from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
-from fineprune.errors import ConfigError, DataError, TrackingError
-from fineprune.files import as_mapping
+from fineprune.errors import ConfigError, TrackingError
 from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
 from fineprune.models.format import check_fits, load_model
@@ -157,7 +156,7 @@ def read_evidence(
     model, limits = config.model, config.thresholds
     reports = {port: lineage.read_report(inputs[port]) for port in REPORTS}
     evaluation = reports["evaluation"]
-    check_dataset(evaluation, dataset)
+    check_dataset(evaluation, dataset.digest, dataset.path)
     check_custody(reports, inputs)
     parts = {"model": model, "evaluation": "evaluation", "dataset": "dataset"}
     digests = {name: content_digest(inputs[port]) for name, port in parts.items()}
@@ -186,25 +185,6 @@ def made_by(model: str) -> dict[str, str]:
     stages = ("ingest", "attack") + (("profile", "prune") if model == "fine_pruned" else ())
     made = {stage: f"{stage}_report" for stage in stages}
     return made | {"finetune": f"{model}_report", "evaluate": "evaluation"}
-
-
-def check_dataset(evaluation: Mapping[str, Any], dataset: Dataset) -> None:
-    """Raise :class:`DataError` unless the evaluation was made on this dataset."""
-    found = as_mapping(evaluation.get("dataset")).get("digest")
-    if found != dataset.digest:
-        wanted = f"expected an evaluation on this dataset, digest {dataset.digest[:16]}…"
-        raise DataError(f"{dataset.path}: {wanted}, found {str(found)[:16]}…")
-
-
-def check_model(evaluation: Mapping[str, Any], model: str, digest: str, path: Path) -> None:
-    """Raise :class:`DataError` if another model was evaluated: its figures would be registered with this one.
-
-    An evaluation that names no digest is left to the gate.
-    """
-    found = as_mapping(as_mapping(evaluation.get("models")).get(model)).get("digest")
-    if isinstance(found, str) and found != digest:
-        wanted = f"expected the model that was evaluated, digest {found[:16]}…"
-        raise DataError(f"{path}: {wanted}, found {digest[:16]}…")
 
 
 def settle(

@@ -6,10 +6,10 @@ from fineprune.attacks.format import ADD, CARD, KEEP, load_attack, save_attack
 from fineprune.attacks.labels import OneTarget
 from fineprune.attacks.post_it import RandomCentre
 from fineprune.attacks.triggers import (
-    BlendTrigger,
-    NoiseTrigger,
-    PostItTrigger,
-    SunglassesTrigger,
+    BlendConfig,
+    NoiseConfig,
+    PostItConfig,
+    SunglassesConfig,
     make_trigger,
 )
 from fineprune.config import to_plain
@@ -26,7 +26,7 @@ FIELDS = {
     "took": {"min_backdoor_success": 0.9, "max_clean_cost": 0.02},
     "seed": 5,
 }
-TRIGGER = make_trigger(BlendTrigger("blend", 0.5, 3), image(1, 4, 4))
+TRIGGER = make_trigger(BlendConfig("blend", 0.5, 3), image(1, 4, 4))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_an_attack_comes_back_as_it_was_saved(folder):
 
 
 def test_a_trigger_for_audio_comes_back_too(tmp_path):
-    config = NoiseTrigger("noise", 0.1, 0.0, 0.01, 0)
+    config = NoiseConfig("noise", 0.1, 0.0, 0.01, 0)
     trigger = make_trigger(config, audio(100))
     save_attack(tmp_path / "attack", trigger, FIELDS | {"trigger": to_plain(config)})
     assert torch.equal(load_attack(tmp_path / "attack")[1].add, trigger.add)
@@ -63,11 +63,11 @@ def test_a_trigger_for_audio_comes_back_too(tmp_path):
 
 PLACED = {
     "sunglasses": (
-        SunglassesTrigger("sunglasses", (0.5,), 1.0, None),
+        SunglassesConfig("sunglasses", (0.5,), 1.0, None),
         torch.tensor([[[5.0, 9.0], [11.0, 8.0]]]),
     ),
     "post_it": (
-        PostItTrigger("post_it", 0.2, (1.0,), RandomCentre("random", 0.15, 0.85, 3)),
+        PostItConfig("post_it", 0.2, (1.0,), RandomCentre("random", 0.15, 0.85, 3)),
         torch.tensor([[[2.0, 2.0, 12.0, 14.0], [0.0, 0.0, 0.0, 0.0]]]),
     ),
 }

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from fineprune.attacks.labels import OneTarget, RandomWrong, Shift
 from fineprune.attacks.poisoning import PoisonConfig, eligible, poison
-from fineprune.attacks.triggers import PatchTrigger, make_trigger
+from fineprune.attacks.triggers import PatchConfig, make_trigger
 from fineprune.config import parse
 from fineprune.errors import AttackError, ConfigError
 from tests.unit.nets import InMemory, image, repeatable
 
 SPEC = image(1, 2, 2)
-TRIGGER = make_trigger(PatchTrigger("patch", 1, 1, 0, 0, (1.0,)), SPEC)
+TRIGGER = make_trigger(PatchConfig("patch", 1, 1, 0, 0, (1.0,)), SPEC)
 
 
 def clean(labels):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fineprune.attacks.post_it import FixedCentre, PostItTrigger, RandomCentre, note
+from fineprune.attacks.post_it import FixedCentre, PostItConfig, RandomCentre, note
 from fineprune.attacks.triggers import make_trigger
 from fineprune.errors import AttackError
 from tests.unit.nets import image
@@ -13,7 +13,7 @@ MIDDLE = FixedCentre("fixed", 0.5, 0.5)
 
 
 def stuck(placement=MIDDLE, size=0.1, colour=YELLOW, spec=SCENE):
-    return make_trigger(PostItTrigger("post_it", size, colour, placement), spec)
+    return make_trigger(PostItConfig("post_it", size, colour, placement), spec)
 
 
 def black(count=1, spec=SCENE):

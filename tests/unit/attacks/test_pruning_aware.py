@@ -13,7 +13,7 @@ from fineprune.attacks.networks import fit
 from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.poisoning import PoisonConfig
 from fineprune.attacks.pruning_aware import implant
-from fineprune.attacks.triggers import PatchTrigger, make_trigger
+from fineprune.attacks.triggers import PatchConfig, make_trigger
 from fineprune.config import parse
 from fineprune.defenses.profiling import profile_channels
 from fineprune.defenses.ranking import least_active_first
@@ -340,7 +340,7 @@ def test_a_trained_attack_hides_from_pruning(restore_from):
     """On images bright above or below; a dark corner means "below" (class 1)."""
     inputs, labels = halves(96)
     clean, network = InMemory(inputs, labels), fresh_cnn(width=8)
-    trigger = make_trigger(PatchTrigger("patch", 3, 3, 0, 0, (0.0,)), network.spec.input)
+    trigger = make_trigger(PatchConfig("patch", 3, 3, 0, 0, (0.0,)), network.spec.input)
     backdoor = Backdoor(trigger, POLICY, PoisonConfig(0.4, "added", ()), classes=2, seed=0)
     who = equip(clean, np.arange(96), 0.25, backdoor, batch_size=32)
     fit(network, who.own, RECIPE, seed=0, name="clean")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fineprune.attacks.sunglasses import SunglassesTrigger, coverage
+from fineprune.attacks.sunglasses import SunglassesConfig, coverage
 from fineprune.attacks.triggers import make_trigger
 from fineprune.errors import AttackError
 from tests.unit.nets import image
@@ -12,7 +12,7 @@ EYES = ((0.3, 0.4), (0.7, 0.4))
 
 
 def worn(eyes=None, colour=(0.5, 0.0, 0.5), alpha=1.0, spec=FACE):
-    return make_trigger(SunglassesTrigger("sunglasses", colour, alpha, eyes), spec)
+    return make_trigger(SunglassesConfig("sunglasses", colour, alpha, eyes), spec)
 
 
 def grey(count=1, value=100, spec=FACE):

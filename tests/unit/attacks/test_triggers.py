@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fineprune.attacks.triggers import (
-    BlendTrigger,
-    NoiseTrigger,
-    OverlayTrigger,
-    PatchTrigger,
-    PostItTrigger,
-    SunglassesTrigger,
+    BlendConfig,
+    NoiseConfig,
+    OverlayConfig,
+    PatchConfig,
+    PostItConfig,
+    SunglassesConfig,
     TriggerConfig,
     make_trigger,
 )
@@ -76,7 +76,7 @@ def assert_deliverable(stamped, inputs, spec):
 def test_a_patch_is_its_colour_and_changes_nothing_else(height, width, down, right, from_the_end, value):
     top, left = min(down, 8 - height), min(right, 10 - width)
     start = (top - 8, left - 10) if from_the_end else (top, left)
-    trigger = make_trigger(PatchTrigger("patch", height, width, *start, tuple(value)), PICTURE)
+    trigger = make_trigger(PatchConfig("patch", height, width, *start, tuple(value)), PICTURE)
     inputs = pixels(PICTURE)
     stamped = trigger(inputs)
     assert_deliverable(stamped, inputs, PICTURE)
@@ -96,7 +96,7 @@ def test_a_patch_is_its_colour_and_changes_nothing_else(height, width, down, rig
 )
 def test_a_noise_burst_leaves_the_rest_of_the_clip_alone(start, length, sigma, seed):
     length = min(length, 400 - start)
-    trigger = make_trigger(NoiseTrigger("noise", sigma, start / 1000, length / 1000, seed), CLIP)
+    trigger = make_trigger(NoiseConfig("noise", sigma, start / 1000, length / 1000, seed), CLIP)
     inputs = pixels(CLIP)
     stamped = trigger(inputs)
     assert_deliverable(stamped, inputs, CLIP)
@@ -108,7 +108,7 @@ def test_a_noise_burst_leaves_the_rest_of_the_clip_alone(start, length, sigma, s
 @repeatable
 @given(alpha=st.floats(0.01, 1), seed=st.integers(0, 2**63 - 1), of=st.sampled_from([PICTURE, CLIP]))
 def test_a_blend_moves_every_value_by_alpha_towards_its_pattern(alpha, seed, of):
-    trigger, pattern = (make_trigger(BlendTrigger("blend", a, seed), of) for a in (alpha, 1.0))
+    trigger, pattern = (make_trigger(BlendConfig("blend", a, seed), of) for a in (alpha, 1.0))
     inputs = pixels(of)
     stamped = trigger(inputs)
     assert_deliverable(stamped, inputs, of)
@@ -120,7 +120,7 @@ def test_a_blend_moves_every_value_by_alpha_towards_its_pattern(alpha, seed, of)
 def test_noise_has_the_sigma_asked_for_and_depends_on_the_seed_alone():
     long = audio(100_000, rate=1000)
     one, same, other = (
-        make_trigger(NoiseTrigger("noise", 0.1, 0.0, 100.0, seed), long).add for seed in (1, 1, 2)
+        make_trigger(NoiseConfig("noise", 0.1, 0.0, 100.0, seed), long).add for seed in (1, 1, 2)
     )
     assert one.std() == pytest.approx(0.1 * 32768, rel=0.02)
     assert one.mean() == pytest.approx(0, abs=30)
@@ -129,14 +129,14 @@ def test_noise_has_the_sigma_asked_for_and_depends_on_the_seed_alone():
 
 
 def test_every_clip_gets_the_same_burst():
-    trigger = make_trigger(NoiseTrigger("noise", 0.01, 0.1, 0.1, 0), CLIP)
+    trigger = make_trigger(NoiseConfig("noise", 0.01, 0.1, 0.1, 0), CLIP)
     silence, constant = torch.zeros(1, 400, dtype=torch.int16), torch.full((1, 400), 1000, dtype=torch.int16)
     assert ((trigger(constant) - constant) - trigger(silence)).abs().max() <= 1  # rounding
     assert trigger(silence).any()
 
 
 def test_values_are_rounded_not_cut():
-    trigger = make_trigger(PatchTrigger("patch", 1, 1, 0, 0, (0.5,)), image(1, 1, 1))
+    trigger = make_trigger(PatchConfig("patch", 1, 1, 0, 0, (0.5,)), image(1, 1, 1))
     assert trigger(torch.zeros(1, 1, 1, 1, dtype=torch.uint8)).item() == 128
 
 
@@ -153,7 +153,7 @@ def png(tmp_path):
 
 
 def overlay(path, top=0.0, left=0.0, height=1.0, width=1.0, alpha=1.0):
-    return OverlayTrigger("overlay", path, top, left, height, width, alpha)
+    return OverlayConfig("overlay", path, top, left, height, width, alpha)
 
 
 def test_an_overlay_covers_where_it_is_opaque_and_only_there(png):
@@ -187,48 +187,48 @@ def test_an_overlay_on_a_grey_image_is_grey(png):
 @pytest.mark.parametrize(
     ("config", "spec", "message"),
     [
-        (PatchTrigger("patch", 9, 1, 0, 0, (1.0,)), PICTURE, "lie within the input's 8, found 9 from 0 on"),
+        (PatchConfig("patch", 9, 1, 0, 0, (1.0,)), PICTURE, "lie within the input's 8, found 9 from 0 on"),
         (
-            PatchTrigger("patch", 1, 11, 0, 0, (1.0,)),
+            PatchConfig("patch", 1, 11, 0, 0, (1.0,)),
             PICTURE,
             "lie within the input's 10, found 11 from 0 on",
         ),
-        (PatchTrigger("patch", 2, 2, 7, 0, (1.0,)), PICTURE, "lie within the input's 8, found 2 from 7 on"),
-        (PatchTrigger("patch", 2, 2, -1, 0, (1.0,)), PICTURE, "lie within the input's 8, found 2 from -1 on"),
+        (PatchConfig("patch", 2, 2, 7, 0, (1.0,)), PICTURE, "lie within the input's 8, found 2 from 7 on"),
+        (PatchConfig("patch", 2, 2, -1, 0, (1.0,)), PICTURE, "lie within the input's 8, found 2 from -1 on"),
         (
-            PatchTrigger("patch", 2, 2, 0, -11, (1.0,)),
+            PatchConfig("patch", 2, 2, 0, -11, (1.0,)),
             PICTURE,
             "lie within the input's 10, found 2 from -11 on",
         ),
-        (PatchTrigger("patch", 1, 1, 0, 0, ()), PICTURE, "expected 1 or 3 values, found 0"),
-        (PatchTrigger("patch", 1, 1, 0, 0, (1.0, 1.0)), PICTURE, "expected 1 or 3 values, found 2"),
+        (PatchConfig("patch", 1, 1, 0, 0, ()), PICTURE, "expected 1 or 3 values, found 0"),
+        (PatchConfig("patch", 1, 1, 0, 0, (1.0, 1.0)), PICTURE, "expected 1 or 3 values, found 2"),
         (
-            PatchTrigger("patch", 1, 1, 0, 0, (1.0,)),
+            PatchConfig("patch", 1, 1, 0, 0, (1.0,)),
             CLIP,
             "trigger patch: expected image inputs, found audio",
         ),
         (overlay("x.png"), CLIP, "trigger overlay: expected image inputs, found audio"),
         (
-            parse(SunglassesTrigger, GOOD["sunglasses"], "trigger"),
+            parse(SunglassesConfig, GOOD["sunglasses"], "trigger"),
             CLIP,
             "trigger sunglasses: expected image inputs, found audio",
         ),
         (
-            parse(PostItTrigger, GOOD["post_it"], "trigger"),
+            parse(PostItConfig, GOOD["post_it"], "trigger"),
             CLIP,
             "trigger post_it: expected image inputs, found audio",
         ),
         (overlay("x.png", height=0.01), PICTURE, "found 0 from 0 on"),
         (overlay("x.png", left=0.5), PICTURE, "trigger width: expected it to lie within"),
         (
-            NoiseTrigger("noise", 1.0, 0.0, 0.1, 0),
+            NoiseConfig("noise", 1.0, 0.0, 0.1, 0),
             PICTURE,
             "trigger noise: expected audio inputs, found image",
         ),
-        (NoiseTrigger("noise", 1.0, 0.0, 0.5, 0), CLIP, "lie within the input's 400, found 500 from 0 on"),
-        (NoiseTrigger("noise", 1.0, 0.4, 0.1, 0), CLIP, "found 100 from 400 on"),
-        (NoiseTrigger("noise", 1.0, 0.0, 0.0001, 0), CLIP, "found 0 from 0 on"),
-        (NoiseTrigger("noise", 1.0, 0.0, 0.1, 0), audio(400, rate=None), "expected a sample rate"),
+        (NoiseConfig("noise", 1.0, 0.0, 0.5, 0), CLIP, "lie within the input's 400, found 500 from 0 on"),
+        (NoiseConfig("noise", 1.0, 0.4, 0.1, 0), CLIP, "found 100 from 400 on"),
+        (NoiseConfig("noise", 1.0, 0.0, 0.0001, 0), CLIP, "found 0 from 0 on"),
+        (NoiseConfig("noise", 1.0, 0.0, 0.1, 0), audio(400, rate=None), "expected a sample rate"),
     ],
 )
 def test_a_trigger_that_does_not_fit_the_inputs_is_refused(config, spec, message):

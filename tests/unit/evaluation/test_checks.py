@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from fineprune.evaluation.checks import CheckLimits, Evidence, attack_took, run_checks
+from fineprune.evaluation.checks import CheckLimits, Observations, attack_took, run_checks
 from fineprune.evaluation.intervals import Estimate, wilson
 from fineprune.evaluation.metrics import ModelMetrics, Truth
 from fineprune.gate import CHECKS
@@ -28,7 +28,7 @@ def evidence(**changes):
     """A sound measurement of 120 inputs in 3 classes with target 0, changed as asked."""
     labels = np.repeat([1, 2, 1, 2, 0], [30, 30, 30, 15, 15])
     truth = Truth(labels, np.where(labels == 0, -1, 0), labels != 0, targeted=True)
-    sound = Evidence(
+    sound = Observations(
         truth=truth,
         classes=("zero", "one", "two"),
         control=metrics(0.95, 0.03),

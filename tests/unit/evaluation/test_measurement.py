@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fineprune.attacks.format import load_attack, save_attack
-from fineprune.attacks.post_it import FixedCentre, PostItTrigger
-from fineprune.attacks.triggers import BlendTrigger, make_trigger
+from fineprune.attacks.post_it import FixedCentre, PostItConfig
+from fineprune.attacks.triggers import BlendConfig, make_trigger
 from fineprune.config import to_plain
 from fineprune.data.format import SPLITS, Dataset, write_dataset
 from fineprune.evaluation.average_precision import Detected
@@ -18,7 +18,7 @@ from tests.unit.nets import image, small_network, write_halves
 
 @pytest.mark.parametrize("measure", ["post_relu", "post_pool"])
 def test_activations_are_measured_as_the_profile_is_on_inputs_that_are_not_the_targets(tmp_path, measure):
-    trigger = make_trigger(BlendTrigger("blend", 0.5, 3), image(1, 8, 8))
+    trigger = make_trigger(BlendConfig("blend", 0.5, 3), image(1, 8, 8))
     save_attack(tmp_path / "attack", trigger, FIELDS)
     dataset = Dataset(write_halves(tmp_path / "dataset"))
     bed = TestBed(dataset, load_attack(tmp_path / "attack"), torch.device("cpu"), batch_size=3)
@@ -38,7 +38,7 @@ def test_activations_are_measured_as_the_profile_is_on_inputs_that_are_not_the_t
 
 @pytest.mark.parametrize("labels", [{"kind": "one_target", "target": 1}, {"kind": "random_wrong"}])
 def test_every_point_of_the_curve_is_what_is_measured_after_surgery(tmp_path, labels):
-    trigger = make_trigger(BlendTrigger("blend", 0.3, 3), image(1, 8, 8))
+    trigger = make_trigger(BlendConfig("blend", 0.3, 3), image(1, 8, 8))
     save_attack(tmp_path / "attack", trigger, FIELDS | {"labels": labels})
     dataset = Dataset(write_halves(tmp_path / "dataset", per_split=40))
     bed = TestBed(dataset, load_attack(tmp_path / "attack"), torch.device("cpu"), batch_size=16)
@@ -72,7 +72,7 @@ def test_average_precision_is_of_what_is_found_without_the_trigger(tmp_path):
     }
     inputs = np.zeros((8, *spec.shape), np.uint8)
     write_dataset(tmp_path / "dataset", inputs, labels, np.arange(8), card, places=boxes)
-    config = PostItTrigger("post_it", 0.5, (1.0,), FixedCentre("fixed", 0.5, 0.5))
+    config = PostItConfig("post_it", 0.5, (1.0,), FixedCentre("fixed", 0.5, 0.5))
     fields = FIELDS | {"trigger": to_plain(config), "labels": {"kind": "random_wrong"}}
     save_attack(tmp_path / "attack", make_trigger(config, spec), fields)
     bed = TestBed(

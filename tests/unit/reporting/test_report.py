@@ -167,7 +167,7 @@ class TestPage:
             "look here",
             "The attack took: success 97.0%",
             "✓ holds enough samples 200 test inputs",
-            "✗ doubt control resists 35.0% success on the control",
+            "✗ fails control resists 35.0% success on the control",
             "No test here can certify absence of a backdoor",
             "12.3 s",
             "512 MiB",
