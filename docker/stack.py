@@ -16,21 +16,17 @@ import pwd
 import secrets
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from images import image
+from service import HOST, Service, StackError, accepts, check_free, healthy
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / ".stack"
-HOST = "127.0.0.1"
 BUCKET = "mlflow"
 SERVER = image("mlflow")
 PORTS = ("MLFLOW_PORT", "POSTGRES_PORT", "S3_PORT")
@@ -39,12 +35,6 @@ CHECKSUMS = {
     "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
 }
-_PATIENCE = 120  # seconds until a service must answer
-_GRACE = 30  # seconds that a service has to end by itself
-
-
-class StackError(Exception):
-    """The stack cannot be started."""
 
 
 def main() -> int:
@@ -151,7 +141,8 @@ class Stack:
                 argv=[_program("rclone"), "serve", "s3", "--addr", f"{HOST}:{at_s3}", str(objects)],
                 environment={"RCLONE_AUTH_KEY": f'"{pair}"', "RCLONE_CONFIG": "/dev/null"},
                 port=int(at_s3),
-                answers=lambda: _accepts(int(at_s3)),
+                flag=_flag("S3_PORT"),
+                answers=lambda: accepts(int(at_s3)),
             ),
             Service(
                 folder=self._folder,
@@ -164,7 +155,8 @@ class Stack:
                     "MLFLOW_DISABLE_TELEMETRY": "true",
                 },
                 port=int(at_mlflow),
-                answers=lambda: _healthy(f"{self._address('MLFLOW_PORT')}/health"),
+                flag=_flag("MLFLOW_PORT"),
+                answers=lambda: healthy(f"{self._address('MLFLOW_PORT')}/health"),
             ),
         ]
 
@@ -178,7 +170,7 @@ class Stack:
     def _start_postgres(self) -> None:
         data, port = self._folder / "postgres", self._state["POSTGRES_PORT"]
         if not self._postgres_runs():
-            _check_free(int(port), "POSTGRES_PORT")
+            check_free(int(port), _flag("POSTGRES_PORT"))
             if not (data / "PG_VERSION").exists():
                 self._init_postgres(data)
             flags = f"-p {port} -c listen_addresses={HOST} -c unix_socket_directories=''"
@@ -227,91 +219,6 @@ class Stack:
             *("docker", "compose", f"--project-name={project}", f"--file={HERE / 'compose.yaml'}"),
             *arguments,
         ]
-
-
-@dataclass(frozen=True)
-class Service:
-    """A program that runs on in the background, in a process group of its own.
-
-    Its log lies in the folder under its name, and what it runs as: its pid and its command line.
-    """
-
-    folder: Path
-    argv: Sequence[str]
-    environment: Mapping[str, str]
-    port: int
-    answers: Callable[[], bool]
-
-    @property
-    def name(self) -> str:
-        """Of the program."""
-        return Path(self.argv[0]).name
-
-    def start(self) -> None:
-        """Start it unless it runs, and wait until it answers.
-
-        Raises:
-            StackError: its port is taken, or it ends, or it does not answer in time.
-        """
-        process = None
-        if self._pid() is None:
-            _check_free(self.port, f"{'S3' if self.name == 'rclone' else 'MLFLOW'}_PORT")
-            with self._log.open("wb") as log:
-                process = subprocess.Popen(
-                    self.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, **self.environment},
-                    cwd=self.folder,
-                    start_new_session=True,
-                )
-            told = {"pid": process.pid, "argv": list(self.argv)}
-            self._pid_file.write_text(json.dumps(told), encoding="utf-8")
-        started = time.monotonic()
-        while not self.answers():
-            ended = process is not None and process.poll() is not None
-            if ended or time.monotonic() - started > _PATIENCE:
-                last = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
-                said = " ".join(last) or "no word of it"
-                raise StackError(f"{self.name} does not come up: {said} ({self._log})")
-            time.sleep(0.2)
-
-    def stop(self) -> None:
-        """End it and what it started; nothing happens unless it runs.
-
-        Raises:
-            StackError: it does not end, not even by force.
-        """
-        if (pid := self._pid()) is not None:
-            for signum in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signum)
-                if _ends(pid, _GRACE):
-                    break
-            else:
-                raise StackError(f"{self.name} does not end (process {pid})")
-        self._pid_file.unlink(missing_ok=True)
-
-    def _pid(self) -> int | None:
-        """The process, unless it ended and the number is another's by now."""
-        try:
-            told = json.loads(self._pid_file.read_text(encoding="utf-8"))
-            pid, argv = int(told["pid"]), [os.fsencode(word) for word in told["argv"]]
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-            leads = os.getpgid(pid) == pid
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
-        # An interpreter stands before the name of a script.
-        return pid if leads and command[-len(argv) :] == argv else None
-
-    @property
-    def _pid_file(self) -> Path:
-        return self.folder / f"{self.name}.pid"
-
-    @property
-    def _log(self) -> Path:
-        return self.folder / f"{self.name}.log"
 
 
 def _as_postgres() -> list[str]:
@@ -364,28 +271,6 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _ends(group: int, seconds: float) -> bool:
-    """Whether a process group is gone in time; one of its processes may be our own child."""
-    deadline = time.monotonic() + seconds
-    while _lives(group):
-        if time.monotonic() > deadline:
-            return False
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(group, os.WNOHANG)
-        time.sleep(0.1)
-    return True
-
-
-def _lives(group: int) -> bool:
-    """Whether a process of the group runs; one that has ended and was not asked for does not."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, found = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
-            if int(found) == group and state != "Z":
-                return True
-    return False
-
-
 def free_ports(number: int) -> list[int]:
     """Different ports that nobody listens on, held together while they are looked for."""
     with contextlib.ExitStack() as held:
@@ -393,25 +278,6 @@ def free_ports(number: int) -> list[int]:
         for listener in listeners:
             listener.bind((HOST, 0))
         return [int(listener.getsockname()[1]) for listener in listeners]
-
-
-def _check_free(port: int, name: str) -> None:
-    if _accepts(port):
-        raise StackError(f"port {port} is taken: say {_flag(name)} with another")
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as caller:
-        caller.settimeout(2)
-        return caller.connect_ex((HOST, port)) == 0
-
-
-def _healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def _flag(port: str) -> str:
