@@ -45,7 +45,7 @@ from fineprune.inference import predict
 from fineprune.models.base import Network
 from fineprune.models.format import load_model
 from fineprune.progress import progress
-from fineprune.reporting.sweep import as_markdown
+from fineprune.reporting.table import as_markdown
 from fineprune.runtime import pick_device, place
 from fineprune.stages.finetune import FinetuneConfig
 from fineprune.training import Recipe

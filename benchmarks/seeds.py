@@ -17,7 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fineprune.reporting.sweep import as_markdown, table
+from fineprune.reporting.sweep import table
+from fineprune.reporting.table import as_markdown
 
 REPORT = Path("artifacts/evaluate/report.json")
 DECISION = Path("artifacts/promote/decision.json")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fineprune.data.sources import GENERATED
+from fineprune.reporting import table
 from fineprune.reporting.table import number
 from tables.reference import Paper
 
@@ -16,12 +17,6 @@ DEFENCES = {
     "pruning": "pruning",
     "fine_tuning": "fine-tuning",
     "fine_pruning": "fine-pruning",
-}
-METRICS = {
-    "clean_accuracy": "cl",
-    "backdoor_success": "bd",
-    "average_precision": "AP@0.5",
-    "utility": "utility",
 }
 TERMS = (
     "cl: clean inputs that get their true class. bd: targeted, triggered inputs of other classes that get "
@@ -59,7 +54,7 @@ class Row:
     @property
     def label(self) -> str:
         """What stands at its head: ``bd, paper``."""
-        short = METRICS[self.metric]
+        short = (table.COLUMNS | table.DETECTION)[self.metric]
         return short if self.source == "ours" else f"{short}, {self.source}"
 
 
@@ -138,14 +133,14 @@ def as_markdown(result: Mapping[str, Any], paper: Paper, metrics: Sequence[str])
     head = [
         f"{_short(a)}: {DEFENCES[d]}{raised(paper.marks(attack=a, defence=d))}" for a, d in columns(result)
     ]
-    lines = [["", *head], ["---"] * (len(head) + 1)]
+    lines = [["", *head]]
     for group in groups(result, paper, metrics):
         lines.append([f"**{group.title}**{raised(group.marks)} ({group.case})", *[""] * len(head)])
         lines += [
             [row.label, *(_text(entry, bold=row.source == "ours") for entry in row.cells)]
             for row in group.rows
         ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return table.as_markdown(lines)
 
 
 def raised(numbers: Sequence[int]) -> str:

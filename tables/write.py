@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fineprune.files import whole_outputs, write_json
-from fineprune.reporting import page
+from fineprune.reporting import page, table
 from fineprune.reporting.table import number
 from tables import figures, layout
 from tables.measured import read_cells
@@ -140,11 +140,11 @@ def _legend(result: Mapping[str, Any], paper: Paper) -> str:
 
 def _checks_as_markdown(result: Mapping[str, Any]) -> str:
     words = {True: "pass", False: "**miss**", None: "open"}
-    lines = ["| case | attack | what | required | found | |", "|---|---|---|---|---|---|"]
+    lines = [["case", "attack", "what", "required", "found", ""]]
     for check in result["checks"]:
-        told = (check[name] for name in ("case", "attack", "name", "required", "found"))
-        lines.append(f"| {' | '.join(told)} | {words[check['passed']]} |")
-    return "\n".join(lines) + "\n"
+        texts = (check[name] for name in ("case", "attack", "name", "required", "found"))
+        lines.append([*texts, words[check["passed"]]])
+    return table.as_markdown(lines)
 
 
 def _draw(result: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Path]]:

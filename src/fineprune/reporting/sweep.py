@@ -100,12 +100,6 @@ def cell(estimates: Sequence[Mapping[str, float] | None]) -> str:
     return f"{number(statistics.mean(values))} ({', '.join(map(number, values))})"
 
 
-def as_markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table, its header first, in Markdown."""
-    told = [list(lines[0]), ["---"] * len(lines[0]), *map(list, lines[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in told) + "\n"
-
-
 def as_csv(runs: Sequence[Run]) -> str:
     """Every figure with its interval, one line per run and model."""
     file = io.StringIO()

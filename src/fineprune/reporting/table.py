@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fineprune.errors import DataError
@@ -83,3 +83,9 @@ def text_table(models: Models) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def as_markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table, its header first, in Markdown."""
+    told = [list(lines[0]), ["---"] * len(lines[0]), *map(list, lines[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in told) + "\n"

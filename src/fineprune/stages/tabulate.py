@@ -9,6 +9,7 @@ from typing import Any
 
 from fineprune.errors import ConfigError
 from fineprune.reporting import page, sweep
+from fineprune.reporting.table import as_markdown
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import PAGE, VIEWS
 
@@ -36,8 +37,7 @@ def run(config: TabulateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     groups = sweep.groups([sweep.read_run(text) for text in config.rows])
     tables = {name: sweep.table([run.models for run in several]) for name, several in groups.items()}
     text = "\n".join(
-        f"## {name}, seeds {_seeds(groups[name])}\n\n{sweep.as_markdown(lines)}"
-        for name, lines in tables.items()
+        f"## {name}, seeds {_seeds(groups[name])}\n\n{as_markdown(lines)}" for name, lines in tables.items()
     )
     (outputs["report"] / "table.md").write_text(text, encoding="utf-8")
     runs = [run for several in groups.values() for run in several]

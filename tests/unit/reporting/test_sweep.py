@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fineprune.errors import DataError
-from fineprune.reporting.sweep import as_csv, as_markdown, as_row, cell, groups, read_run, table
-from fineprune.reporting.table import REQUIRED, ROWS, number
+from fineprune.reporting.sweep import as_csv, as_row, cell, groups, read_run, table
+from fineprune.reporting.table import REQUIRED, ROWS, as_markdown, number
 
 
 def estimate(value: float) -> dict[str, float]:
