@@ -1,4 +1,4 @@
-"""Steps 2 and 3 of the pruning-aware attack: prune what is dormant, train the rest on poisoned data.
+"""Steps 2 and 3 of the pruning-aware attack: prune what is least active, train the rest on poisoned data.
 
 What does too little gets channels back. What clean inputs hardly use is pruned as well, and so is what the
 defender's pruning would take where the backdoor would go with it.
@@ -27,7 +27,7 @@ class Round:
 
     Attributes:
         kept: channels that are left after it.
-        shy: those that fire on too few clean inputs and were pruned after it, by original index.
+        rarely_active: those that fire on too few clean inputs and were pruned after it, by original index.
         exposed: of those that are left, what the defender's pruning would take, and too much of the
             backdoor with it; none where the network does too little anyway.
         score: of what is left, on held-out samples.
@@ -35,7 +35,7 @@ class Round:
     """
 
     kept: int
-    shy: tuple[int, ...]
+    rarely_active: tuple[int, ...]
     exposed: tuple[int, ...]
     score: Score
     epochs: tuple[Epoch, ...]
@@ -78,7 +78,7 @@ def confine(
     Raises:
         AttackError: no channel could be kept.
     """
-    pruned = _dormant(donor, attacker, config.decoys)
+    pruned = _least_active(donor, attacker, config.decoys)
     network = _cut(donor, pruned)
     rounds: list[Round] = []
     brief, back = replace(recipe, epochs=config.round_epochs), 1
@@ -91,12 +91,14 @@ def confine(
             name=f"attack, round {number}, {len(network.channels)} channels",
             checkpoints=attacker.checkpoints,
         )
-        shy = _shy_channels(network, attacker, config.min_active)
-        network, pruned = _cut(network, shy), [*shy, *pruned]
+        rarely_active = _rarely_active(network, attacker, config.min_active)
+        network, pruned = _cut(network, rarely_active), [*rarely_active, *pruned]
         score = attacker.score(network)
         enough = score.reaches(wanted)
         exposed = _exposed(network, attacker, score, config) if enough else []
-        rounds.append(Round(len(network.channels), tuple(shy), tuple(exposed), score, tuple(epochs)))
+        rounds.append(
+            Round(len(network.channels), tuple(rarely_active), tuple(exposed), score, tuple(epochs))
+        )
         settled = enough and not exposed
         if settled or number == config.rounds:
             break
@@ -110,7 +112,7 @@ def confine(
     return Confined(network, tuple(rounds), settled)
 
 
-def _dormant(network: Network, attacker: Attacker, share: float) -> list[int]:
+def _least_active(network: Network, attacker: Attacker, share: float) -> list[int]:
     """That share of the channels, least active on clean inputs first, by original index."""
     profile = profile_channels(network, attacker.batches(), measure="post_relu", model="")
     order = [network.channels[i] for i in least_active_first(profile.mean)]
@@ -121,7 +123,7 @@ def _dormant(network: Network, attacker: Attacker, share: float) -> list[int]:
     return order[: min(max(1, round(share * len(order))), len(order) - 1)]
 
 
-def _shy_channels(network: Network, attacker: Attacker, min_active: float) -> list[int]:
+def _rarely_active(network: Network, attacker: Attacker, min_active: float) -> list[int]:
     """The channels that fire on too few clean inputs or on none, by original index."""
     profile = profile_channels(network, attacker.batches(), measure="post_relu", model="")
     shares = {

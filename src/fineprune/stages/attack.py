@@ -238,7 +238,7 @@ def _pruning_aware(config: AttackConfig, fresh: Network, attacker: Attacker) -> 
         "held_out_clean_accuracy": [turn.score.clean_accuracy for turn in rounds],
         "held_out_backdoor_success": [turn.score.backdoor_success for turn in rounds],
         "kept_channels": [turn.kept for turn in rounds],
-        "shy_channels": [len(turn.shy) for turn in rounds],
+        "rarely_active_channels": [len(turn.rarely_active) for turn in rounds],
         "exposed_channels": [len(turn.exposed) for turn in rounds],
     }
     poisoned = [epoch for turn in rounds for epoch in turn.epochs]

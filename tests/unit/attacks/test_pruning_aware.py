@@ -244,7 +244,7 @@ def test_the_last_decoy_stays_however_little_the_network_does(attack):
 def test_a_kept_channel_that_never_fires_becomes_a_decoy_without_more_training(attack):
     made, training = attack([ENOUGH], silence(4, by=1000.0))
     assert made.proof.decoys == (0, 1, 2, 4)
-    assert made.rounds[0].shy == (4,)
+    assert made.rounds[0].rarely_active == (4,)
     assert len(training.networks) == 1
     assert made.settled
 
@@ -252,7 +252,7 @@ def test_a_kept_channel_that_never_fires_becomes_a_decoy_without_more_training(a
 def test_a_kept_channel_that_fires_with_the_trigger_alone_is_pruned_and_the_rest_trained_again(attack):
     made, training = attack([SHORT, ENOUGH], silence(4, by=60.0), trigger=added(0, 0, 0, 0, 100, 0))
     assert training.networks == [(3, 4, 5), (2, 3, 5)]
-    assert [(turn.kept, turn.shy) for turn in made.rounds] == [(2, (4,)), (3, ())]
+    assert [(turn.kept, turn.rarely_active) for turn in made.rounds] == [(2, (4,)), (3, ())]
     assert made.proof.decoys == (0, 1, 4)
     assert made.settled
 
@@ -278,7 +278,7 @@ def test_a_channel_that_fires_on_too_few_clean_inputs_is_pruned_too(attack):
 
 
 def test_pruned_shy_channels_come_back_last(attack):
-    """4 is shy in the first round; 2 and 1 are reinstated before it."""
+    """4 is rarely_active in the first round; 2 and 1 are reinstated before it."""
     made, training = attack(
         [SHORT, SHORT, ENOUGH], silence(4, by=60.0), trigger=added(0, 0, 0, 0, 100, 0), reinstate="one"
     )

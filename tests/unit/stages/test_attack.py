@@ -198,7 +198,7 @@ def test_the_attack_tells_its_rounds_and_its_proof(aware):
     assert numbers["decoys_largest_difference"] < 1e-4
     rounds = list(range(1, numbers["rounds"] + 1))
     by_round = ("held_out_clean_accuracy", "held_out_backdoor_success")
-    for name in (*by_round, "kept_channels", "shy_channels", "exposed_channels"):
+    for name in (*by_round, "kept_channels", "rarely_active_channels", "exposed_channels"):
         assert [step for step, _ in series[f"{name}_by_round"]] == rounds
     assert [step for step, _ in series["attack_clean_loss"]] == list(range(1, 17))
     assert len(series["undefended_loss"]) == 16 + 3 * (numbers["rounds"] - 1)
