@@ -279,10 +279,10 @@ def _read_card(path: Path) -> Card:
 def _rows(name: str, rows: Any, path: Path) -> Array:
     """The rows of a split, as the card lists them."""
     if not isinstance(rows, list):
-        raise DataError(f"{path / CARD}: split {name}: expected a list of rows, found {rows!r:.60}")
+        raise DataError(f"{path / CARD}: split {name}: expected a list of rows, found {excerpt(rows)}")
     wrong = [row for row in rows if type(row) is not int or abs(row) >= 2**63]
     if wrong:
-        raise DataError(f"{path / CARD}: split {name}: expected row numbers, found {wrong[0]!r:.60}")
+        raise DataError(f"{path / CARD}: split {name}: expected row numbers, found {excerpt(wrong[0])}")
     return np.array(rows, dtype=np.int64)
 
 

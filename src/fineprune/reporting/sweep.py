@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fineprune.errors import DataError
+from fineprune.errors import DataError, excerpt
 from fineprune.reporting.table import Models, columns, number, rows
 
 PARTS = ("value", "low", "high")
@@ -54,7 +54,7 @@ def read_run(text: str) -> Run:
         rows(models)
         return Run(**row, models=models)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"rows: expected what evaluate's --row wrote, found {text[:60]!r}") from error
+        raise DataError(f"rows: expected what evaluate's --row wrote, found {excerpt(text)}") from error
 
 
 def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fineprune.errors import ConfigError
+from fineprune.errors import ConfigError, excerpt
 from fineprune.files import whole_outputs, write_json
 from fineprune.lineage import read_report
 
@@ -36,7 +36,7 @@ class ExecutorOutput:
             }
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise ConfigError(
-                f"--executor-input: expected Kubeflow's executor input, found {executor_input[:60]!r}"
+                f"--executor-input: expected Kubeflow's executor input, found {excerpt(executor_input)}"
             ) from error
 
     def write(self, folder: Path) -> None:

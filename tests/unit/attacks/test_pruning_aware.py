@@ -278,7 +278,7 @@ def test_a_channel_that_fires_on_too_few_clean_inputs_is_pruned_too(attack):
 
 
 def test_pruned_shy_channels_come_back_last(attack):
-    """4 is rarely_active in the first round; 2 and 1 are reinstated before it."""
+    """4 is rarely active in the first round; 2 and 1 are reinstated before it."""
     made, training = attack(
         [SHORT, SHORT, ENOUGH], silence(4, by=60.0), trigger=added(0, 0, 0, 0, 100, 0), reinstate="one"
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fineprune.errors import DataError
+from fineprune.errors import DataError, excerpt
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_list(path: Path, *, test: bool) -> list[Entry]:
 def _entry(line: str, where: str, test: bool) -> Entry:
     place, _, label = line.replace("\t", " ").strip().rpartition(" ")
     if not place or len(label) != 1 or label not in "0123456789":
-        raise DataError(f"{where}: expected a path and a digit, found {line!r:.60}")
+        raise DataError(f"{where}: expected a path and a digit, found {excerpt(line)}")
     return Entry(where, PurePosixPath(place.strip()).name.removesuffix(".png"), label, test)
 
 

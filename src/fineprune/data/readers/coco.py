@@ -62,7 +62,7 @@ def read(options: CocoOptions, folder: Path | None, work: Path) -> Raw:
         frames.append(Frame(path, str(group), tuple(signs.pop(image["id"], ())), size))
     check_once("file", ((frame.path, f"{file}: images[{row}]") for row, frame in enumerate(frames)))
     if signs:
-        raise DataError(f"{file}: expected signs on listed images, found {next(iter(signs))!r:.60}")
+        raise DataError(f"{file}: expected signs on listed images, found {excerpt(next(iter(signs)))}")
     annotations = Annotations(
         images,
         frames,
@@ -81,7 +81,7 @@ def _signs(content: Any, file: Path) -> tuple[dict[Any, list[Sign]], int]:
     crowds = 0
     for row in _rows(content, "annotations", _ANNOTATION, file):
         if row["category_id"] not in names:
-            raise DataError(f"{file}: expected a listed category, found {row['category_id']!r:.60}")
+            raise DataError(f"{file}: expected a listed category, found {excerpt(row['category_id'])}")
         if row.get("iscrowd"):
             crowds += 1
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 
-from fineprune.errors import DataError
+from fineprune.errors import DataError, excerpt
 from fineprune.files import stays_inside
 
 
@@ -29,5 +29,5 @@ def inside(folder: Path, name: str, where: str) -> Path:
         DataError: the name is empty, leads out of the folder, or is none that a path can have.
     """
     if not stays_inside(name):
-        raise DataError(f"{where}: expected a path below {folder}, found {name!r:.60}")
+        raise DataError(f"{where}: expected a path below {folder}, found {excerpt(name)}")
     return folder / name

@@ -17,7 +17,7 @@ from fineprune.data.readers import UNGROUPED, Raw, files_below
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
 from fineprune.data.readers.naming import check_once, inside
 from fineprune.data.readers.pixels import SUFFIXES
-from fineprune.errors import DataError
+from fineprune.errors import DataError, excerpt
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _SENTENCES = {
@@ -128,5 +128,5 @@ def _number(element: Element, place: str, file: Path) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{file}: expected a number in <{place}>, found {text!r:.60}")
+        raise DataError(f"{file}: expected a number in <{place}>, found {excerpt(text)}")
     return value

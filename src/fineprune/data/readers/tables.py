@@ -33,7 +33,9 @@ class Row:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{self.where}: expected a number in {column!r}, found {self.text(column)!r:.60}")
+            raise DataError(
+                f"{self.where}: expected a number in {column!r}, found {excerpt(self.text(column))}"
+            )
         return value
 
     def whole(self, column: str) -> int:
@@ -45,7 +47,7 @@ class Row:
         value = self.number(column)
         if not value.is_integer():
             raise DataError(
-                f"{self.where}: expected a whole number in {column!r}, found {self.text(column)!r:.60}"
+                f"{self.where}: expected a whole number in {column!r}, found {excerpt(self.text(column))}"
             )
         return int(value)
 
