@@ -15,12 +15,14 @@ TAG_LENGTH = 5000  # characters; what older MLflow servers take for a version's 
 # MLflow's codes for what is there already and for what is not.
 EXISTS = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
 MISSING = ("RESOURCE_DOES_NOT_EXIST",)
+# Its codes, or those that its client puts in their place, where no server or database is reached.
+_SILENT = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 # MLflow lets through what its clients of S3, Google's and Azure's stores raise; they need not be installed.
 _STORES = frozenset({"boto3", "botocore", "google", "azure"})
 
 
-class MlflowError(TrackingError):
-    """MLflow refused or is gone: asking it for more would be to wait a second time."""
+class GoneError(TrackingError):
+    """MLflow does not answer: asking it for more would be to wait a second time."""
 
 
 @contextlib.contextmanager
@@ -44,14 +46,18 @@ def answering(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """What MLflow, or the store of its artifacts, refuses becomes a :class:`MlflowError`."""
+    """What MLflow, or the store of its artifacts, refuses becomes a :class:`TrackingError`, and a
+    :class:`GoneError` where MLflow does not answer.
+    """
     try:
         yield
     except Exception as error:
         origins = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
         if not (isinstance(error, (MlflowException, OSError)) or origins & _STORES):
             raise
-        raise MlflowError(f"MLflow: {brief(error)}") from error
+        code = error.error_code if isinstance(error, MlflowException) else ""
+        kind = GoneError if code in _SILENT or isinstance(error, OSError) else TrackingError
+        raise kind(f"MLflow: {brief(error)}") from error
 
 
 @translated()

@@ -19,7 +19,7 @@ from torch import nn
 
 from fineprune.errors import TrackingError, without_credentials
 from fineprune.lineage import StageRecord
-from fineprune.tracking.answers import MlflowError, brief, shortened, translated
+from fineprune.tracking.answers import GoneError, brief, shortened, translated
 from fineprune.tracking.export import check_export, log_network
 from fineprune.tracking.lock import PromotionLock
 from fineprune.tracking.promotion import CHAMPION, LockEntries, Promotion, Version, tag_version
@@ -69,7 +69,7 @@ class Tracker:
         try:
             yield run_id
         except BaseException as error:
-            if not given and not isinstance(error, MlflowError):
+            if not given and not isinstance(error, GoneError):
                 with contextlib.suppress(MlflowException, OSError):
                     self._client.set_terminated(run_id, "FAILED")
             raise
@@ -141,9 +141,14 @@ class Tracker:
         with silence():
             # Made here, because MLflow would put it into the default experiment.
             model = self._client.create_logged_model(self._experiment, "model", source_run_id=run_id)
-            uri = log_network(network, example, model.model_id, run_id)
-            check_export(uri, network, example)
-            made = str(mlflow.register_model(uri, name, tags=tags).version)
+            try:
+                uri = log_network(network, example, model.model_id, run_id)
+                check_export(uri, network, example)
+                made = str(mlflow.register_model(uri, name, tags=tags).version)
+            except Exception:  # or every try would leave one
+                with contextlib.suppress(MlflowException, OSError):
+                    self._client.delete_logged_model(model.model_id)
+                raise
         first = self._registered(name, tags) or made
         if first != made:  # another promoter of the same registered it since we looked
             self._client.delete_model_version(name, made)

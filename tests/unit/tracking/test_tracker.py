@@ -13,6 +13,8 @@ from urllib.request import urlopen
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2
 
 from fineprune.errors import TrackingError
 from fineprune.tracking.promotion import CHAMPION
@@ -126,6 +128,25 @@ def test_the_same_evidence_is_one_version(tracker: Tracker, client: Any) -> None
     tags = client.get_model_version("net", "1").tags
     assert TAGS.items() <= tags.items()
     assert len(tags["case"]) == 5000
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [(databricks_pb2.PERMISSION_DENIED, "FAILED"), (databricks_pb2.INTERNAL_ERROR, "RUNNING")],
+)
+def test_a_refusal_ends_the_run_and_leaves_no_model(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch, code: int, state: str
+) -> None:
+    """Of an MLflow that does not answer at all nothing more is asked."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("no", error_code=code)
+
+    monkeypatch.setattr(mlflow, "register_model", refuse)
+    with pytest.raises(TrackingError, match=r"^MLflow: no$"), open_run(tracker) as run_id:
+        tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+    assert client.get_run(run_id).info.status == state
+    assert client.search_logged_models(["1"]) == []
 
 
 def test_a_version_whose_files_are_gone_is_named(tracker: Tracker, tmp_path: Path) -> None:
