@@ -37,10 +37,11 @@ def connect(uri: str, experiment: str) -> Tracker:
             f"{uri}: expected a database file behind sqlite:///, found none: nothing would stay"
         )
     path = _database_file(uri)
-    if path is not None and ".dvc/tmp/exps/" in path.as_posix():
+    workspace, thrown_away, _ = path.as_posix().partition("/.dvc/tmp/exps/") if path else ("", "", "")
+    if path and thrown_away:
         raise TrackingError(
             f"{uri}: expected a registry that stays, found one in a folder that DVC throws away after "
-            "--temp and --queue: set MLFLOW_TRACKING_URI to its absolute address"
+            f"--temp and --queue: set MLFLOW_TRACKING_URI=sqlite:///{workspace}/{path.name}"
         )
     quieten()
     # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
