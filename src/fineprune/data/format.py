@@ -34,7 +34,8 @@ CARD = "dataset.json"
 PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
 EMPTY = -1  # the label of a slot without an object
-NAMING = ("name", "origin", "licence")  # of a card: how the data is called and where it came from
+# What a card says of the data itself, and not of its name and source.
+CONTENT = ("task", "classes", "places", "group", "mean", "std", "splits", "sha256")
 SPLITS = ("train", "defender_fit", "defender_holdout", "test")
 
 Array = npt.NDArray[Any]
@@ -122,7 +123,7 @@ class Dataset:
     @property
     def content(self) -> str:
         """The SHA-256 of what is in it: the same data has the same, whatever it is called and came from."""
-        card = {key: value for key, value in asdict(self.card).items() if key not in NAMING}
+        card = {key: getattr(self.card, key) for key in CONTENT} | {"input": asdict(self.card.input)}
         return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
     def inputs(self, rows: Array | slice) -> Array:

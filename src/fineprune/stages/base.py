@@ -118,7 +118,7 @@ def execute(
     _check_apart({**inputs, **work}, targets)
     _check_replaceable(outputs, views)
     started = time.monotonic()
-    digests = _digests(inputs)
+    digests, code = _digests(inputs), revision()
     with whole_outputs(targets) as scratch:
         scratch["report"].mkdir()
         check = partial(_check_unchanged, inputs, digests)
@@ -131,7 +131,7 @@ def execute(
             "schema": REPORT_SCHEMA,
             "stage": stage.name,
             "version": __version__,
-            "revision": revision(),
+            "revision": code,
             "config": to_show(config),
             "inputs": digests,
             "outputs": {name: content_digest(scratch[name]) for name in outputs if name != "report"},

@@ -216,9 +216,11 @@ def settle(
     if run := evidence.run_tags.get(KUBEFLOW_RUN):
         tags |= {f"{KUBEFLOW_RUN}.{run}": verdict.verdict, f"{KUBEFLOW_RUN}.{run}.reasons": tags["reasons"]}
     page = as_page(decision, evidence.numbers)
-    if decision.stays:  # what was written when it became champion says which version it replaced
+    # What was written when it became champion says which version it replaced.
+    told = decision.stays and best is not None and best.tags.get("verdict") == verdict.verdict
+    if told:
         del tags["reasons"]
-    promotion.settle(decision.alias, tags, None if decision.stays else page)
+    promotion.settle(decision.alias, tags, None if told else page)
     return decision, page
 
 

@@ -55,9 +55,14 @@ def translated() -> Iterator[None]:
         origins = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
         if not (isinstance(error, (MlflowException, OSError)) or origins & _STORES):
             raise
-        code = error.error_code if isinstance(error, MlflowException) else ""
-        kind = GoneError if code in _SILENT or isinstance(error, OSError) else TrackingError
-        raise kind(f"MLflow: {brief(error)}") from error
+        raise (GoneError if is_gone(error) else TrackingError)(f"MLflow: {brief(error)}") from error
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether it says that MLflow does not answer."""
+    if isinstance(error, MlflowException):
+        return error.error_code in _SILENT
+    return isinstance(error, (ConnectionError, TimeoutError))
 
 
 @translated()

@@ -64,8 +64,8 @@ class Promotion:
         tag_version(self.client, self.name, self.version, tags)
         if description is not None:
             self.client.update_model_version(self.name, self.version, shortened(description))
-        self.lock.check()
         self._check_champion()
+        self.lock.check()  # last: the alias must follow at once
         with environment(**_ONCE):
             self.client.set_registered_model_alias(self.name, alias, self.version)
         aliases = self.client.get_registered_model(self.name).aliases

@@ -38,10 +38,10 @@ def connect(uri: str, experiment: str) -> Tracker:
         )
     path = _database_file(uri)
     workspace, thrown_away, _ = path.as_posix().partition("/.dvc/tmp/exps/") if path else ("", "", "")
-    if path and thrown_away:
+    if thrown_away:
         raise TrackingError(
             f"{uri}: expected a registry that stays, found one in a folder that DVC throws away after "
-            f"--temp and --queue: set MLFLOW_TRACKING_URI=sqlite:///{workspace}/{path.name}"
+            f"--temp and --queue: set MLFLOW_TRACKING_URI=sqlite:///{workspace}/{uri.removeprefix('sqlite:///')}"
         )
     quieten()
     # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.

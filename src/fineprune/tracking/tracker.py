@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ from torch import nn
 
 from fineprune.errors import TrackingError, without_credentials
 from fineprune.lineage import StageRecord
-from fineprune.tracking.answers import GoneError, brief, shortened, translated
+from fineprune.tracking.answers import GoneError, brief, is_gone, shortened, translated
 from fineprune.tracking.export import check_export, log_network
 from fineprune.tracking.lock import PromotionLock
 from fineprune.tracking.promotion import CHAMPION, LockEntries, Promotion, Version, tag_version
@@ -30,6 +31,9 @@ IDENTITY = ("digest.model", "digest.evaluation")
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a description, in Markdown."""
 _KEY = "fineprune.key"
+_OUR_NOTE = (
+    "fineprune.note"  # the SHA-256 of the description that was written here, which a person may change
+)
 _PARAM_LENGTH = 6000  # characters; MLflow's own limit
 _BATCH = {"params": 100, "tags": 100, "metrics": 800}  # as many as MLflow takes in a request
 _MODEL_NOTE = """Networks cleaned of backdoors by fine-pruning.
@@ -97,10 +101,11 @@ class Tracker:
         self, run_id: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], description: str
     ) -> None:
         """Log metrics, tags and a description (Markdown) in the parent run, whose owner's own stays."""
-        run = self._client.get_run(run_id)
-        told = run.data.tags
-        note = {} if NOTE in told and not tags.keys() <= told.keys() else {NOTE: description}
-        self._log(run, StageRecord("pipeline", "", metrics=metrics, tags={**tags, **note}))
+        run, note = self._client.get_run(run_id), shortened(description)
+        present = run.data.tags.get(NOTE)
+        if present is None or run.data.tags.get(_OUR_NOTE) == _digest(present):
+            tags = {**tags, NOTE: note, _OUR_NOTE: _digest(note)}
+        self._log(run, StageRecord("pipeline", "", metrics=metrics, tags=tags))
 
     @translated()
     def register(
@@ -134,6 +139,7 @@ class Tracker:
             try:
                 check_export(f"models:/{name}/{number}", network, example)
             except (MlflowException, OSError) as error:
+                self._client.get_model_version(name, number)  # or MLflow itself does not answer
                 lost = f"registered model {name} version {number}: its files cannot be read: {brief(error)}"
                 raise TrackingError(f"{lost}; bring them back, or delete the version") from error
             tag_version(self._client, name, number, tags)
@@ -144,11 +150,12 @@ class Tracker:
             try:
                 uri = log_network(network, example, model.model_id, run_id)
                 check_export(uri, network, example)
-                made = str(mlflow.register_model(uri, name, tags=tags).version)
-            except Exception:  # or every try would leave one
-                with contextlib.suppress(MlflowException, OSError):
-                    self._client.delete_logged_model(model.model_id)
+            except Exception as error:  # or every try would leave one
+                if not is_gone(error):
+                    with contextlib.suppress(MlflowException, OSError):
+                        self._client.delete_logged_model(model.model_id)
                 raise
+            made = str(mlflow.register_model(uri, name, tags=tags).version)
         first = self._registered(name, tags) or made
         if first != made:  # another promoter of the same registered it since we looked
             self._client.delete_model_version(name, made)
@@ -207,6 +214,10 @@ class Tracker:
         same = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in IDENTITY)
         found = self._client.search_model_versions(f"name = '{name}' and {same}")
         return min((str(version.version) for version in found), key=int, default=None)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _name(text: str) -> str:

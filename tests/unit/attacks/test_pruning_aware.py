@@ -277,7 +277,7 @@ def test_a_channel_that_fires_on_too_few_clean_inputs_is_pruned_too(attack):
     assert attack([ENOUGH], min_active=0.75)[0].proof.decoys == (0, 1, 2)
 
 
-def test_pruned_shy_channels_come_back_last(attack):
+def test_pruned_rarely_active_channels_come_back_last(attack):
     """4 is rarely active in the first round; 2 and 1 are reinstated before it."""
     made, training = attack(
         [SHORT, SHORT, ENOUGH], silence(4, by=60.0), trigger=added(0, 0, 0, 0, 100, 0), reinstate="one"

@@ -17,7 +17,7 @@ from fineprune.config import parse
 from fineprune.custody import STEPS
 from fineprune.data.format import InputSpec, write_dataset
 from fineprune.decision import Decision, as_text
-from fineprune.errors import ConfigError, FinePruneError, TrackingError
+from fineprune.errors import ConfigError, FinePruneError
 from fineprune.files import remove, write_json
 from fineprune.gate import CHECKS
 from fineprune.models import build
@@ -25,6 +25,7 @@ from fineprune.models.base import NetworkSpec
 from fineprune.models.format import save_model
 from fineprune.stages.base import content_digest
 from fineprune.stages.promote import HELD, MODELS, REPORTS, STAGE, PromoteConfig
+from fineprune.tracking.answers import GoneError
 from fineprune.tracking.tracker import NOTE, Tracker
 from tests.unit.reports import MEASURED, handed_on
 
@@ -323,6 +324,15 @@ def test_a_rerun_repeats_nothing(delivery: Delivery, capsys: pytest.CaptureFixtu
     assert len(client.search_runs([client.get_run(run_id).info.experiment_id])) == len(runs) + 1
 
 
+def test_a_champion_that_was_held_meanwhile_says_why_it_is_champion(delivery: Delivery) -> None:
+    for limit in (0.8, 0.99, 0.8):
+        delivery.run(min_utility=limit)
+    version = delivery.client.get_model_version("digits", "1")
+    assert version.tags["verdict"] == "promoted"
+    assert "reaches min_utility 0.8" in version.tags["reasons"]
+    assert "digits version 1 is still champion" in version.description
+
+
 def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
     delivery.run()
     delivery.new_model(seed=1, utility=0.88)
@@ -387,15 +397,16 @@ def test_the_owner_of_an_outer_run_keeps_the_description(
     experiment = client.create_experiment("outer", str(delivery.path / "outer"))
     outer = client.create_run(experiment, tags={NOTE: "my own"})
     monkeypatch.setenv("MLFLOW_RUN_ID", outer.info.run_id)
-    delivery.run()
-    assert client.get_run(outer.info.run_id).data.tags[NOTE] == "my own"
+    for _ in range(2):
+        delivery.run()
+        assert client.get_run(outer.info.run_id).data.tags[NOTE] == "my own"
 
 
 def test_a_decision_that_cannot_be_logged_is_told_all_the_same(
     delivery: Delivery, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(*_: Any, **__: Any) -> None:
-        raise TrackingError("MLflow: 503")
+        raise GoneError("MLflow: 503")
 
     monkeypatch.setattr(Tracker, "log", gone)  # which is asked for when the alias has moved
     assert delivery.run() == 0

@@ -71,8 +71,10 @@ def test_a_registry_that_dvc_throws_away(tmp_path: Path, monkeypatch: pytest.Mon
     thrown = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
     thrown.mkdir(parents=True)
     monkeypatch.chdir(thrown)
-    with pytest.raises(TrackingError, match=rf"set MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/mlflow\.db$"):
-        connect("sqlite:///mlflow.db", "fineprune")
+    with pytest.raises(
+        TrackingError, match=rf"set MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/kept/mlflow\.db$"
+    ):
+        connect("sqlite:///kept/mlflow.db", "fineprune")
     assert not list(thrown.iterdir())
 
 

@@ -131,22 +131,37 @@ def test_the_same_evidence_is_one_version(tracker: Tracker, client: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("code", "state"),
-    [(databricks_pb2.PERMISSION_DENIED, "FAILED"), (databricks_pb2.INTERNAL_ERROR, "RUNNING")],
+    ("code", "state", "left"),
+    [(databricks_pb2.PERMISSION_DENIED, "FAILED", 0), (databricks_pb2.TEMPORARILY_UNAVAILABLE, "RUNNING", 1)],
 )
 def test_a_refusal_ends_the_run_and_leaves_no_model(
-    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch, code: int, state: str
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch, code: int, state: str, left: int
 ) -> None:
     """Of an MLflow that does not answer at all nothing more is asked."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise MlflowException("no", error_code=code)
 
-    monkeypatch.setattr(mlflow, "register_model", refuse)
+    monkeypatch.setattr("fineprune.tracking.tracker.check_export", refuse)
     with pytest.raises(TrackingError, match=r"^MLflow: no$"), open_run(tracker) as run_id:
         tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
     assert client.get_run(run_id).info.status == state
-    assert client.search_logged_models(["1"]) == []
+    assert len(client.search_logged_models(["1"])) == left
+
+
+def test_the_model_of_a_version_stays_whatever_fails_behind_it(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def register(uri: str, name: str, tags: dict[str, str]) -> None:
+        registered(uri, name, tags=tags)
+        raise MlflowException("lost answer", error_code=databricks_pb2.PERMISSION_DENIED)
+
+    registered = mlflow.register_model
+    monkeypatch.setattr(mlflow, "register_model", register)
+    with pytest.raises(TrackingError, match="lost answer"), open_run(tracker) as run_id:
+        tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+    assert len(client.search_logged_models(["1"])) == 1
+    assert client.get_model_version("net", "1").source.startswith("models:/")
 
 
 def test_a_version_whose_files_are_gone_is_named(tracker: Tracker, tmp_path: Path) -> None:
