@@ -20,6 +20,7 @@ COMMANDS = {
     "local": "run the compiled graph here, every stage in its container",
     "preflight": "check a cluster before anything is submitted to it",
     "submit": "start a run on a cluster, and watch it",
+    "watch": "follow a run that was submitted, to its verdict",
 }
 
 

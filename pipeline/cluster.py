@@ -22,11 +22,14 @@ from fineprune.errors import FinePruneError, root_cause
 from pipeline.settings import Toleration
 
 _SECONDS = 15  # for one answer
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 class ClusterError(FinePruneError):
     """A Kubernetes cluster does not answer, or refuses."""
+
+
+class ForbiddenError(ClusterError):
+    """One may not ask that; a run may be able to go on all the same."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,6 @@ class Cluster:
         api = kubernetes.client.ApiClient(configuration)
         self.address = str(configuration.host)
         self._core = kubernetes.client.CoreV1Api(api)
-        self._storage = kubernetes.client.StorageV1Api(api)
         self._authorization = kubernetes.client.AuthorizationV1Api(api)
         with self._told("ask for the version"):
             kubernetes.client.VersionApi(api).get_code(_request_timeout=_SECONDS)
@@ -150,15 +152,6 @@ class Cluster:
         with self._told("list nodes"):
             return [_node(item) for item in self._core.list_node(_request_timeout=_SECONDS).items]
 
-    def storage_classes(self) -> dict[str, bool]:
-        """Whether each storage class is the default one."""
-        with self._told("list storageclasses"):
-            items = self._storage.list_storage_class(_request_timeout=_SECONDS).items
-        return {
-            item.metadata.name: (item.metadata.annotations or {}).get(_DEFAULT_CLASS) == "true"
-            for item in items
-        }
-
     def quotas(self, namespace: str) -> list[Quota]:
         """The namespace's quotas that hold for every pod."""
         with self._told(f"list resourcequotas in {namespace}"):
@@ -175,7 +168,9 @@ class Cluster:
             if error.status == 401:
                 raise ClusterError(f"{self.address}: does not know you; log in to the cluster") from None
             if error.status == 403:
-                raise ClusterError(f"you may not {action}; ask for that right, or an administrator") from None
+                raise ForbiddenError(
+                    f"you may not {action}; ask for that right, or an administrator"
+                ) from None
             said = f": {_message(error)}" if quote else ""
             raise ClusterError(f"cannot {action}: HTTP {error.status} {error.reason}{said}") from None
         except (HTTPError, OSError) as error:

@@ -11,7 +11,6 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import yaml
@@ -30,7 +29,6 @@ from pipeline.settings import Settings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
     parser.add_argument("--profile", metavar="NAME", help="of the settings; default: their default_profile")
-    parser.add_argument("--settings", type=Path, default=settings.FILE, metavar="FILE")
     parser.add_argument(
         "--case",
         metavar="NAME",
@@ -52,24 +50,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--case {arguments.case}: {FOLDER.name}/ holds params.yaml's case; add --output DIR"
         )
-    loaded = settings.load(arguments.profile, arguments.settings)
-    place = partial(package_file, folder=arguments.output, settings_file=arguments.settings)
+    loaded = settings.load(arguments.profile)
     files = {
-        place(arguments.profile, name).with_suffix(extension): content
+        package_file(arguments.profile, name, folder=arguments.output).with_suffix(extension): content
         for name, build in PIPELINES.items()
         for extension, content in render(build(loaded, arguments.case), loaded).items()
     }
     return check(files) if arguments.check else write(files)
 
 
-def check_current(profile: str | None = None) -> None:
-    """Refuse the package of ``fine_pruning`` that was compiled from other settings or params.
+def check_current(path: Path) -> None:
+    """Refuse a package of ours that was compiled from other settings or params.
+
+    Args:
+        path: of the package; one that does not lie in :data:`FOLDER` is anybody's, and is left to its owner.
 
     Raises:
         ConfigError: it is not what would be written now, or is not there.
     """
-    path = package_file(profile)
-    package = _compile(_single(settings.load(profile), None), None)
+    name, _, profile = path.stem.partition(".")
+    if path.resolve().parent != FOLDER.resolve() or name not in PIPELINES:
+        return
+    package = _compile(PIPELINES[name](settings.load(profile or None), None), None)
     if not _holds(path, package):
         found = "is not what the settings and params say" if path.exists() else "is not there"
         flag = f" --profile {profile}" if profile else ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-import urllib3
+import requests
 
 from fineprune.errors import FinePruneError, root_cause
+from pipeline import web
 
-_SECONDS = 10.0  # for one answer
 _HUB = "registry-1.docker.io"
 _MANIFESTS = ", ".join(
     (
@@ -39,15 +39,15 @@ def look_up(image: str) -> Literal["there", "missing", "private"]:
     host, name, reference = _parts(image)
     url = f"{_scheme(host)}://{host}/v2/{name}/manifests/{reference}"
     answer = _ask("HEAD", url, {"Accept": _MANIFESTS})
-    if answer.status == 401 and (token := _anonymous(answer.headers.get("WWW-Authenticate", ""))):
+    if answer.status_code == 401 and (token := _anonymous(answer.headers.get("WWW-Authenticate", ""))):
         answer = _ask("HEAD", url, {"Accept": _MANIFESTS, "Authorization": f"Bearer {token}"})
-    if answer.status == 200:
+    if answer.status_code == 200:
         return "there"
-    if answer.status in (401, 403):
+    if answer.status_code in (401, 403):
         return "private"
-    if answer.status == 404:
+    if answer.status_code == 404:
         return "missing"
-    raise RegistryError(f"{host}: expected an image registry, found HTTP {answer.status}")
+    raise RegistryError(f"{host}: expected an image registry, found HTTP {answer.status_code}")
 
 
 def _parts(image: str) -> tuple[str, str, str]:
@@ -74,16 +74,16 @@ def _anonymous(challenge: str) -> str | None:
         return None
     answer = _ask("GET", f"{realm}?{urlencode(wanted)}", {})
     try:
-        given = json.loads(answer.data)
+        given = json.loads(answer.content)
         token = given.get("token") or given.get("access_token")
     except (ValueError, AttributeError):
         return None
-    return str(token) if answer.status == 200 and token else None
+    return str(token) if answer.status_code == 200 and token else None
 
 
-def _ask(method: str, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+def _ask(method: str, url: str, headers: dict[str, str]) -> requests.Response:
     try:
-        return urllib3.request(method, url, headers=headers, timeout=_SECONDS, retries=False)
-    except urllib3.exceptions.HTTPError as error:
-        host = urllib3.util.parse_url(url).netloc
+        return web.ask(method, url, headers)
+    except requests.RequestException as error:
+        host = urlsplit(url).netloc
         raise RegistryError(f"{host}: the image registry does not answer: {root_cause(error)}") from None

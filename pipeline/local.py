@@ -24,13 +24,14 @@ from pipeline import exit_codes, settings
 from pipeline.arguments import add_run_arguments, run_parameters
 from pipeline.containers import Containers, TaskFailedError, runner
 from pipeline.package import PACKAGE, Package
+from pipeline.progress import clock
+from pipeline.resources import OF_THE_NODE
 from pipeline.settings import Settings
-from pipeline.watch import clock
 
 FOLDER = Path(__file__).parents[1] / "artifacts" / "kubeflow"
 # Of the caller's environment, what a stage may need. AWS_CA_BUNDLE and AWS_PROFILE name files that are here.
 _PASSED_ON = ("AWS_", "MLFLOW_", "OMP_")
-_SERVICES = {"AWS", "MLFLOW"}
+_STAGE_OF_SERVICE = {"AWS": "ingest", "MLFLOW": "promote"}
 _OF_THIS_MACHINE = ("AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 
 
@@ -44,20 +45,20 @@ def run(given: argparse.Namespace) -> int:
     """Run the graph; gives the exit code."""
     package = Package(given.package or PACKAGE)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
-    if "promote" in package.stages and not os.environ.get("MLFLOW_TRACKING_URI"):
+    if "promote" in package.tasks.stages and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise ConfigError("MLFLOW_TRACKING_URI is not set: python docker/stack.py start prints how")
     cluster = settings.load()
-    show = _Progress(package.titles)
+    show = _Progress(package.tasks.titles)
     containers = Containers(
-        limits=package.memory_limits,
-        environment=lambda stage, given: stage_environment(stage, given, cluster),
+        limits=package.tasks.memory_limits,
+        environment=stage_environment,
         begun=show.begun,
         done=show.done,
     )
     outputs = given.folder.absolute() / "outputs"
     try:
         with shared_folder(given.folder.absolute(), cluster) as user, containers.installed():
-            started = runner(user=user, environment=passed_on(), shm_size=_shared_memory(cluster))
+            started = runner(user=user, environment=passed_on())
             _run_kfp(started, package, parameters, outputs)
     except TaskFailedError as error:
         show.clear()
@@ -81,16 +82,16 @@ def tell_verdict(outputs: Mapping[str, Mapping[str, Path]]) -> int:
     return exit_codes.of_verdict(read_json(report / "decision.json")["verdict"])
 
 
-def stage_environment(stage: str, given: Mapping[str, str], cluster: Settings) -> dict[str, str]:
-    """What a stage's container gets: the variables of a service, ``AWS_…`` or ``MLFLOW_…``, only where the
-    cluster gives the stage a secret for it.
+def stage_environment(stage: str, given: Mapping[str, str]) -> dict[str, str]:
+    """What a stage's container gets: of the variables of a service, ``AWS_…`` or ``MLFLOW_…``, only those of
+    the one that it speaks to, and nothing that the package says of a cluster's node.
     """
-    held = {_service(name) for entry in cluster.secrets_of(stage) for name in entry.keys.values()}
-    return {name: value for name, value in given.items() if _service(name) not in _SERVICES - held}
-
-
-def _service(variable: str) -> str:
-    return variable.partition("_")[0]
+    not_here = {name for name in OF_THE_NODE if name not in os.environ}
+    return {
+        name: value
+        for name, value in given.items()
+        if _STAGE_OF_SERVICE.get(name.partition("_")[0], stage) == stage and name not in not_here
+    }
 
 
 @contextlib.contextmanager
@@ -118,11 +119,6 @@ def passed_on() -> dict[str, str]:
         for name, value in os.environ.items()
         if name.startswith(_PASSED_ON) and name not in _OF_THIS_MACHINE
     }
-
-
-def _shared_memory(cluster: Settings) -> int:
-    sizes = [settings.size(asked.shared_memory) for _, asked in cluster.stages.items() if asked.shared_memory]
-    return max(sizes, default=64 << 20)
 
 
 def _run_kfp(

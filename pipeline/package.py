@@ -19,15 +19,9 @@ PACKAGE = FOLDER / "fine_pruning.yaml"
 """The one of the default profile."""
 
 
-def package_file(
-    profile: str | None = None,
-    name: str = PACKAGE.stem,
-    *,
-    folder: Path = FOLDER,
-    settings_file: Path = settings.FILE,
-) -> Path:
+def package_file(profile: str | None = None, name: str = PACKAGE.stem, *, folder: Path = FOLDER) -> Path:
     """The file of a pipeline that is compiled under a profile: the default profile is not in its name."""
-    default = profile in (None, settings.default_profile(settings_file))
+    default = profile in (None, settings.default_profile())
     return folder / (f"{name}.yaml" if default else f"{name}.{profile}.yaml")
 
 
@@ -45,45 +39,34 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Package:
-    """A file that ``python -m pipeline compile`` wrote."""
+class TaskGraph:
+    """The tasks of a pipeline.
 
-    path: Path
+    Attributes:
+        spec: the pipeline as kfp compiles it (``PipelineSpec`` of its ``pipeline_spec.proto``).
+        origin: what a message calls it.
+    """
 
-    @functools.cached_property
-    def parameters(self) -> dict[str, Parameter]:
-        """The pipeline's parameters by name."""
-        given = self._root.get("inputDefinitions", {}).get("parameters", {})
-        return {
-            name: Parameter(kind=spec["parameterType"], default=spec.get("defaultValue"))
-            for name, spec in given.items()
-        }
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """What each parameter is without an argument; None where a run must give one."""
-        return {name: parameter.default for name, parameter in self.parameters.items()}
+    spec: Mapping[str, Any]
+    origin: str
 
     @functools.cached_property
     def stages(self) -> dict[str, str]:
         """How each task of the graph is shown to people, by its name; each after those that it needs."""
-        tasks = self._root["dag"]["tasks"]
         names: list[str] = []
-        while len(names) < len(tasks):
-            ready = [name for name in tasks if name not in names and names_needed(tasks[name]) <= {*names}]
+        while len(names) < len(self._tasks):
+            left = {name: task for name, task in self._tasks.items() if name not in names}
+            ready = [name for name, task in left.items() if names_needed(task) <= {*names}]
             if not ready:
-                raise ConfigError(f"{self.path}: expected a graph without circles, found one")
+                raise ConfigError(f"{self.origin}: expected a graph without circles, found one")
             names += ready
-        return {name: _title(name, tasks[name]) for name in names}
+        return {name: _title(name, self._tasks[name]) for name in names}
 
     @functools.cached_property
     def inner(self) -> dict[str, dict[str, str]]:
         """How the tasks inside each loop are shown to people, by the name of the loop in the graph."""
-        components = self._spec["components"]
-        parts = {
-            name: components[task["componentRef"]["name"]]
-            for name, task in self._root["dag"]["tasks"].items()
-        }
+        components = self.spec["components"]
+        parts = {name: components[task["componentRef"]["name"]] for name, task in self._tasks.items()}
         return {
             loop: {name: _title(name, task) for name, task in part["dag"]["tasks"].items()}
             for loop, part in parts.items()
@@ -99,9 +82,9 @@ class Package:
     @property
     def memory_limits(self) -> dict[str, int]:
         """Bytes of memory that each task may use; a task without a limit is not in it."""
-        executors = self._spec["deploymentSpec"]["executors"]
+        executors = self.spec["deploymentSpec"]["executors"]
         limits = {}
-        for name, component in self._spec["components"].items():
+        for name, component in self.spec["components"].items():
             executor = executors.get(component.get("executorLabel"), {})
             limit = executor.get("container", {}).get("resources", {}).get("resourceMemoryLimit")
             if limit:
@@ -110,14 +93,44 @@ class Package:
 
     def together(self) -> list[tuple[str, ...]]:
         """Every set of tasks that may run at the same time, because none of them waits for another."""
-        tasks = self._root["dag"]["tasks"]
         before: dict[str, set[str]] = {}
         groups: list[tuple[str, ...]] = [()]
         for name in self.stages:  # each after those that it needs
-            needed = names_needed(tasks[name])
+            needed = names_needed(self._tasks[name])
             before[name] = needed.union(*(before[other] for other in needed))
             groups += [(*group, name) for group in groups if not before[name] & {*group}]
         return groups[1:]
+
+    @property
+    def _tasks(self) -> Mapping[str, Any]:
+        tasks: Mapping[str, Any] = self.spec["root"]["dag"]["tasks"]
+        return tasks
+
+
+@dataclass(frozen=True)
+class Package:
+    """A file that ``python -m pipeline compile`` wrote."""
+
+    path: Path
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """The pipeline's parameters by name."""
+        given = self.tasks.spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        return {
+            name: Parameter(kind=spec["parameterType"], default=spec.get("defaultValue"))
+            for name, spec in given.items()
+        }
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What each parameter is without an argument; None where a run must give one."""
+        return {name: parameter.default for name, parameter in self.parameters.items()}
+
+    @functools.cached_property
+    def tasks(self) -> TaskGraph:
+        """The pipeline's tasks."""
+        return TaskGraph(self._documents[0], str(self.path))
 
     def write_uncached(self, target: Path) -> None:
         """Write the package to another file, with no task that may take its outputs from Kubeflow's cache."""
@@ -126,16 +139,6 @@ class Package:
             for task in part.get("dag", {}).get("tasks", {}).values():
                 task["cachingOptions"] = {}
         target.write_text(yaml.safe_dump_all([pipeline, *rest]), encoding="utf-8")
-
-    @property
-    def _root(self) -> Mapping[str, Any]:
-        root: Mapping[str, Any] = self._spec["root"]
-        return root
-
-    @property
-    def _spec(self) -> Mapping[str, Any]:
-        spec: Mapping[str, Any] = self._documents[0]
-        return spec
 
     @functools.cached_property
     def _documents(self) -> list[Any]:

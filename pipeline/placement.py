@@ -110,9 +110,7 @@ def _obstacles(asked: StageSettings, needed: Mapping[str, Decimal], node: Node) 
 def _most(settings: Settings, groups: Iterable[Sequence[str]]) -> dict[str, tuple[Decimal, Sequence[str]]]:
     """The most that a group asks of each resource that a quota can limit, and which group."""
     asked = {stage: _limited(wanted) for stage, wanted in settings.stages.items()}
-    most: dict[str, tuple[Decimal, Sequence[str]]] = {
-        "requests.storage": (Decimal(size(settings.storage.size)), ["the stores"])
-    }
+    most: dict[str, tuple[Decimal, Sequence[str]]] = {}
     for group in groups:
         stages = [re.sub(r"-\d+$", "", task) for task in group]  # kfp numbers the tasks of one stage
         for name in {name for stage in stages for name in asked[stage]}:
@@ -135,7 +133,7 @@ def _limited(asked: StageSettings) -> dict[str, Decimal]:
 
 def _shown(name: str, amount: Decimal) -> str:
     """An amount as people say it: ``2 CPU``, ``16Gi memory``, ``1 nvidia.com/gpu``."""
-    if name.endswith(("memory", "storage")):
+    if name.endswith("memory"):
         return f"{round(amount / 2**30, 1).normalize():f}Gi"
     number = f"{amount.normalize():f}"
     return f"{number} CPU" if name.endswith("cpu") else f"{number} {name.removeprefix('requests.')}"

@@ -7,7 +7,6 @@ settings.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import textwrap
@@ -17,6 +16,7 @@ from pipeline import checks, exit_codes, secrets, settings
 from pipeline.checks import Line, Site
 from pipeline.cluster import Cluster, ClusterError
 from pipeline.package import PACKAGE, Package
+from pipeline.server import add_server_arguments, endpoint, namespace
 
 _NAME = max(len(check.name) for check in checks.CHECKS) + 2
 _INDENT = 6 + _NAME
@@ -25,10 +25,8 @@ _COLORS = {"pass": "32", "fail": "31;1", "note": "33", "skip": "2"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument("--profile", help="of pipeline/settings.yaml; its default profile without")
+    add_server_arguments(parser)
     parser.add_argument("--context", help="of the kubeconfig; its current one without")
-    parser.add_argument("--namespace", help="of the runs")
-    parser.add_argument("--endpoint", metavar="URL", help="of Kubeflow Pipelines")
     parser.add_argument(
         "--source", help="of the data that the runs will read; the pipeline's default without"
     )
@@ -43,22 +41,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Make the secrets if asked to, then check; gives the exit code."""
     wanted = settings.load(given.profile)
-    namespace = given.namespace or wanted.namespace
+    where = namespace(given, wanted)
     values = secrets.from_environment(wanted) if given.create_secrets else {}
     try:
         cluster = Cluster(given.context)
     except ClusterError as error:
         remedy = "kubectl cluster-info says which cluster is meant; --context names another"
         return show([("cluster", Line("fail", str(error), remedy))])
-    for told in secrets.write(cluster, namespace, values):
+    for told in secrets.write(cluster, where, values):
         print(told)
     package = Package(PACKAGE)  # which profile it is of does not change the graph
     site = Site(
         cluster,
         wanted,
         package,
-        namespace,
-        endpoint=given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or wanted.endpoint,
+        where,
+        endpoint=endpoint(given, wanted),
         source=given.source or str(package.parameters["source"].default),
         autoscaled=given.autoscaled,
     )

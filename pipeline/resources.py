@@ -5,10 +5,12 @@ from __future__ import annotations
 from kfp import dsl, kubernetes
 
 from components import image
-from pipeline.settings import Retry, Settings, StageSettings
+from pipeline.settings import Retry, Settings, StageSettings, cores
 
 SCRATCH = "/tmp"  # noqa: S108 - a volume is mounted there
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - likewise
+
+OF_THE_NODE = ("OMP_NUM_THREADS", "FINEPRUNE_DEVICE")
+"""Variables that tell a stage what it has of its node."""
 
 UNCACHED = ("promote", "tabulate")
 """Stages that run every time: promotion looks at the registry, and both are done in seconds."""
@@ -52,14 +54,6 @@ def _set_node(task: dsl.PipelineTask, asked: StageSettings) -> None:
 
 def _set_volumes(task: dsl.PipelineTask, asked: StageSettings) -> None:
     kubernetes.empty_dir_mount(task, volume_name="scratch", mount_path=SCRATCH, size_limit=asked.scratch)
-    if asked.shared_memory:
-        kubernetes.empty_dir_mount(
-            task,
-            volume_name="shared-memory",
-            mount_path=SHARED_MEMORY,
-            medium="Memory",
-            size_limit=asked.shared_memory,
-        )
 
 
 def _set_identity(task: dsl.PipelineTask, settings: Settings) -> None:
@@ -75,15 +69,19 @@ def _set_identity(task: dsl.PipelineTask, settings: Settings) -> None:
 
 
 def _set_environment(task: dsl.PipelineTask, stage: str, settings: Settings) -> None:
-    """Addresses as plain variables, credentials only by the name of the secret that holds them."""
+    """Plain variables, but for credentials: those only by the name of the secret that holds them."""
+    asked = settings.stages[stage]
+    # Torch would start a thread for each core of the node, whatever the limit, and be throttled.
+    task.set_env_variable("OMP_NUM_THREADS", str(max(1, int(cores(asked.cpu.limit)))))
+    if asked.accelerator:
+        task.set_env_variable("FINEPRUNE_DEVICE", "cuda")
     if stage == "promote":
         task.set_env_variable("MLFLOW_TRACKING_URI", settings.mlflow.address)
-    secrets = settings.secrets_of(stage)
-    if any("AWS_ACCESS_KEY_ID" in secret.keys.values() for secret in secrets):
+    if stage == "ingest":
         task.set_env_variable("AWS_DEFAULT_REGION", settings.s3.region)
         if settings.s3.address:
             task.set_env_variable("AWS_ENDPOINT_URL", settings.s3.address)
-    for secret in secrets:
+    for secret in settings.secrets_of(stage):
         kubernetes.use_secret_as_env(task, secret_name=secret.name, secret_key_to_env=secret.keys)
 
 

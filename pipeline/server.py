@@ -1,10 +1,13 @@
 """Kubeflow Pipelines' API server: a kfp client for it, and its faults told in one line.
 
-``KF_PIPELINES_TOKEN`` or ``KF_PIPELINES_COOKIE`` log in where the server wants it.
+Where the server wants a login, one of these variables has it: ``KF_PIPELINES_TOKEN``,
+``KF_PIPELINES_COOKIE``, or ``KF_PIPELINES_SA_TOKEN_PATH``, a file that is read again for every request, such
+as a pod's projected token, which is renewed.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -14,14 +17,36 @@ import warnings
 from collections.abc import Iterator
 
 import kfp
+from kfp.client import ServiceAccountTokenVolumeCredentials
 from kfp_server_api import ApiException
 from urllib3.exceptions import HTTPError
 
 from fineprune.errors import FinePruneError, root_cause, without_credentials
+from pipeline import web
+from pipeline.settings import Settings
+
+_LOGIN = "set KF_PIPELINES_TOKEN, KF_PIPELINES_SA_TOKEN_PATH or KF_PIPELINES_COOKIE"
 
 
 class KubeflowError(FinePruneError):
     """Kubeflow Pipelines does not answer, or refuses."""
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which Kubeflow is meant."""
+    parser.add_argument("--profile", help="of pipeline/settings.yaml; its default profile without")
+    parser.add_argument("--endpoint", metavar="URL", help="of Kubeflow Pipelines")
+    parser.add_argument("--namespace", help="of the runs, where Kubeflow serves several users")
+
+
+def endpoint(given: argparse.Namespace, cluster: Settings) -> str:
+    """The address of Kubeflow Pipelines: the flag's, ``KF_PIPELINES_ENDPOINT``, or the settings'."""
+    return given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or cluster.endpoint
+
+
+def namespace(given: argparse.Namespace, cluster: Settings) -> str:
+    """The namespace of the runs: the flag's, or the settings'."""
+    return given.namespace or cluster.namespace
 
 
 def connect(endpoint: str, namespace: str) -> kfp.Client:
@@ -36,6 +61,7 @@ def connect(endpoint: str, namespace: str) -> kfp.Client:
     """
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     place = without_credentials(endpoint)
+    token_file = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
     with told(f"reach {place}"), silence():
         client = kfp.Client(
             host=endpoint,
@@ -43,10 +69,14 @@ def connect(endpoint: str, namespace: str) -> kfp.Client:
             namespace="-",
             existing_token=os.environ.get("KF_PIPELINES_TOKEN"),
             cookies=os.environ.get("KF_PIPELINES_COOKIE"),
+            credentials=ServiceAccountTokenVolumeCredentials(token_file) if token_file else None,
+            proxy=web.proxy(endpoint),
+            ssl_ca_cert=web.certificates(),
         )
         many = client._healthz_api.healthz_service_get_healthz().multi_user
     if many is None:
-        raise KubeflowError(f"{place}: expected Kubeflow Pipelines, found something else: a login page?")
+        found = f"something else; if that is a login page, {_LOGIN}"
+        raise KubeflowError(f"{place}: expected Kubeflow Pipelines, found {found}")
     client._context_setting["namespace"] = namespace if many else ""
     return client
 
@@ -102,5 +132,5 @@ def _refusal(error: ApiException) -> str:
         said = details[0] if details else body["message"]
     except (ValueError, KeyError, TypeError, AttributeError):
         said = error.reason
-    hint = "; set KF_PIPELINES_TOKEN or KF_PIPELINES_COOKIE" if error.status in (401, 403) else ""
+    hint = f"; {_LOGIN}" if error.status in (401, 403) else ""
     return f"{' '.join(str(said).split())} (HTTP {error.status}){hint}"

@@ -40,7 +40,7 @@ class Form:
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 Cpu = Annotated[str, Form(r"(\d+(\.\d+)?|\d+m)", "2, 0.5 or 500m")]
-Quantity = Annotated[str, Form(r"\d+([EPTGMK]i?)?", "8Gi or 500M")]  # what kfp takes for memory
+Quantity = Annotated[str, Form(r"\d+(Ki|[EPTGM]i?)?", "8Gi or 500M")]  # what kfp and Kubernetes both take
 Name = Annotated[str, Form(rf"{_LABEL}(\.{_LABEL})*", "my-name")]
 Address = Annotated[str, Form(r"https?://[^\s/@]+(/\S*)?", "http://host:port, without credentials")]
 AcceleratorType = Annotated[
@@ -96,8 +96,6 @@ class StageSettings:
         accelerator: None for a stage that computes on the CPU.
         node_selector: labels that the node must have.
         tolerations: taints that the node may have.
-        shared_memory: size of a memory-backed /dev/shm, which counts against the memory limit; None for the
-            64 MiB of the container runtime.
         scratch: size of /tmp, the only writable place beside the outputs where the root is read-only.
         timeout_seconds: of one try.
     """
@@ -107,7 +105,6 @@ class StageSettings:
     accelerator: Accelerator | None
     node_selector: dict[str, Any]
     tolerations: tuple[Toleration, ...]
-    shared_memory: Quantity | None
     scratch: Quantity
     timeout_seconds: Seconds
 
@@ -189,14 +186,6 @@ class Retry:
 
 
 @dataclass(frozen=True)
-class Storage:
-    """What preflight expects of the namespace's storage; None is the cluster's default class."""
-
-    storage_class: Name | None
-    size: Quantity
-
-
-@dataclass(frozen=True)
 class Sweep:
     """Which runs the sweep makes, and how many of them at a time."""
 
@@ -220,7 +209,6 @@ class Settings:
     s3: S3
     secrets: tuple[Secret, ...]
     retry: Retry
-    storage: Storage
     sweep: Sweep
     stages: StagesSettings
 
@@ -267,9 +255,9 @@ def load(profile: str | None = None, path: Path = FILE) -> Settings:
     return settings
 
 
-def default_profile(path: Path = FILE) -> str:
+def default_profile() -> str:
     """The profile that is meant where none is named."""
-    return _read(path).default_profile
+    return _read(FILE).default_profile
 
 
 def cores(cpu: str) -> Decimal:
@@ -297,11 +285,12 @@ def _problems(settings: Settings) -> Iterator[str]:
             yield f"{where}.cpu: request {asked.cpu.request} is above limit {asked.cpu.limit}"
         if size(asked.memory.request) > size(asked.memory.limit):
             yield f"{where}.memory: request {asked.memory.request} is above limit {asked.memory.limit}"
-        if asked.shared_memory and size(asked.shared_memory) >= size(asked.memory.limit):
-            found = f"{asked.shared_memory} does not fit into the memory limit {asked.memory.limit}"
-            yield f"{where}.shared_memory: {found}"
         if asked.accelerator and stage not in BATCHED:
             yield f"{where}.accelerator: {stage} uses none, expected null"
+        for index, toleration in enumerate(asked.tolerations):
+            if toleration.operator == "Exists" and toleration.value is not None:
+                found = f"expected null with Exists, found {toleration.value!r}"
+                yield f"{where}.tolerations[{index}].value: {found}"
         yield from _not_strings(asked.node_selector, f"{where}.node_selector")
     for secret in settings.secrets:
         where = f"settings.secrets.{secret.name}"

@@ -1,225 +1,136 @@
-"""A run on its way: one line for each change of a stage, and a live line where somebody is looking."""
+"""``python -m pipeline watch``: follow a run that was submitted, to its verdict.
+
+Exit codes: 0 promoted, or a graph without a verdict ran through; 3 held; 1 the run failed, or its verdict
+could not be read (what is not known to be promoted counts as not promoted); 2 a fault that a user can mend.
+"""
 
 from __future__ import annotations
 
-import re
-import shutil
+import argparse
+import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any
 
 import kfp
 
-from pipeline.server import KubeflowError, silence, told
-
-EVERY = 2.0
-"""Seconds between two looks at a run."""
-WAITING = 180.0
-"""Seconds after which a pod that has not started is worth a hint."""
-
-FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-_RUN = re.compile(r"iteration-iterations\((\d+):\d+\)")  # what Argo calls one run of a kfp loop
-_PATIENCE = 150  # looks in a row that may bring no answer
-_SEE_LOG = "its log says why"
-_WORDS = {"PENDING": "starting", "RUNNING": "running", "SUCCEEDED": "done", "CANCELED": "cancelled"}
+from fineprune.errors import TrackingError, without_credentials
+from pipeline import exit_codes, settings
+from pipeline.package import TaskGraph
+from pipeline.progress import Watch, failures, resume
+from pipeline.server import add_server_arguments, connect, endpoint, namespace, run_page, silence, told
+from pipeline.settings import Settings
 
 
-@dataclass(frozen=True)
-class StageState:
-    """A stage of a run as the server sees it.
-
-    Attributes:
-        state: one of kfp's runtime states, such as ``RUNNING``.
-        seconds: from its start to its end; None before that, and where the server does not tell.
-        cause: why it failed, as far as the server tells; else empty.
-    """
-
-    state: str
-    seconds: float | None = None
-    cause: str = ""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument("run_id", metavar="RUN", help="the id of the run, as submit prints it")
+    add_server_arguments(parser)
 
 
-@dataclass
-class Watch:
-    """Follows one run.
+def run(given: argparse.Namespace) -> int:
+    """Follow the run; gives the exit code."""
+    cluster = settings.load(given.profile)
+    client = connect(endpoint(given, cluster), namespace(given, cluster))
+    graph = tasks_of(client, given.run_id)
+    if judged(graph):
+        check_registry(cluster)
+    return follow(client, given.run_id, graph, given, cluster)
 
-    Attributes:
+
+def follow(
+    client: kfp.Client, run_id: str, graph: TaskGraph, given: argparse.Namespace, cluster: Settings
+) -> int:
+    """Tell every change of a run until it ends, and its verdict; gives the exit code.
+
+    Args:
         client: of the server.
         run_id: of the run.
-        namespace: of its pods.
-        stages: how each task is shown, by its name in the graph.
-        inner: the same of the tasks inside each loop, by the loop's name in the graph.
-        out: where to write.
+        graph: what it runs.
+        given: with the flags of :func:`add_server_arguments`.
+        cluster: the settings.
+
+    Raises:
+        KubeflowError: the server has not answered for minutes.
     """
-
-    client: kfp.Client
-    run_id: str
-    namespace: str
-    stages: Mapping[str, str]
-    inner: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    out: TextIO = field(default_factory=lambda: sys.stdout)
-    _waiting: dict[tuple[str, Any], float] = field(default_factory=dict, init=False)
-    _hinted: bool = field(default=False, init=False)
-
-    def follow(self, sleep: Callable[[float], object] = time.sleep) -> Any:
-        """Tell every change until the run ends; gives the run as the server describes it.
-
-        Raises:
-            KubeflowError: the server has not answered for minutes.
-        """
-        started = time.monotonic()
-        known: dict[str, StageState] = {}
-        while True:
-            run = self._look(sleep)
-            now = time.monotonic()
-            states = {self.stages[name]: state for name, state in stage_states(run, self.stages).items()}
-            told_of = states | run_states(run)
-            self._live("")
-            for title, state in told_of.items():
-                if known.get(title, StageState("")).state != state.state:
-                    self._tell(now - started, _told(title, state))
-            known = told_of
-            if run.state in FINAL:
-                return run
-            if self._waits(run, now) and not self._hinted:
-                self._hinted = True
-                self._tell(now - started, self._hint())
-            self._live(self._summary(run, states, now - started))
-            sleep(EVERY)
-
-    def _waits(self, run: Any, now: float) -> bool:
-        """Whether a pod has been wanting to start for long."""
-        self._waiting = {pod: self._waiting.get(pod, now) for pod in _pending(run)}
-        return any(now - since >= WAITING for since in self._waiting.values())
-
-    def _hint(self) -> str:
-        describe = f"kubectl describe pod -n {self.namespace} -l pipeline/runid={self.run_id}"
-        return f"a pod has been waiting for {clock(WAITING)} to start; this says why: {describe}"
-
-    def _tell(self, elapsed: float, text: str) -> None:
-        print(f"{clock(elapsed):>8}  {text}", file=self.out, flush=True)
-
-    def _look(self, sleep: Callable[[float], object]) -> Any:
-        """The run; one look without an answer is no reason to give up."""
-        for _ in range(_PATIENCE):
-            try:
-                with told(f"look at run {self.run_id}"), silence():
-                    return self.client.get_run(self.run_id)
-            except KubeflowError as error:
-                fault = error
-                self._live(f"trying again: {error}")
-                sleep(EVERY)
-        raise KubeflowError(f"{fault}; the run goes on")
-
-    def _summary(self, run: Any, states: Mapping[str, StageState], elapsed: float) -> str:
-        done = sum(state.state in FINAL for state in states.values())
-        running = [title for title, state in states.items() if state.state == "RUNNING"]
-        for titles in self.inner.values():
-            running += [titles[name] for name in titles if _with_state("RUNNING", run, name)]
-        now = ", ".join(running) or "-"
-        return f"{clock(elapsed):>8}  {done} of {len(self.stages)} stages done; running: {now}"
-
-    def _live(self, text: str) -> None:
-        """Replace the live line, where there is a terminal."""
-        if self.out.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[K{text[:width]}", end="", file=self.out, flush=True)
+    where = namespace(given, cluster)
+    try:
+        ended = Watch(client, run_id, where, graph.stages, graph.inner).follow()
+    except KeyboardInterrupt:
+        look = f"{run_page(client, run_id)} or {resume(run_id)}"
+        print(f"\nnot watching any more; the run goes on: {look}", file=sys.stderr)
+        return exit_codes.INTERRUPTED
+    if ended.state != "SUCCEEDED":
+        return tell_failure(ended, graph, where)
+    return tell_verdict(run_id, registry(cluster)) if judged(graph) else 0
 
 
-def stage_states(run: Any, stages: Mapping[str, str]) -> dict[str, StageState]:
-    """The state of each stage that has begun, in the order of ``stages``.
+def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
+    """What a run runs.
 
-    A stage is two nodes of the workflow: ``<stage>-driver``, which prepares it, and ``<stage>``. Where the
-    driver fails, the stage never starts.
+    Raises:
+        KubeflowError: the server refuses or does not answer.
     """
-    nodes = {node.display_name: node for node in _nodes(run)}
-    states = {}
-    for name in stages:
-        driver, node = nodes.get(f"{name}-driver"), nodes.get(name)
-        if node:
-            states[name] = _state(node)
-        elif driver:
-            failed = driver.state == "FAILED"
-            states[name] = _state(driver, "it could not be prepared") if failed else StageState("PENDING")
-    return states
+    with told(f"look at run {run_id}"), silence():
+        found = client.get_run(run_id)
+        spec = found.pipeline_spec
+        if not spec:  # started from a version that was uploaded
+            version = found.pipeline_version_reference
+            spec = client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id).pipeline_spec
+    return TaskGraph(spec.get("pipeline_spec", spec), f"run {run_id}")
 
 
-def run_states(run: Any) -> dict[str, StageState]:
-    """The state of each run of a loop that has begun: ``run 1``, ``run 2``, …"""
-    found = {int(name[1]): node for node in _nodes(run) if (name := _RUN.fullmatch(node.display_name))}
-    return {f"run {index + 1}": _state(node) for index, node in sorted(found.items())}
+def judged(graph: TaskGraph) -> bool:
+    """Whether a run of it ends with a verdict."""
+    return "promote" in graph.stages
 
 
-def failures(
-    run: Any, stages: Mapping[str, str], inner: Mapping[str, Mapping[str, str]] | None = None
-) -> list[str]:
-    """One line for each stage that failed, those inside a loop instead of the loop, or else for the run."""
-    lines = []
-    for name, state in stage_states(run, stages).items():
-        if state.state == "FAILED":
-            within = list(_failures_within(run, (inner or {}).get(name, {})))
-            lines += within or [f"{stages[name]} failed: {state.cause or _SEE_LOG}"]
-    return lines or [f"the run {_word(run.state)}: {_cause(run) or 'no stage failed'}"]
+def registry(cluster: Settings) -> str:
+    """The address of MLflow from here."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or cluster.mlflow.address
 
 
-def _failures_within(run: Any, titles: Mapping[str, str]) -> Iterator[str]:
-    """One line for each stage of a loop that failed.
+def check_registry(cluster: Settings) -> None:
+    """Ask the registry now what will be asked of it at the end, hours later.
 
-    The server lists the tasks of all the runs of a loop under the same names, and which runs failed, but not
-    which task is of which run.
+    Raises:
+        TrackingError: it does not answer from here.
+        MissingExtraError: MLflow is not installed.
     """
-    failed = {name: _with_state("FAILED", run, name, f"{name}-driver") for name in titles}
-    failed = {name: nodes for name, nodes in failed.items() if nodes}
-    runs = [name for name, state in run_states(run).items() if state.state == "FAILED"]
-    where = (" and " if len(failed) == 1 else " or ").join(runs) or "a run of the loop"
-    for name, nodes in failed.items():
-        cause = next(filter(None, map(_cause, nodes)), _SEE_LOG)
-        yield f"{titles[name]} failed in {where}: {cause}"
+    from fineprune.tracking.verdict import verdict_of_run
+
+    try:
+        verdict_of_run(registry(cluster), "none")
+    except TrackingError as error:
+        remedy = "set MLFLOW_TRACKING_URI to its address from here, such as that of a kubectl port-forward"
+        raise TrackingError(f"cannot read the verdict: {error}; {remedy}") from None
 
 
-def clock(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def tell_failure(ended: Any, graph: TaskGraph, namespace: str) -> int:
+    """Name what failed, and where its log is; gives the exit code."""
+    for line in failures(ended, graph.stages, graph.inner):
+        print(line, file=sys.stderr)
+    # Kubeflow does not hand on what a container said.
+    logs = f"kubectl logs -n {namespace} -l pipeline/runid={ended.run_id} -c main --prefix --tail 20"
+    print(f"logs: {logs}", file=sys.stderr)
+    return exit_codes.FAILED
 
 
-def _nodes(run: Any) -> list[Any]:
-    """What has begun of the run's workflow."""
-    details = (run.run_details and run.run_details.task_details) or ()
-    return [node for node in details if node.state]
+def tell_verdict(run_id: str, uri: str) -> int:
+    """Ask the registry what came of a run that succeeded; gives the exit code."""
+    from fineprune.tracking.verdict import verdict_of_run
 
-
-def _with_state(state: str, run: Any, *names: str) -> list[Any]:
-    return [node for node in _nodes(run) if node.display_name in names and node.state == state]
-
-
-def _pending(run: Any) -> list[tuple[str, Any]]:
-    """The pods that have not started. A stage counts as running as soon as its pod is asked for."""
-    return [(node.display_name, node.start_time) for node in _nodes(run) if node.state == "PENDING"]
-
-
-def _state(node: Any, what: str = "") -> StageState:
-    # An end that is not known yet is the year 1.
-    ended = node.end_time and node.start_time and node.end_time >= node.start_time
-    seconds = (node.end_time - node.start_time).total_seconds() if ended else None
-    cause = ": ".join(part for part in (what, _cause(node)) if part)
-    return StageState(node.state, seconds, cause)
-
-
-def _cause(told: Any) -> str:
-    """The last error that the server has recorded for a run or a node."""
-    errors = [told.error, *(entry.error for entry in told.state_history or ())]
-    said = [" ".join(error.message.split()) for error in errors if error and error.message]
-    return said[-1] if said else ""
-
-
-def _told(name: str, state: StageState) -> str:
-    took = f" in {clock(state.seconds)}" if state.state in FINAL and state.seconds is not None else ""
-    return f"{name:<26}{_word(state.state)}{took}"
-
-
-def _word(state: str) -> str:
-    return _WORDS.get(state, state.lower())
+    try:
+        outcome = verdict_of_run(uri, run_id)
+    except TrackingError as error:
+        print(f"the run succeeded, but its verdict could not be read: {error}", file=sys.stderr)
+        again = f"set MLFLOW_TRACKING_URI to the registry's address from here, and {resume(run_id)}"
+        print(again, file=sys.stderr)
+        return exit_codes.FAILED
+    if outcome is None:
+        place = without_credentials(uri)
+        print(f"the run succeeded, but the registry at {place} has no verdict of it", file=sys.stderr)
+        return exit_codes.FAILED
+    print(f"{outcome.verdict}: {outcome.name} version {outcome.version}")
+    for reason in outcome.reasons:
+        print(f"  - {reason}")
+    return exit_codes.of_verdict(outcome.verdict)

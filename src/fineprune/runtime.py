@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
 
+from fineprune.errors import ConfigError
+
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def pick_device() -> torch.device:
-    """The first visible GPU, else the CPU; ``CUDA_VISIBLE_DEVICES=`` forces the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The first visible GPU, else the CPU.
+
+    ``FINEPRUNE_DEVICE=cpu`` or ``cuda`` asks for one of them. A pod that was given a GPU says ``cuda``: one
+    that cannot use it, as with too old a driver, would hold it for a day and compute on the CPU.
+
+    Raises:
+        ConfigError: a GPU was asked for, and torch can use none.
+    """
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    asked = os.environ.get("FINEPRUNE_DEVICE") or found
+    if asked not in ("cpu", "cuda"):
+        raise ConfigError(f"FINEPRUNE_DEVICE: expected cpu or cuda, found {asked!r}")
+    if asked == "cuda" != found:
+        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
+        raise ConfigError(
+            f"FINEPRUNE_DEVICE: expected a GPU that torch {torch.__version__}, built for {built}, can use, "
+            "found none; is it visible here (nvidia-smi), and its driver new enough?"
+        )
+    return torch.device(asked)
 
 
 def fast_bf16(device: torch.device) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fineprune import runtime
+from fineprune.errors import ConfigError
 
 fast_bf16 = runtime.fast_bf16  # before conftest.py puts full precision in its place
 
@@ -15,6 +16,7 @@ FAULTS = """
 import resource
 import torch
 from fineprune import runtime
+from fineprune.errors import ConfigError
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -47,3 +49,26 @@ def test_memory_that_a_tensor_frees_is_there_for_the_next_one():
 def test_bf16_is_taken_on_the_cpus_where_it_is_the_faster(monkeypatch, cpu, fast):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
     assert fast_bf16(torch.device("cpu")) is fast
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "picked"), [("", True, "cuda"), ("", False, "cpu"), ("cpu", True, "cpu")]
+)
+def test_a_gpu_is_taken_where_there_is_one_unless_the_cpu_is_asked_for(monkeypatch, asked, there, picked):
+    monkeypatch.setenv("FINEPRUNE_DEVICE", asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert runtime.pick_device().type == picked
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("cuda", r"expected a GPU that torch .* can use, found none; is it visible here \(nvidia-smi\)"),
+        ("tpu", "FINEPRUNE_DEVICE: expected cpu or cuda, found 'tpu'"),
+    ],
+)
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_refused(monkeypatch, asked, said):
+    monkeypatch.setenv("FINEPRUNE_DEVICE", asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=said):
+        runtime.pick_device()

@@ -24,6 +24,7 @@ from .loopback import Loopback
 
 INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS = 3, 5, 6
 HTTP = {INVALID_ARGUMENT: 400, NOT_FOUND: 404, ALREADY_EXISTS: 409}
+UPLOADED = "7d0b9f1e-5a44-4c0c-9f5b-2f6f6d5c1a10"
 NEVER, UNSET = "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"
 STARTED = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STAGE = timedelta(seconds=30)
@@ -66,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(503, {"message": "upstream connect error"})
                 return
             self._answer(getattr(server, f"get_{found[1][:-1]}"), found[2])
+        elif path == f"/apis/v2beta1/pipelines/{UPLOADED}/versions/{UPLOADED}":
+            self._answer(server.get_version)
         else:
             self._send(404, {"code": NOT_FOUND, "message": "Not Found", "details": []})
 
@@ -135,6 +138,7 @@ class KfpStandIn(Loopback):
 
     Attributes:
         version: the tag that it was released under.
+        uploaded: whether the run was started from an uploaded version, and has no spec of its own.
     """
 
     handler = _Handler
@@ -158,6 +162,7 @@ class KfpStandIn(Loopback):
         self.stages_per_look, self.multi_user = stages_per_look, multi_user
         self.token, self.hiccups, self.run_id = token, hiccups, run_id
         self.version = "2.17.0"
+        self.uploaded = False
         self.experiments: dict[str, dict[str, Any]] = {}
         self.pipelines: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
@@ -244,7 +249,14 @@ class KfpStandIn(Loopback):
         run = _get(self.runs, key, "Run")
         self._advance(run)
         self.looks[key] += self.stages_per_look
-        return run
+        if not self.uploaded:
+            return run
+        reference = {"pipeline_id": UPLOADED, "pipeline_version_id": UPLOADED}
+        without = {name: value for name, value in run.items() if name != "pipeline_spec"}
+        return without | {"pipeline_version_reference": reference}
+
+    def get_version(self) -> dict[str, Any]:
+        return {"pipeline_id": UPLOADED, "pipeline_spec": self.run["pipeline_spec"]}
 
     # --- how a run moves on ---------------------------------------------------------------------
 

@@ -27,7 +27,6 @@ KINDS = {
     "secrets": ("v1", "Secret"),
     "nodes": ("v1", "Node"),
     "resourcequotas": ("v1", "ResourceQuota"),
-    "storageclasses": ("storage.k8s.io/v1", "StorageClass"),
 }
 _PATH = re.compile(
     r"/(api/v1|apis/[a-z.0-9]+/v1)(/namespaces/(?P<space>[^/]+)(?=/))?/(?P<kind>[a-z]+)(/(?P<name>[^/]+))?"

@@ -85,7 +85,7 @@ def compiled(request: pytest.FixtureRequest) -> Package:
 
 
 def run(folder: Path, *, check: bool, profile: str | None = None) -> int:
-    given = argparse.Namespace(profile=profile, settings=settings.FILE, case=None, output=folder, check=check)
+    given = argparse.Namespace(profile=profile, case=None, output=folder, check=check)
     return compiling.run(given)
 
 
@@ -186,7 +186,7 @@ def test_no_secret_of_the_environment_is_compiled_in(monkeypatch: pytest.MonkeyP
 
 
 def test_the_tasks_that_may_run_together_are_those_that_do_not_wait_for_each_other() -> None:
-    together = set(map(frozenset, Committed(compiling.FOLDER / "fine_pruning.yaml").together()))
+    together = set(map(frozenset, Committed(compiling.FOLDER / "fine_pruning.yaml").tasks.together()))
     assert max(map(len, together)) == 3
     assert {"profile", "profile-2", "finetune"} in together
     assert {"finetune", "finetune-2", "prune-2"} in together

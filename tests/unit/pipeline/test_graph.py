@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline import parameters, settings
+from pipeline.resources import OF_THE_NODE
 from pipeline.settings import Accelerator, CpuBounds, MemoryBounds, Secret, Settings, Toleration
 from tests.unit.pipeline.compiled import Package, package
 
@@ -14,7 +15,6 @@ ASKED = {
     "accelerator": Accelerator("amd.com/gpu", 2),
     "node_selector": {"pool": "gpu"},
     "tolerations": (Toleration("dedicated", "Equal", "prune", "NoExecute"),),
-    "shared_memory": "700Mi",
     "scratch": "5Gi",
     "timeout_seconds": 1000,
 }
@@ -71,10 +71,7 @@ def test_every_task_of_a_stage_gets_what_its_settings_ask_for(single: Package, t
     assert pod["tolerations"] == [
         {"key": "dedicated", "operator": "Equal", "value": "prune", "effect": "NoExecute"}
     ]
-    assert pod["emptyDirMounts"] == [
-        {"volumeName": "scratch", "mountPath": "/tmp", "sizeLimit": "5Gi"},
-        {"volumeName": "shared-memory", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "700Mi"},
-    ]
+    assert pod["emptyDirMounts"] == [{"volumeName": "scratch", "mountPath": "/tmp", "sizeLimit": "5Gi"}]
     assert pod["activeDeadlineSeconds"] == "1000"
 
 
@@ -120,11 +117,36 @@ def test_a_secret_reaches_only_its_stages_and_only_by_name(single: Package) -> N
 
 
 def test_addresses_reach_the_stages_that_need_them(single: Package, asked: Settings) -> None:
-    variables = {entry["name"]: entry["value"] for entry in single.container("promote")["env"]}
-    assert variables == {"MLFLOW_TRACKING_URI": asked.mlflow.address}
-    variables = {entry["name"]: entry["value"] for entry in single.container("ingest")["env"]}
-    assert variables == {"AWS_DEFAULT_REGION": asked.s3.region}
-    assert "env" not in single.container("attack")
+    assert variables(single, "promote") == {"MLFLOW_TRACKING_URI": asked.mlflow.address}
+    assert variables(single, "ingest") == {"AWS_DEFAULT_REGION": asked.s3.region}
+    assert variables(single, "attack") == {}
+
+
+def variables(found: Package, task: str) -> dict[str, str]:
+    """A task's variables but for those that tell it of its node."""
+    given = {entry["name"]: entry["value"] for entry in found.container(task)["env"]}
+    return {name: value for name, value in given.items() if name not in OF_THE_NODE}
+
+
+def test_pods_that_log_in_to_s3_by_identity_get_its_address_too(asked: Settings) -> None:
+    store = replace(asked.s3, address="http://minio.store:9000")
+    without = package("fine_pruning", replace(asked, secrets=(), s3=store))
+    expected = {"AWS_DEFAULT_REGION": asked.s3.region, "AWS_ENDPOINT_URL": "http://minio.store:9000"}
+    assert variables(without, "ingest") == expected
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("3", "3"), ("2500m", "2"), ("500m", "1")])
+def test_a_stage_starts_as_many_threads_as_it_may_use_cores(
+    asked: Settings, limit: str, threads: str
+) -> None:
+    prune = replace(asked.stages.prune, cpu=CpuBounds("250m", limit))
+    given = package("fine_pruning", replace(asked, stages=replace(asked.stages, prune=prune)))
+    assert {"name": "OMP_NUM_THREADS", "value": threads} in given.container("prune")["env"]
+
+
+def test_a_stage_that_asks_for_a_gpu_insists_on_it(single: Package) -> None:
+    assert {"name": "FINEPRUNE_DEVICE", "value": "cuda"} in single.container("prune")["env"]
+    assert "FINEPRUNE_DEVICE" not in {entry["name"] for entry in single.container("attack")["env"]}
 
 
 def test_the_last_retry_may_still_begin_after_tries_that_ran_into_the_timeout(single: Package) -> None:

@@ -1,6 +1,5 @@
 """What a local run does without an engine: what its containers get, and what it makes of how they ended."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -86,25 +85,26 @@ def test_end_without_a_word_has_a_cause_too() -> None:
 
 
 def test_limits_are_those_of_the_package() -> None:
-    limits = Package(PACKAGE).memory_limits
-    assert limits.keys() == Package(PACKAGE).stages.keys()
+    limits = Package(PACKAGE).tasks.memory_limits
+    assert limits.keys() == Package(PACKAGE).tasks.stages.keys()
     assert limits["ingest"] == 8 << 30
 
 
-def test_stage_gets_the_variables_of_the_services_that_it_has_a_secret_for() -> None:
+def test_stage_gets_the_variables_of_the_service_that_it_speaks_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     s3 = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"}
     mlflow = {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
     given = dict.fromkeys(s3 | mlflow | {"OMP_NUM_THREADS"}, "1")
-    got = {stage: stage_environment(stage, given, settings.load()).keys() for stage in STAGES}
+    got = {stage: stage_environment(stage, given).keys() for stage in STAGES}
     allowed = {"ingest": s3, "promote": mlflow}
     assert got == {stage: {"OMP_NUM_THREADS"} | allowed.get(stage, set()) for stage in STAGES}
 
 
-def test_stages_without_a_secret_in_the_settings_get_none() -> None:
-    bare = dataclasses.replace(settings.load(), secrets=())
-    assert stage_environment("ingest", {"AWS_SESSION_TOKEN": "x", "OMP_NUM_THREADS": "1"}, bare) == {
-        "OMP_NUM_THREADS": "1"
-    }
+def test_what_a_cluster_s_node_offers_is_not_said_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_the_node = {"OMP_NUM_THREADS": "8", "FINEPRUNE_DEVICE": "cuda"}
+    for name in of_the_node:
+        monkeypatch.delenv(name, raising=False)
+    assert stage_environment("attack", of_the_node | {"OTHER": "x"}) == {"OTHER": "x"}
 
 
 def test_root_writes_for_the_user_of_the_images_and_leaves_a_folder_as_it_is(

@@ -151,8 +151,6 @@ class World:
         cluster.add(
             "secrets", "fineprune-mlflow", data={"username": "UExBTlRFRA==", "password": "UExBTlRFRA=="}
         )
-        default = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
-        cluster.add("storageclasses", "standard", metadata=default, provisioner="example.org/disk")
         self.node("cpu-1", {"cpu": "8", "memory": "32Gi", "pods": "110"})
         self.node("gpu-1", GPU_OFFER, taints=[GPU_TAINT])
         s3.create_bucket(Bucket="speech")
@@ -243,7 +241,6 @@ def test_all_is_well(world: World, capsys: pytest.CaptureFixture[str]) -> None:
             "nodes",
             "attack, profile, prune, finetune, evaluate: 2 CPU, 8Gi, 1 nvidia.com/gpu on gpu-1",
         ),
-        ("pass", "storage class", "standard is there, and the default"),
         ("skip", "quotas", "kubeflow has none"),
         ("pass", "mlflow", f"{world.mlflow.url} answers"),
         ("pass", "data", "s3://speech/v1 is there"),
@@ -296,6 +293,16 @@ def test_mlflow_is_asked_once_by_the_name_that_the_pods_use(world: World, tmp_pa
     world.settle(tmp_path, lambda common: common["mlflow"].update(address=world.mlflow.url))
     assert world.check() == 0
     assert len(world.mlflow.asked) == 1
+
+
+def test_a_proxy_is_asked_for_what_lies_behind_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", world.mlflow.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
+    assert world.check() == 0
+    path, _, host = world.mlflow.asked[0]
+    assert path.startswith("http://mlflow.example/api/2.0/")
+    assert host == "mlflow.example"
 
 
 @pytest.mark.parametrize("version", ["", "unknown", "master"])
@@ -386,10 +393,6 @@ def cordoned(world: World) -> None:
     world.node("gpu-1", GPU_OFFER, taints=[GPU_TAINT], unschedulable=True)
 
 
-def no_default_class(world: World) -> None:
-    world.cluster.add("storageclasses", "standard", provisioner="example.org/disk")
-
-
 def small_quota(world: World) -> None:
     world.quota({"limits.cpu": "10", "requests.memory": "20Gi", "pods": "9"}, {"limits.cpu": "4"})
 
@@ -470,7 +473,6 @@ def no_bucket(world: World) -> None:
         ),
         (small_gpu_node, "nodes", "gpu-1 offers 1.5 CPU and offers 4Gi"),
         (cordoned, "nodes", "gpu-1 takes no pods"),
-        (no_default_class, "storage class", "no class is the default one; there are: standard → "),
         (small_quota, "quotas", "compute: limits.cpu: 6 CPU left, attack needs 8 CPU → wait"),
         (
             no_gpu_in_quota,
@@ -530,11 +532,7 @@ def test_a_node_that_an_autoscaler_adds_is_noted_when_it_is_not_there(
     ("resource", "check", "action"),
     [
         ("namespaces", "namespace", "get namespace kubeflow"),
-        ("serviceaccounts", "service account", "get serviceaccounts in kubeflow"),
-        ("localsubjectaccessreviews", "service account", "create localsubjectaccessreviews in kubeflow"),
         ("secrets", "secrets", "get secrets in kubeflow"),
-        ("nodes", "nodes", "list nodes"),
-        ("storageclasses", "storage class", "list storageclasses"),
         ("resourcequotas", "quotas", "list resourcequotas in kubeflow"),
     ],
 )
@@ -544,6 +542,23 @@ def test_what_one_may_not_look_at_is_a_failure(
     world.cluster.forbidden = {resource}
     assert world.check() == 1
     assert failed(capsys) == [(check, f"you may not {action}; ask for that right, or an administrator")]
+
+
+@pytest.mark.parametrize(
+    ("resource", "check", "action"),
+    [
+        ("serviceaccounts", "service account", "get serviceaccounts in kubeflow"),
+        ("localsubjectaccessreviews", "service account", "create localsubjectaccessreviews in kubeflow"),
+        ("nodes", "nodes", "list nodes"),
+    ],
+)
+def test_what_only_administrators_may_look_at_is_noted(
+    world: World, capsys: pytest.CaptureFixture[str], resource: str, check: str, action: str
+) -> None:
+    world.cluster.forbidden = {resource}
+    assert world.check() == 0
+    said = f"you may not {action}; ask for that right, or an administrator"
+    assert ("note", check, said) in lines(capsys)
 
 
 def test_without_the_namespace_its_content_is_not_looked_for(

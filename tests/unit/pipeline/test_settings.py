@@ -82,9 +82,12 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
             lambda c: c["stages"]["prune"]["cpu"].update(request="8001m"),
             "settings.stages.prune.cpu: request 8001m is above limit 8",
         ),
+        (lambda c: c["stages"]["prune"].update(scratch="500K"), "the form 8Gi or 500M, found '500K'"),
         (
-            lambda c: c["stages"]["prune"].update(shared_memory="16Gi"),
-            "settings.stages.prune.shared_memory: 16Gi does not fit into the memory limit 16Gi",
+            lambda c: c["stages"]["prune"].update(
+                tolerations=[{"key": "k", "operator": "Exists", "value": "x", "effect": None}]
+            ),
+            "settings.stages.prune.tolerations[0].value: expected null with Exists, found 'x'",
         ),
         (
             lambda c: c["stages"]["prune"].update(node_selector={"gpu.present": True}),

@@ -21,7 +21,7 @@ import yaml
 
 from fineprune.errors import TrackingError
 from fineprune.tracking.verdict import KUBEFLOW_RUN
-from pipeline import __main__, watch
+from pipeline import __main__, progress
 from pipeline import compile as compiling
 from pipeline.package import FOLDER, PACKAGE, Package, package_file
 from pipeline.parameters import ROOT, defaults, sweep_runs
@@ -30,6 +30,15 @@ from pipeline.server import KubeflowError, connect
 from .kfp_stand_in import KfpStandIn
 
 check_current = compiling.check_current
+FROM_OUTSIDE = (
+    "KF_PIPELINES_ENDPOINT",
+    "KF_PIPELINES_TOKEN",
+    "KF_PIPELINES_COOKIE",
+    "KF_PIPELINES_SA_TOKEN_PATH",
+    "HTTPS_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)
 MD5 = "0123456789abcdef0123456789abcdef"
 SWEEP = FOLDER / "fine_pruning_sweep.yaml"
 RUN_ID = "0b7f3e52-9a1c-4d55-8a55-3a1a5f0e9c11"
@@ -40,9 +49,9 @@ def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody's kfp context, no address or login from outside, and no waiting."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
-    for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIE", "MLFLOW_TRACKING_URI"):
+    for name in (*FROM_OUTSIDE, "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(watch, "EVERY", 0.01)
+    monkeypatch.setattr(progress, "EVERY", 0.01)
     # Compiling anew costs seconds; the tests of that have it back.
     monkeypatch.setattr(compiling, "check_current", lambda _: None)
 
@@ -169,7 +178,7 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         given = ["--output", str(tmp_path / "compiled"), "--profile", profile]
         assert __main__.main(["compile", *given]) == 0
     monkeypatch.setattr("pipeline.submit.package_file", partial(package_file, folder=tmp_path / "compiled"))
-    monkeypatch.setattr(compiling, "package_file", partial(package_file, folder=tmp_path / "compiled"))
+    monkeypatch.setattr(compiling, "FOLDER", tmp_path / "compiled")
     monkeypatch.setattr(compiling, "check_current", check_current)
     return tmp_path / "compiled"
 
@@ -198,8 +207,14 @@ def test_a_package_that_is_not_current_is_not_sent(
     assert refused(capsys).endswith(
         "cpu.yaml: the package is not there; run python -m pipeline compile --profile cpu"
     )
+    sweep = compiled / "fine_pruning_sweep.yaml"
+    sweep.write_text(sweep.read_text().replace("20", "21"))
+    for path in (stale, sweep):
+        assert submit(kfp, "--package", str(path)) == 2
+        assert refused(capsys) == f"{path}: {why}"
     assert kfp.requests == []
-    assert submit(kfp, "--package", str(stale)) == 0
+    elsewhere = stale.rename(compiled.parent / stale.name)
+    assert submit(kfp, "--package", str(elsewhere)) == 0
 
 
 def test_typed_parameters(kfp: KfpStandIn) -> None:
@@ -440,11 +455,54 @@ def test_a_login(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         assert submit(kfp) == 2
         said = refused(capsys)
         assert "no user identity header" in said
-        assert said.endswith("(HTTP 401); set KF_PIPELINES_TOKEN or KF_PIPELINES_COOKIE")
+        assert said.endswith(
+            "(HTTP 401); set KF_PIPELINES_TOKEN, KF_PIPELINES_SA_TOKEN_PATH or KF_PIPELINES_COOKIE"
+        )
         monkeypatch.setenv("KF_PIPELINES_TOKEN", "planted")
         assert submit(kfp) == 0
         printed = capsys.readouterr()
         assert "planted" not in printed.out + printed.err
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_token_that_is_renewed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the projected token of a pod is, which lives shorter than a training lasts."""
+    file = tmp_path / "token"
+    file.write_text("first")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(file))
+    with KfpStandIn(token="first", run_id=RUN_ID) as kfp:
+        assert submit(kfp) == 0
+
+        def renewed(_: float) -> None:
+            kfp.token = f"token-{kfp.looks[RUN_ID]}"
+            file.write_text(kfp.token)
+
+        watching = progress.Watch(connect(kfp.url, "kubeflow"), RUN_ID, "kubeflow", {}, out=io.StringIO())
+        assert watching.follow(sleep=renewed).state == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_certificates_of_a_company_and_its_proxy(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "/etc/company.pem")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    with monkeypatch.context() as patched:
+        given: dict[str, Any] = {}
+        patched.setattr("kfp.Client", lambda **arguments: given.update(arguments) or KfpClient())
+        connect("https://kubeflow.example", "kubeflow")
+        assert (given["ssl_ca_cert"], given["proxy"]) == ("/etc/company.pem", "http://proxy.example:3128")
+        connect("https://kubeflow.inside.example", "kubeflow")
+        assert given["proxy"] is None
+
+
+class KfpClient:
+    """As much of kfp's client as a connection looks at."""
+
+    def __init__(self) -> None:
+        self._healthz_api, self._context_setting = self, {}
+
+    def healthz_service_get_healthz(self) -> SimpleNamespace:
+        return SimpleNamespace(multi_user=False)
 
 
 def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
@@ -473,7 +531,10 @@ def test_a_login_page_is_no_server(capsys: pytest.CaptureFixture[str]) -> None:
     finally:
         server.shutdown()
         server.server_close()
-    assert refused(capsys).endswith("expected Kubeflow Pipelines, found something else: a login page?")
+    assert refused(capsys).endswith(
+        "expected Kubeflow Pipelines, found something else; if that is a login page, set KF_PIPELINES_TOKEN, "
+        "KF_PIPELINES_SA_TOKEN_PATH or KF_PIPELINES_COOKIE"
+    )
 
 
 # --- watching -----------------------------------------------------------------------------------
@@ -518,6 +579,35 @@ def test_the_verdict_is_the_exit_code(
     assert lines[-2:] == ["  - utility is 0.91", "  - loss is 0.01"]
 
 
+@pytest.mark.parametrize(("verdict", "code"), [("promoted", 0), ("held", 3)])
+def test_a_run_is_taken_up_again(
+    kfp: KfpStandIn,
+    judged: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+    verdict: str,
+    code: int,
+) -> None:
+    judged(verdict)
+    assert submit(kfp) == 0
+    capsys.readouterr()
+    assert __main__.main(["watch", RUN_ID, "--endpoint", kfp.url]) == code
+    told = capsys.readouterr().out
+    assert "prune · control           done in 0:30" in told
+    assert told.splitlines()[-3].startswith(f"{verdict}: net version ")
+
+
+def test_a_run_of_a_version_that_was_uploaded(kfp: KfpStandIn, judged: Callable[[str], None]) -> None:
+    judged("promoted")
+    assert submit(kfp) == 0
+    kfp.uploaded = True
+    assert __main__.main(["watch", RUN_ID, "--endpoint", kfp.url]) == 0
+
+
+def test_a_run_that_is_not_there(kfp: KfpStandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["watch", RUN_ID, "--endpoint", kfp.url]) == 2
+    assert f"cannot look at run {RUN_ID}: Run {RUN_ID} not found (HTTP 404)" in capsys.readouterr().err
+
+
 def test_each_change_of_a_stage_is_one_line(
     kfp: KfpStandIn, judged: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -551,7 +641,7 @@ def test_a_registry_that_does_not_answer_is_told_before_anything_is_sent(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert submit(kfp, "--watch") == 2
     said = refused(capsys)
-    assert said.startswith("--watch cannot read the verdict: http://127.0.0.1:1: no answer from MLflow: ")
+    assert said.startswith("cannot read the verdict: http://127.0.0.1:1: no answer from MLflow: ")
     assert "Connection refused; set MLFLOW_TRACKING_URI to its address from here" in said
     assert "planted" not in said
     assert kfp.requests == []
@@ -647,10 +737,10 @@ def test_a_pod_that_does_not_start_is_told_once(monkeypatch: pytest.MonkeyPatch)
     with KfpStandIn(stall="attack", no_image=True, run_id=RUN_ID) as kfp:
         assert submit(kfp) == 0
         for after, times in ((600.0, 0), (0.0, 1)):
-            monkeypatch.setattr(watch, "WAITING", after)
+            monkeypatch.setattr(progress, "WAITING", after)
             looks, out = iter(range(8)), Terminal()
-            watching = watch.Watch(
-                connect(kfp.url, "team-a"), RUN_ID, "team-a", Package(PACKAGE).stages, out=out
+            watching = progress.Watch(
+                connect(kfp.url, "team-a"), RUN_ID, "team-a", Package(PACKAGE).tasks.stages, out=out
             )
             with pytest.raises(KeyboardInterrupt):
                 watching.follow(look)
@@ -665,12 +755,12 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_gets_a_live_line(kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = SimpleNamespace(monotonic=lambda: 0.0)  # a loaded machine takes longer than a second
-    monkeypatch.setattr(watch, "time", stopped)
+    monkeypatch.setattr(progress, "time", stopped)
     assert submit(kfp) == 0
     kfp.hiccups = 1
     out = Terminal()
     client = connect(kfp.url, "kubeflow")
-    watch.Watch(client, RUN_ID, "kubeflow", Package(PACKAGE).stages, out=out).follow()
+    progress.Watch(client, RUN_ID, "kubeflow", Package(PACKAGE).tasks.stages, out=out).follow()
     *_, last, _ = out.getvalue().split("\n")
     assert "trying again: Kubeflow Pipelines: cannot look at run" in out.getvalue()
     assert "0 of 11 stages done; running: ingest" in out.getvalue()
@@ -682,13 +772,13 @@ def test_a_server_that_is_gone_for_good(kfp: KfpStandIn) -> None:
     client = connect(kfp.url, "kubeflow")
     kfp.hiccups = 1000
     waits: list[float] = []
-    with pytest.raises(KubeflowError, match=r"upstream connect error \(HTTP 503\); the run goes on$"):
-        watch.Watch(client, RUN_ID, "kubeflow", {}, out=Terminal()).follow(sleep=waits.append)
+    with pytest.raises(KubeflowError, match=r"\(HTTP 503\); the run goes on: python -m pipeline watch 0b"):
+        progress.Watch(client, RUN_ID, "kubeflow", {}, out=Terminal()).follow(sleep=waits.append)
     assert len(waits) == 150
 
 
 def test_clocks() -> None:
-    assert [watch.clock(seconds) for seconds in (0.9, 61, 3661.5)] == ["0:00", "1:01", "1:01:01"]
+    assert [progress.clock(seconds) for seconds in (0.9, 61, 3661.5)] == ["0:00", "1:01", "1:01:01"]
 
 
 def test_the_cause_is_what_the_server_tells() -> None:
@@ -696,10 +786,10 @@ def test_the_cause_is_what_the_server_tells() -> None:
     stage = kfp_server_api.V2beta1PipelineTaskDetail(display_name="prune", state="FAILED", error=error)
     details = kfp_server_api.V2beta1RunDetails(task_details=[stage])
     run = kfp_server_api.V2beta1Run(state="FAILED", run_details=details)
-    assert list(watch.failures(run, {"prune": "prune"})) == ["prune failed: pod was evicted"]
+    assert list(progress.failures(run, {"prune": "prune"})) == ["prune failed: pod was evicted"]
     status = kfp_server_api.V2beta1RuntimeStatus(state="FAILED", error=error)
     run = kfp_server_api.V2beta1Run(state="FAILED", state_history=[status])
-    assert list(watch.failures(run, {"prune": "prune"})) == ["the run failed: pod was evicted"]
+    assert list(progress.failures(run, {"prune": "prune"})) == ["the run failed: pod was evicted"]
 
 
 @pytest.mark.usefixtures("judged")
@@ -721,7 +811,7 @@ def test_leaving_does_not_end_the_run() -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert said.strip().endswith(f"kfp --endpoint {kfp.url} run get {RUN_ID}")
+        assert said.strip().endswith(f"python -m pipeline watch {RUN_ID}")
         assert "the run goes on" in said
         assert "Traceback" not in said
         assert kfp.run["state"] == "RUNNING"
