@@ -129,6 +129,10 @@ HELD = {
         changed("models", "undefended", "clean_accuracy", "value", to=0.98),
         "clean_loss contradicts itself: 0.01 is not 0.98 − 0.95.",
     ),
+    "loss no difference by little": (
+        changed("models", "undefended", "clean_accuracy", "value", to=0.961),
+        "clean_loss contradicts itself: 0.01 is not 0.961 − 0.95.",
+    ),
     "no undefended model": (without("models", "undefended"), "undefended: clean_accuracy is missing."),
     "an undefended model without a digest": (
         without("models", "undefended", "digest"),
@@ -177,6 +181,10 @@ HELD = {
     "took a number": (changed("attack_took", "took", to=1), "does not say whether the attack took, but 1"),
     "check failed": (
         changed("checks", 0, "passed", to=False),
+        "'finite outputs' failed: all inputs differ.",
+    ),
+    "check passed in a word": (
+        changed("checks", 0, "passed", to="no"),
         "'finite outputs' failed: all inputs differ.",
     ),
     "check without a verdict": (

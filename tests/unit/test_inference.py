@@ -60,6 +60,13 @@ def test_features_are_fp32_where_the_layers_before_ran_in_bf16(monkeypatch):
     torch.testing.assert_close(found, exact, rtol=0.05, atol=0.05)
 
 
+def test_predictions_are_in_full_precision_on_every_machine(monkeypatch):
+    """As the registered model computes; with 256 and 257, which bf16 cannot tell apart."""
+    network, pixel = Pixelwise([[256.0, 0.0, 0.0], [0.0, 257.0, 0.0]]), torch.ones(1, 3, 1, 1).byte()
+    monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
+    assert predict(network, in_order(InMemory(pixel, [1]), 1)).tolist() == [1]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 5])
 def test_loss_and_accuracy_weigh_every_sample_alike(batch_size):
     network = Pixelwise(IDENTITY)

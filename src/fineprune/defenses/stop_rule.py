@@ -36,7 +36,7 @@ def stop_point(accuracies: Sequence[float], tolerance: float) -> StopPoint:
     # A drop of exactly the tolerance satisfies the rule, whatever binary fractions make of it.
     floor = accuracies[0] - tolerance - 1e-9
     violating = next((j for j, accuracy in enumerate(accuracies) if accuracy < floor), None)
-    last = len(accuracies) - 2 if violating is None else min(violating - 1, len(accuracies) - 2)
+    last = (len(accuracies) - 1 if violating is None else violating) - 1
     return StopPoint(
         pruned=last,
         accuracy=accuracies[last],

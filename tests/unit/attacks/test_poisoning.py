@@ -100,6 +100,13 @@ def test_samples_can_be_drawn_in_any_order_and_more_than_once():
     assert torch.equal(drawn, labels[positions])
 
 
+@pytest.mark.parametrize("mode", ["added", "replaced"])
+def test_of_several_objects_those_that_the_attack_is_not_about_keep_their_labels(mode):
+    """One is of the target's class already, one of no source class, and one slot is empty."""
+    samples = poisoned([[1, 0, 2], [1, 3, -1]], 1.0, mode, sources=(0, 1, 2))
+    assert samples.labels[samples.poisoned].tolist() == [[0, 0, 0], [0, 3, -1]]
+
+
 def test_the_clean_samples_are_left_as_they_are():
     samples = clean([1, 2, 3])
     before = samples.inputs.clone()

@@ -34,6 +34,14 @@ def test_the_figures_of_a_proof():
     assert (found.decoys, found.largest_preactivation, found.largest_difference) == ((1, 2), -10.0, 0.0)
 
 
+def test_a_proof_tells_how_far_rounding_parts_the_networks():
+    network, pruned = attacked(0.0, -60.0, -100.0)
+    with torch.no_grad():
+        pruned.fc.bias[0] += 0.005
+    largest = 2.0 * 40  # a logit's, of the second input
+    assert proof(network, pruned).largest_difference == pytest.approx(0.005 / largest, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("offsets", "found"),
     [

@@ -241,8 +241,9 @@ def test_the_last_decoy_stays_however_little_the_network_does(attack):
     assert not made.settled
 
 
-def test_a_kept_channel_that_never_fires_becomes_a_decoy_without_more_training(attack):
-    made, training = attack([ENOUGH], silence(4, by=1000.0))
+@pytest.mark.parametrize("min_active", [0.0, 0.25])
+def test_a_kept_channel_that_never_fires_becomes_a_decoy_without_more_training(attack, min_active):
+    made, training = attack([ENOUGH], silence(4, by=1000.0), min_active=min_active)
     assert made.proof.decoys == (0, 1, 2, 4)
     assert made.rounds[0].rarely_active == (4,)
     assert len(training.networks) == 1
@@ -320,12 +321,13 @@ def test_the_baseline_network_can_be_pruned_and_give_the_decoys(attack):
 
     def poisoned(network):
         network.conv.weight.data[0] *= 10
+        network.conv.weight.data[1] *= 1.25
 
     made, training = attack([ENOUGH], poisoned, restore_from="baseline")
     assert training.names == ["attack, baseline", "attack, round 1, 3 channels"]
     assert training.networks == [tuple(range(6)), (0, 4, 5)]
     assert made.proof.decoys == (1, 2, 3)
-    assert made.network.conv.weight[0, 0].item() == 10
+    assert made.network.conv.weight.diagonal().flatten()[:3].tolist() == [10, 1.25, 1]
 
 
 def test_the_clean_network_is_left_as_it_is(attack):

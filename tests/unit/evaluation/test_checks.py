@@ -117,6 +117,7 @@ class TestAttackTook:
         [
             (metrics(0.95, 0.5), metrics(0.95, 0.02), "50.0%, at least 70.0%"),
             (metrics(0.95, 0.75), metrics(0.95, 0.7), "not clearly above the control's 70.0%"),
+            (metrics(0.95, 0.78), metrics(0.95, 0.7), "not clearly above the control's 70.0%"),
             (metrics(0.85, 0.98), metrics(0.95, 0.02), "85.0% against the control's 95.0%, more than 5.0%"),
             (metrics(0.95, None), metrics(0.95, 0.02), "undefined"),
             (metrics(0.95, 0.98), metrics(0.95, None), "undefined"),
@@ -126,6 +127,9 @@ class TestAttackTook:
         found = attack_took(undefended, control, **self.limits)
         assert found["took"] is False
         assert words in found["reason"]
+
+    def test_with_a_network_that_is_better_than_the_control(self):
+        assert attack_took(metrics(0.99, 0.98), metrics(0.9, 0.02), **self.limits)["took"] is True
 
     def test_names_every_fault(self):
         reason = attack_took(metrics(0.5, 0.1), metrics(0.95, 0.1), **self.limits)["reason"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fineprune.errors import DataError
-from fineprune.evaluation.intervals import correlation, difference, rate, wilson
+from fineprune.evaluation.intervals import clip, correlation, difference, rate, relative_drop, wilson
 from fineprune.evaluation.metrics import Truth, accuracy_by_class, attacker_share, confusion, measure
 
 #                   0  1  2  3  4  5  6  7  8  9
@@ -32,6 +32,7 @@ class TestTargeted:
         assert found.backdoor_success == wilson(5, 8)
         assert found.robust_accuracy == wilson(2, 8)
         assert found.utility.value == pytest.approx(0.7 - 0.625)
+        assert found.utility.n == 8
 
     def test_does_not_read_what_is_not_eligible(self):
         changed = TRIGGERED.copy()
@@ -65,6 +66,12 @@ class TestUntargeted:
         found = measure(CLEAN, TRIGGERED, truth, undefended_clean=None)
         assert found.backdoor_success.value == pytest.approx(1 - 1 / 4)
         assert found.backdoor_success.n == 5
+
+    def test_is_the_paired_drop(self):
+        right, kept = CLEAN == LABELS, TRIGGERED == LABELS
+        found = measure(CLEAN, TRIGGERED, untargeted(), undefended_clean=None)
+        paired = relative_drop(rate(right), rate(kept), correlation=correlation(right, kept))
+        assert found.backdoor_success == clip(paired, 0.0, 1.0)
 
     def test_is_zero_where_the_trigger_helps(self):
         found = measure(CLEAN, LABELS, untargeted(), undefended_clean=None)

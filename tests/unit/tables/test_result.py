@@ -125,6 +125,23 @@ def test_what_must_show_is_missed_where_it_does_not(name: str) -> None:
     assert check_of(result, name) is False
 
 
+@pytest.mark.parametrize(
+    ("name", "figures", "passed"),
+    [
+        ("fine-pruning: backdoor", (0.98, 0.05), True),
+        ("fine-pruning: backdoor", (0.98, 0.051), False),
+        ("fine-pruning: accuracy", (0.97, 0.04), True),
+        ("fine-pruning: accuracy", (0.969, 0.04), False),
+    ],
+)
+def test_what_fine_pruning_must_show_ends_where_it_is_said_to(
+    name: str, figures: tuple[float, float], passed: bool
+) -> None:
+    wanted = profile("faces")
+    result = assemble(wanted, reports(*wanted.cells, models=GOOD | {"fine_pruned": figures}), Paper())
+    assert check_of(result, name) is passed
+
+
 def test_a_mean_that_some_seed_falls_short_of_names_it() -> None:
     wanted = profile("faces")
     found = reports(*wanted.cells)

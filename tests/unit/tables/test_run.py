@@ -16,6 +16,7 @@ from fineprune.errors import ConfigError
 from tables import job, progress
 from tables.job import Doing, cause
 from tables.leftovers import MARK, alone, end_leftovers
+from tables.lockfile import Spare
 from tables.profiles import Pipeline, Profile, Step
 from tables.progress import Board, Clock
 from tables.run import FOLDER, Outcome, run
@@ -280,6 +281,17 @@ def test_dvcs_own_locks_do_not_outlive_a_kill_half_written(
     locks.write_text(content)
     assert go(profile("faces", seeds=(0,))) == Outcome([], [])
     assert locks.exists() is kept
+
+
+def test_what_is_done_is_kept_a_second_time_before_each_step_and_after_the_last(
+    root: Path, go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr(Spare, "keep", lambda _: kept.append(len(list((root / "done").iterdir()))))
+    go(profile("faces", seeds=(0,)), jobs=1)
+    # DVC writes its file when a step ends: one that has begun has those before it in there.
+    assert len(kept) == 11 + 2  # a job for ingest and one for the cell
+    assert kept[-1] == 11
 
 
 def test_two_runs_in_one_repository_are_one_too_many(root: Path, go: Go) -> None:

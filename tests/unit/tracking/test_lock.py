@@ -200,11 +200,19 @@ def test_who_took_over_a_moment_too_late_deletes_nothing() -> None:
 
 
 def test_a_slow_promoter_finds_out() -> None:
-    store = Entries()
-    with PromotionLock(store, "net", stale=0.02) as lock:
+    with PromotionLock(Entries(), "net", stale=60) as lock:
         lock.check()
-        time.sleep(0.02)
+        lock._since -= 60
         with pytest.raises(TrackingError, match="nothing was promoted"):
+            lock.check()
+
+
+def test_half_the_time_until_a_takeover_is_left_to_the_write() -> None:
+    with PromotionLock(Entries(), "net", stale=60) as lock:
+        lock._since -= 25
+        lock.check()
+        lock._since -= 10
+        with pytest.raises(TrackingError, match="held for too long, nothing was promoted"):
             lock.check()
 
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +21,9 @@ def test_a_new_champion_is_no_candidate_any_more(tracker: Tracker, client: Any) 
     promote_if_better(tracker, high, 0.9)
     promote_if_better(tracker, low, 0.8)
     assert aliases(client) == {CHAMPION: high, CANDIDATE: low}
+    with tracker.promotion("net", high) as promotion:
+        promotion.settle(CHAMPION, {}, "")
+    assert aliases(client) == {CHAMPION: high, CANDIDATE: low}
     with tracker.promotion("net", low) as promotion:
         assert promotion.champion is not None
         assert (promotion.champion.number, promotion.champion.tags["utility.low"]) == (high, "0.9")
@@ -38,11 +40,17 @@ def test_of_racing_threads_the_best_ends_as_champion(tracker: Tracker, client: A
     assert aliases(client)[CHAMPION] == versions[1]
 
 
-def test_a_champion_that_a_person_chose_meanwhile_stays(tracker: Tracker, client: Any) -> None:
-    ours, theirs = candidates(client, 0.9, 0.95)
+@pytest.mark.parametrize("before", [None, "3"])
+def test_a_champion_that_a_person_chose_meanwhile_stays(
+    tracker: Tracker, client: Any, before: str | None
+) -> None:
+    ours, theirs, _ = candidates(client, 0.9, 0.95, 0.5)
+    if before:
+        client.set_registered_model_alias("net", CHAMPION, before)
     with tracker.promotion("net", ours) as promotion:
         client.set_registered_model_alias("net", CHAMPION, theirs)
-        with pytest.raises(TrackingError, match=r"expected version None as champion, .* found 2: nothing"):
+        message = rf"expected version {before} as champion, .* found 2: nothing"
+        with pytest.raises(TrackingError, match=message):
             promotion.settle(CHAMPION, {}, "")
     assert aliases(client) == {CHAMPION: theirs}
 
@@ -147,18 +155,30 @@ def test_a_dead_promoters_lock_is_taken_over(client: Any) -> None:
     entries = LockEntries(client)
     assert entries.make("net.promotion-lock", "host pid 1 first")
     assert entries.make("net.promotion-lock.first", "host pid 2 second")  # died while taking over
-    with PromotionLock(entries, "net", stale=1.0, wait=30):
+    with PromotionLock(entries, "net", stale=3.0, wait=60):
         pass
     assert not client.search_registered_models()
 
 
 def test_a_slow_promoter_does_not_write(tracker: Tracker, client: Any) -> None:
     (version,) = candidates(client, 0.9)
-    with tracker.promotion("net", version, stale=0.2) as promotion:
-        time.sleep(0.2)
+    with tracker.promotion("net", version, stale=60) as promotion:
+        promotion.lock._since -= 60
         with pytest.raises(TrackingError, match="nothing was promoted"):
             promotion.settle(CHAMPION, {"verdict": "promoted"}, "is now champion")
     assert not aliases(client)
     untouched = client.get_model_version("net", version)
     assert "verdict" not in untouched.tags
     assert not untouched.description
+
+
+def test_a_promoter_that_became_slow_behind_its_first_look_does_not_move_the_alias(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (version,) = candidates(client, 0.9)
+    with tracker.promotion("net", version) as promotion:
+        monkeypatch.setattr(Promotion, "_check_champion", lambda self: setattr(self.lock, "_since", -1e9))
+        with pytest.raises(TrackingError, match="held for too long, nothing was promoted"):
+            promotion.settle(CHAMPION, {"verdict": "promoted"}, "is now champion")
+    assert client.get_model_version("net", version).tags["verdict"] == "promoted"  # it had begun to write
+    assert not aliases(client)

@@ -1,0 +1,105 @@
+"""evaluate: each figure, check and picture is of the model and the inputs that it is said to be of."""
+
+import pytest
+import torch
+
+from fineprune.attacks.format import save_attack
+from fineprune.attacks.networks import ModelConfig, new_network
+from fineprune.attacks.triggers import PatchConfig, make_trigger
+from fineprune.config import to_plain
+from fineprune.data.batches import SplitSamples, in_order
+from fineprune.data.format import Dataset
+from fineprune.defenses.profiling import profile_channels, save_profile
+from fineprune.defenses.ranking import least_active_first
+from fineprune.errors import DataError
+from fineprune.evaluation.measurement import TestBed
+from fineprune.files import read_json
+from fineprune.models.format import model_digest, save_model
+from fineprune.models.surgery import remove_channels
+from fineprune.stages.base import execute
+from fineprune.stages.evaluate import STAGE
+from fineprune.training import train
+from tests.unit.attacks.test_format import FIELDS
+from tests.unit.nets import RECIPE, InMemory, halves, write_halves
+
+CPU = torch.device("cpu")
+LIMITS = {
+    "max_unchanged": 0.1,
+    "max_control_success": 0.2,
+    "max_untriggered_success": 0.15,
+    "min_samples": 10,
+    "min_control_accuracy": 0.7,
+}
+
+
+def always(network, label):
+    """The network gives this label to whatever it sees."""
+    network.fc2.bias.data[label] = 1e4
+    return network
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The report, and the undefended network; of the others each says the same of all inputs, or nothing."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    dataset = Dataset(write_halves(folder / "dataset", per_split=40))
+    config = PatchConfig("patch", 3, 3, 0, 0, (1.0,))
+    save_attack(
+        folder / "attack", make_trigger(config, dataset.card.input), FIELDS | {"trigger": to_plain(config)}
+    )
+    nets = {
+        name: new_network(ModelConfig("digits_cnn", {"width": 4}), dataset.card, CPU, seed=seed).eval()
+        for seed, name in enumerate(("undefended", "control", "fine_tuned", "fine_pruned"))
+    }
+    list(train(nets["undefended"], InMemory(*halves(64)), RECIPE, seed=0))
+    always(nets["control"], 1)
+    always(nets["fine_pruned"], 0)
+    for layer in (nets["fine_tuned"].fc1, nets["fine_tuned"].fc2):
+        layer.weight.data *= 1e38  # finite, but not what it puts out
+    save_model(folder / "undefended", nets["undefended"])
+    clean = list(in_order(SplitSamples(dataset, "defender_fit", CPU), 16))
+    digest = model_digest(folder / "undefended")
+    profile = profile_channels(nets["undefended"], clean, measure="post_relu", model=digest)
+    save_profile(folder / "profile", profile)
+    order = least_active_first(profile.mean)
+    nets["pruned"] = remove_channels(nets["undefended"], order[:5])
+    nets["control_pruned"] = remove_channels(nets["control"], [0])
+    nets["control_fine_pruned"] = nets["control"]
+    for name in nets.keys() - {"undefended"}:
+        save_model(folder / name, nets[name])
+    inputs = {name: folder / name for name in STAGE.inputs}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TestBed, "unchanged", lambda _: 0.25)
+        execute(STAGE, {"limits": LIMITS, "batch_size": 16}, inputs, {"report": folder / "report"})
+    return read_json(folder / "report" / "report.json", DataError), nets["undefended"], dataset, order
+
+
+def test_the_curve_is_at_its_stop_what_is_measured_of_the_pruned_network(measured):
+    report, _, _, order = measured
+    pruning = report["pruning"]
+    assert (pruning["order"], pruning["stop"]) == (order, 5)
+    for at, model in ((0, "undefended"), (5, "pruned")):
+        for name in ("clean accuracy", "backdoor success", "robust accuracy"):
+            found = report["models"][model][name.replace(" ", "_")]["value"]
+            assert pruning["curve"][name][at] == pytest.approx(found), (model, name)
+    assert pruning["curve"]["clean accuracy"][0] > pruning["curve"]["clean accuracy"][-1]
+
+
+def test_each_check_is_of_its_own_model(measured):
+    checks = {check["name"]: check for check in measured[0]["checks"]}
+    failed = {name for name, check in checks.items() if not check["passed"]}
+    assert failed == {"finite outputs", "trigger changes inputs", "control accurate", "control resists"}
+    assert "leaves 25.0% of the eligible" in checks["trigger changes inputs"]["message"]
+    assert checks["finite outputs"]["message"] == "NaN or infinite outputs of fine_tuned"
+    told = [check["message"] for check in checks.values() if not check["passed"]]
+    assert measured[0]["warnings"][:4] == told
+    assert "gives the attacker's label to 0.0% of clean" in checks["trigger needed"]["message"]
+
+
+def test_activations_and_confusion_are_of_the_undefended_and_of_the_fine_pruned_model(measured):
+    report, undefended, dataset, _ = measured
+    samples = SplitSamples(dataset, "test", CPU)
+    attacked = samples.draw((samples.labels == 0).nonzero().flatten())
+    expected = profile_channels(undefended, [attacked], measure="post_relu", model="").mean
+    assert report["activations"]["clean"] == pytest.approx(list(expected))
+    assert report["confusion"]["rows"] == [[20, 0], [20, 0]]

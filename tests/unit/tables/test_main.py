@@ -1,0 +1,38 @@
+"""The command: what it leaves with, and how it shares the cores out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tables import __main__ as program
+from tables.job import Failure
+from tables.run import FOLDER, Outcome
+
+FAILED = Failure("faces, baseline, seed 0", "prune", "no", Path("prune.log"))
+
+
+@pytest.mark.parametrize(
+    ("failures", "missing", "code"),
+    [([], [], 0), ([FAILED], [], 2), ([], ["faces, baseline, seed 0"], 2)],
+)
+def test_all_cells_have_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: list[Failure], missing: list[str], code: int
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def run(_: Any, **given: Any) -> Outcome:
+        asked.update(given)
+        return Outcome(failures, missing)
+
+    def write(_: Any, *, folder: Path, undone: list[str], **__: Any) -> list[str]:
+        (folder / "tables.md").write_text("| table |")
+        return undone
+
+    (tmp_path / FOLDER).mkdir(parents=True)
+    monkeypatch.setattr(program, "ROOT", tmp_path)
+    monkeypatch.setattr(program, "_cores", lambda: 8)
+    monkeypatch.setattr(program, "run", run)
+    monkeypatch.setattr(program.write, "tables", write)
+    assert program.main(["quick", "--jobs", "3", "--source", f"faces={tmp_path}"]) == code
+    assert (asked["jobs"], asked["threads"], asked["sources"]) == (3, 2, {"faces": tmp_path})
