@@ -14,6 +14,14 @@ from fineprune.data.format import Dataset
 CACHE_BYTES = 8 << 30
 
 
+def cache_limit(device: torch.device) -> int:
+    """Bytes of raw inputs that may be kept on a device: 8 GiB, or a quarter of a GPU's free memory if that is
+    more. To draw from the map instead, each step waits for the device and copies to it.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    return max(CACHE_BYTES, free // 4)
+
+
 class Batch(NamedTuple):
     """Some samples, on one device.
 
@@ -47,7 +55,7 @@ class SplitSamples:
         dataset: an opened dataset.
         split: the name of the split.
         device: where batches are wanted.
-        cache: keep all raw inputs on the device (for many epochs), unless they exceed 8 GiB;
+        cache: keep all raw inputs on the device (for many epochs), unless they exceed :func:`cache_limit`;
             otherwise rows are read from the map when drawn, and memory stays flat.
     """
 
@@ -59,7 +67,7 @@ class SplitSamples:
         self.places = None if places is None else torch.from_numpy(places).to(device)
         spec = dataset.card.input
         size = len(self.rows) * int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
-        self._inputs = self._read(self.rows) if cache and size <= CACHE_BYTES else None
+        self._inputs = self._read(self.rows) if cache and size <= cache_limit(device) else None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -2,6 +2,8 @@
 
 Each detection claims the box of its class that it overlaps most. The claim holds where the IoU is at
 least one half and no detection with a higher score claims the same box; all other detections are wrong.
+Boxes that Pascal VOC calls difficult count like any other, and what ingest leaves out (crowds, boxes below
+``min_size``) is not there to be found; the benchmarks count a detection of either as neither right nor wrong.
 
 Source:
     Everingham et al. (2010), Int. J. Comput. Vis. 88:303, with the area under all points (since 2010)
