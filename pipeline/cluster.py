@@ -46,9 +46,7 @@ class Taint:
     def tolerated(self, by: Toleration) -> bool:
         """Whether a pod with this toleration may run there."""
         value = by.operator == "Exists" or (by.value or "") == (self.value or "")
-        return self.effect == "PreferNoSchedule" or (
-            by.key == self.key and value and by.effect in (None, self.effect)
-        )
+        return by.key == self.key and value and by.effect in (None, self.effect)
 
 
 @dataclass(frozen=True)

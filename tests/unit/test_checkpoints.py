@@ -206,6 +206,21 @@ def test_the_seconds_of_attempts_before_add_up(tmp_path, monkeypatch):
         now[0] += 1000.0  # nobody trains
 
 
+def test_the_seconds_of_two_trainings_add_up(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    network = fresh_cnn()
+    optimizer = torch.optim.SGD(network.parameters())
+    for about, seconds in (("start", 5.0), ("control", 3.0)):
+        checkpoint = always(tmp_path).of(network, about)
+        now[0] += seconds
+        checkpoint.save(network, optimizer, {}, [], over=True)
+    kept = always(tmp_path)
+    for about in ("start", "control"):
+        kept.of(network, about).restore(network, optimizer, {})
+    assert kept.seconds_before == 8.0
+
+
 def test_another_device_begins_anew(tmp_path, monkeypatch):
     def key(network):
         return always(tmp_path).of(network, "")._path

@@ -95,6 +95,18 @@ def test_a_stage_runs_on_params_and_writes_its_report(stage, capsys, tmp_path):
     assert (report["stage"], report["config"]) == ("profile", {"steps": 2})
 
 
+def test_the_report_tells_the_code_and_the_cost_with_that_of_attempts_before(
+    stage, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fineprune.stages.base.revision", lambda: {"git.commit": "c0ffee"})
+    stage.body = lambda: Result(seconds_before=1000.0)
+    assert run(capsys, "profile", "--params", '{"steps": 2}', *PATHS) == (0, [])
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert 1000 <= report["seconds"] < 1100
+    assert report["peak_memory_bytes"] > 50 << 20  # of a process that has torch
+    assert report["revision"] == {"git.commit": "c0ffee"}
+
+
 def test_an_optional_input_arrives_where_it_is_given_and_must_be_there(stage, capsys, tmp_path):
     command = ["profile", "--params", '{"steps": 2}', *PATHS]
     assert run(capsys, *command) == (0, [])

@@ -111,3 +111,13 @@ def test_the_links_are_ports_of_the_stages(flag: str) -> None:
     assert step.inputs.keys() <= set(stage.inputs)
     assert step.outputs.keys() <= set(stage.outputs)
     assert {*step.inputs.values(), *step.outputs.values()} <= set(EVALUATE.inputs)
+
+
+@pytest.mark.parametrize("flag", STEPS)
+def test_every_port_of_a_stage_is_a_link(flag: str) -> None:
+    """But for the control's profile, which is held against its pruning instead."""
+    stage = importlib.import_module(f"fineprune.stages.{STEPS[flag].stage}").STAGE
+    found = {side: set(getattr(STEPS[flag], side)) for side in ("inputs", "outputs")}
+    if side := CONTROLS_PROFILE.get(flag):
+        found[side].add("profile")
+    assert found == {"inputs": set(stage.inputs), "outputs": set(stage.outputs) - {"report"}}

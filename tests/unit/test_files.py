@@ -12,7 +12,7 @@ import pytest
 
 from fineprune import files
 from fineprune.errors import ConfigError, DataError, ModelError
-from fineprune.files import check_digest, dvc_md5, read_json, remove, sha256, whole_outputs, write_json
+from fineprune.files import below, check_digest, dvc_md5, read_json, remove, sha256, whole_outputs, write_json
 
 
 def tree(path):
@@ -116,6 +116,27 @@ def test_old_outputs_stay_whole_after_kill_9_and_the_next_run_cleans_up(old):
     with whole_outputs(targets(old)) as scratch:
         write_both(scratch, "new")
     assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
+
+
+def test_an_old_folder_that_a_killed_run_had_set_aside_comes_back(old):
+    """Where two folders cannot be swapped, a run may be killed between its two renames."""
+    (old / "folder").rename(old / ".folder.old")
+    with pytest.raises(KeyError), whole_outputs(targets(old)):
+        raise KeyError
+    assert tree(old) == OLD
+
+
+def test_what_a_killed_run_had_set_aside_is_no_obstacle(old, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    write(old / ".folder.old", "older")
+    with whole_outputs(targets(old)) as scratch:
+        write_both(scratch, "new")
+    assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_by(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        list(below(tmp_path / "gone"))
 
 
 def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(old):

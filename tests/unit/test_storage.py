@@ -2,6 +2,7 @@ import hashlib
 import json
 import re
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
@@ -78,6 +79,20 @@ def test_a_partial_file_with_other_content_is_refused_and_removed(bucket, tmp_pa
     (tmp_path / f"a.bin.{etag[:8]}.part").write_bytes(b"\0" * 1000)
     assert re.search("s3://data/set/a.bin: expected md5 .*, found", refusal("s3://data/set/a.bin", tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_that_changes_while_it_is_fetched_is_refused(bucket, tmp_path, monkeypatch):
+    stored = Bucket("data").find("set/a.bin")
+    bucket.put_object(Bucket="data", Key="set/a.bin", Body=bytes(stored.size))
+    monkeypatch.setattr(Bucket, "find", lambda *_: replace(stored, md5=None))
+    assert "the object changed while it was fetched" in refusal("s3://data/set/a.bin", tmp_path)
+
+
+def test_an_encrypted_object_is_not_held_against_its_etag(bucket):
+    bucket.put_object(Bucket="data", Key="plain", Body=b"x")
+    bucket.put_object(Bucket="data", Key="encrypted", Body=b"x", ServerSideEncryption="aws:kms")
+    assert Bucket("data").find("plain").md5 == hashlib.md5(b"x").hexdigest()
+    assert Bucket("data").find("encrypted").md5 is None
 
 
 def test_a_multipart_object_is_not_held_against_its_etag(s3, tmp_path):

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -190,6 +192,27 @@ def test_an_s3_remote_delivers_to_a_clone(repo, s3, s3_endpoint, tmp_path):
     message = refusal(f"dvc+{repo}@main:data/set", tmp_path)
     assert "not in the cache" in message
     assert f"s3://store/{key}: there is no such object" in message
+
+
+def test_an_s3_remote_is_asked_where_its_config_says(repo, s3, s3_endpoint, tmp_path, monkeypatch):
+    s3.create_bucket(Bucket="store")
+    commit_remote(repo, "s3://store/dvc", endpoint=s3_endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert texts(deliver(f"dvc+{repo}@main:data/set", tmp_path).path) == texts(repo / "data/set")
+
+
+def test_refuses_a_folder_whose_list_leaves_it(repo, tmp_path):
+    listing = json.dumps([{"md5": dvc_md5(repo / "data/single.txt"), "relpath": "../../escape"}])
+    md5 = f"{hashlib.md5(listing.encode()).hexdigest()}.dir"
+    path = object_path(repo / ".dvc/cache", md5)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(listing)
+    entry = {"md5": md5, "hash": "md5", "path": "set"}
+    (repo / "data/set.dvc").write_text(json.dumps({"outs": [entry]}))
+    run(repo, "git", "commit", "-q", "-a", "-m", "forged")
+    assert "expected paths inside the folder, found '../../escape'" in refusal(
+        f"dvc+{repo}@main:data/set", tmp_path
+    )
 
 
 def test_a_branch_of_a_clone_is_found(repo, tmp_path):

@@ -170,3 +170,5 @@ def test_test_inputs_that_other_splits_hold_are_counted():
     inputs = np.array([[1, 2], [3, 4], [1, 2], [5, 6], [5, 6], [3, 5]], np.uint8)
     splits = {"train": np.array([0]), "defender_fit": np.array([1]), "test": np.array([2, 3, 4, 5])}
     assert seen_before(inputs, splits) == 1
+    splits = {"train": np.array([0]), "defender_fit": np.array([3]), "test": np.array([2, 4, 5])}
+    assert seen_before(inputs, splits) == 2  # the defender's count too

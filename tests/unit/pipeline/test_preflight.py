@@ -516,6 +516,41 @@ def test_one_thing_wrong_is_one_line(
     assert found in said
 
 
+def test_a_node_that_offers_just_what_is_asked_for_will_do(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    avoided = {"key": "team", "value": "vision", "effect": "PreferNoSchedule"}
+    world.node("cpu-1", {"cpu": "1", "memory": "2Gi"}, taints=[avoided])
+    world.node("gpu-1", {"cpu": "2", "memory": "8Gi", "nvidia.com/gpu": "1"}, taints=[GPU_TAINT])
+    assert world.check() == 0
+    assert failed(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hard", "found"),
+    [
+        ("cpu", "1", "cpu: 1 CPU left, attack needs 2 CPU"),
+        ("memory", "7Gi", "memory: 7Gi left, attack needs 8Gi"),
+        ("limits.memory", "15Gi", "limits.memory: 15Gi left, attack needs 16Gi"),
+        ("pods", "0", "pods: 0 pods left"),
+    ],
+)
+def test_each_resource_of_a_quota_is_looked_at(
+    world: World, capsys: pytest.CaptureFixture[str], name: str, hard: str, found: str
+) -> None:
+    world.quota({name: hard}, {name: "0"})
+    assert world.check() == 1
+    ((check, said),) = failed(capsys)
+    assert check == "quotas"
+    assert found in said
+
+
+def test_mlflow_is_asked_with_a_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "PLANTED-TOKEN")
+    assert world.check() == 0
+    assert {login for _, login, _ in world.mlflow.asked} == {"Bearer PLANTED-TOKEN"}
+
+
 def test_a_node_that_an_autoscaler_adds_is_noted_when_it_is_not_there(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

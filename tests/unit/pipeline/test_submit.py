@@ -21,7 +21,7 @@ import yaml
 
 from fineprune.errors import TrackingError
 from fineprune.tracking.verdict import KUBEFLOW_RUN
-from pipeline import __main__, progress
+from pipeline import __main__, progress, settings, watch
 from pipeline import compile as compiling
 from pipeline.package import FOLDER, PACKAGE, Package, package_file
 from pipeline.parameters import ROOT, defaults, sweep_runs
@@ -775,6 +775,18 @@ def test_a_server_that_is_gone_for_good(kfp: KfpStandIn) -> None:
     with pytest.raises(KubeflowError, match=r"\(HTTP 503\); the run goes on: python -m pipeline watch 0b"):
         progress.Watch(client, RUN_ID, "kubeflow", {}, out=Terminal()).follow(sleep=waits.append)
     assert len(waits) == 150
+
+
+@pytest.mark.parametrize("state", ["CANCELED", "SKIPPED"])
+def test_a_run_that_somebody_ended_is_over_and_no_success(
+    capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    looks = iter([kfp_server_api.V2beta1Run(run_id=RUN_ID, state=state)])
+    client: Any = SimpleNamespace(get_run=lambda _: next(looks))
+    sweep = Package(SWEEP).tasks
+    given: Any = SimpleNamespace(namespace="team-a")
+    assert watch.follow(client, RUN_ID, sweep, given, settings.load()) == 1
+    assert "no stage failed" in capsys.readouterr().err
 
 
 def test_clocks() -> None:

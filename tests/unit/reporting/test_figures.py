@@ -171,6 +171,61 @@ def test_outcome_whiskers_are_the_intervals(drawn):
     assert [segment[:, 1].tolist() for segment in segments] == [pytest.approx([0.4, 0.6])] * 5
 
 
+def unlike():
+    """Models whose every figure is a value of its own, by the order of their rows."""
+    figures_of = ("clean_accuracy", "backdoor_success", "robust_accuracy", "utility")
+    return {
+        name: {column: model(0.1 + 0.05 * i + 0.2 * j)["utility"] for j, column in enumerate(figures_of)}
+        for i, name in enumerate(MODELS)
+    }
+
+
+def test_outcome_bars_are_of_the_models_and_the_figures_that_they_name(drawn):
+    figures.outcome_bars("p.png", unlike())
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_xticklabels()][1:4] == [
+        "undefended",
+        "pruned",
+        "fine-tuned",
+    ]
+    heights = {
+        bars.get_label(): [bar.get_height() for bar in bars] for bars in axes.containers if len(bars) == 5
+    }
+    assert heights == {
+        label: pytest.approx([0.1 + 0.05 * i + 0.2 * j for i in range(5)])
+        for j, label in enumerate(("clean accuracy", "backdoor success", "robust accuracy"))
+    }
+
+
+def test_utility_bars_are_of_the_models_that_they_name(drawn):
+    figures.utility_bars("p.png", unlike())
+    (axes,) = drawn[0].axes
+    names = ["control", "undefended", "pruned", "fine-tuned", "fine-pruned"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.7, 0.75, 0.8, 0.85, 0.9])
+    assert texts(drawn[0]) == [".700", ".750", ".800", ".850", ".900"]
+
+
+def test_classes_have_a_point_for_each_model_under_its_name(drawn):
+    values = {"undefended": 0.9, "fine_tuned": 0.7, "fine_pruned": 0.4}
+    found = [{"class": "a", **{name: model(value)["utility"] for name, value in values.items()}}]
+    figures.by_class("p.png", found, "clean accuracy")
+    points = {
+        points.get_label(): points.lines[0].get_xdata().tolist() for points in drawn[0].axes[0].containers
+    }
+    assert points == {"undefended": [0.9], "fine-tuned": [0.7], "fine-pruned": [0.4]}
+
+
+def test_clean_examples_stand_above_triggered_ones(drawn):
+    figures.examples("p.png", np.full((1, 4), 1), np.full((1, 4), 2), [("one", "two")])
+    above, below = drawn[0].axes
+    assert [axes.lines[0].get_ydata()[0] for axes in (above, below)] == [1, 2]
+    assert [(axes.get_ylabel(), axes.get_title()) for axes in (above, below)] == [
+        ("clean", "one"),
+        ("triggered", "two"),
+    ]
+
+
 def test_classes_stand_in_their_order_with_their_sizes(drawn):
     PICTURES["by_class"](None)
     (axes,) = drawn[-1].axes
@@ -184,6 +239,7 @@ def test_confusion_shows_counts_on_shares_of_the_true_class(drawn):
     figures.confusion("p.png", np.array([[3, 1], [0, 2]]), ["a", "b"])
     assert drawn[0].axes[0].images[0].get_array().tolist() == [[0.75, 0.25], [0, 1]]
     assert texts(drawn[0]) == ["3", "1", "2"]
+    assert [text.get_position() for text in drawn[0].axes[0].texts] == [(0, 0), (1, 0), (1, 1)]
 
 
 def test_confusion_of_a_detector_has_a_column_for_nothing(drawn):

@@ -23,6 +23,7 @@ def row(seed: int, value: float, *, case: str = "digits", **changes: Any) -> str
 
 def test_a_cell_is_the_mean_and_then_each_run() -> None:
     assert cell([estimate(0.5), estimate(0.75)]) == ".625 (.500, .750)"
+    assert cell([estimate(0.5), estimate(0.5), estimate(0.8)]) == ".600 (.500, .500, .800)"
     assert cell([estimate(0.5)]) == ".500"
     assert cell([estimate(0.5), None]) == "undefined"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from fineprune.attacks.attacker import Attacker, Score
 from fineprune.attacks.format import load_attack
 from fineprune.checkpoints import Checkpoint, Checkpoints
+from fineprune.config import parse
 from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import profile_channels
@@ -23,7 +25,7 @@ from fineprune.runtime import pick_device
 from fineprune.stages import attack
 from fineprune.stages.base import execute
 from tests.unit.attacks.test_pruning_aware import OPTIONS
-from tests.unit.nets import write_halves
+from tests.unit.nets import small_network, write_halves
 
 BRIEF = {
     "optimizer": "sgd",
@@ -85,6 +87,25 @@ def told(folder):
 def test_the_control_is_the_same_under_both_attacks(baseline, aware):
     one, other = (load_file(folder / "control" / WEIGHTS) for folder in (baseline, aware))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_figures_are_of_the_models_that_they_name(baseline):
+    report = told(baseline)
+    numbers, took = report["numbers"], report["attack_took"]
+    assert numbers["control_backdoor_success"] < 0.5 < 0.8 <= numbers["undefended_backdoor_success"]
+    honest = f"{numbers['control_clean_accuracy']:.1%}"
+    assert re.search(rf"clean accuracy .*control('s)? {honest}", took["reason"])
+    assert (took["reason"] in report["warnings"]) == (not took["took"])
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [("baseline", {"start": 1, "control": 2, "undefended": 2}), ("pruning_aware", {"attack_clean": 1})],
+)
+def test_each_network_is_trained_by_its_own_recipe(run, name, epochs):
+    recipes = {"start": BRIEF | {"epochs": 1}, "train": BRIEF | {"epochs": 2}}
+    series = told(run(name=name, pruning_aware=OPTIONS | {"rounds": 1}, **recipes))["series"]
+    assert {network: len(series[f"{network}_loss"]) for network in epochs} == epochs
 
 
 @pytest.mark.parametrize("name", ["baseline", "pruning_aware"])
@@ -170,9 +191,23 @@ def test_checkpoints_stay_until_the_outputs_are_in_place(dataset, tmp_path, monk
     assert len(list(kept.iterdir())) == 3
     trained = []
     monkeypatch.setattr(Checkpoint, "save", lambda *_, **__: trained.append(1))
-    execute(attack.STAGE, *given, keywords=keywords)
+    again = execute(attack.STAGE, *given, keywords=keywords)
     assert not trained
+    assert again.seconds_before > 0
     assert not kept.exists()
+
+
+def test_checkpoints_of_other_data_are_not_taken(dataset, tmp_path):
+    config = parse(attack.AttackConfig, SECTION, "attack")
+    shutil.copytree(dataset, tmp_path / "other")
+    card = json.loads((dataset / "dataset.json").read_text())
+    (tmp_path / "other" / "dataset.json").write_text(json.dumps(card | {"name": "other"}))
+    network = small_network("digits_cnn")
+    paths = {
+        attack._checkpoints(tmp_path, config, [data]).of(network, "")._path
+        for data in (dataset, tmp_path / "other")
+    }
+    assert len(paths) == 2
 
 
 def test_checkpoints_have_a_place_of_their_own(dataset, tmp_path):

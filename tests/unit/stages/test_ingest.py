@@ -105,6 +105,12 @@ def test_the_same_section_gives_the_same_bytes(tmp_path, clips):
     assert Dataset(outs[0] / "dataset").digest == Dataset(outs[1] / "dataset").digest
 
 
+def test_another_seed_gives_another_split(tmp_path, clips):
+    outs = [ingest(tmp_path, section(clips, WAV, seed=seed), str(seed))[1] for seed in (0, 1)]
+    one, other = (Dataset(out / "dataset").splits["test"].tolist() for out in outs)
+    assert one != other
+
+
 def test_clips_with_the_authors_test_set(tmp_path, clips, capsys):
     code, out = ingest(tmp_path, section(clips, WAV, test={"kind": "authors"}, licence="CC BY-SA 4.0"))
     assert code == 0

@@ -269,6 +269,8 @@ def test_the_registered_model_answers_like_the_network(
     loaded = mlflow.pytorch.load_model("models:/digits@champion")
     inputs = torch.randint(0, 17, (5, 1, 8, 8), dtype=torch.uint8)
     torch.testing.assert_close(loaded(inputs), load_model(delivery.path / "fine_pruned")(inputs))
+    signature = mlflow.models.get_model_info("models:/digits@champion").signature
+    assert [spec.shape[0] for spec in (*signature.inputs, *signature.outputs)] == [-1, -1]  # any batch size
 
 
 def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
@@ -500,6 +502,42 @@ def test_the_kubeflow_run_is_a_tag_of_the_run_and_of_the_version(delivery: Deliv
     assert version.tags["kubeflow.run_id"] == run.data.tags["kubeflow.run_id"] == "0a1b"
     assert version.tags["kubeflow.run_id.0a1b"] == "promoted"
     assert version.tags["kubeflow.run_id.0a1b.reasons"] == version.tags["reasons"]
+
+
+def test_a_kubeflow_run_whose_model_does_not_beat_the_champion_is_held(delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.88)
+    assert delivery.run("--run-id", "0a1b") == 0
+    assert delivery.client.get_model_version("digits", "2").tags["kubeflow.run_id.0a1b"] == "held"
+
+
+def test_what_is_registered_is_the_model_that_was_asked_for(delivery: Delivery) -> None:
+    from fineprune.models.format import load_model
+
+    torch.manual_seed(9)
+    other = build(NetworkSpec("digits_cnn", {"width": 4}, INPUT, CLASSES, (5.0,), (6.0,)))
+    remove(delivery.path / "fine_tuned")
+    save_model(delivery.path / "fine_tuned", other)
+    delivery.measured |= {"fine_tuned": content_digest(delivery.path / "fine_tuned")}
+    for port in STEPS:
+        delivery.write_report(port, config={"of": port}, revision={"git.commit": port})
+    report = evaluation_report(delivery.measured, 0.9)
+    digest = {"digest": delivery.measured["fine_tuned"]}
+    report["models"]["fine_tuned"] = report["models"]["fine_pruned"] | digest
+    write_json(delivery.path / "evaluation" / "report.json", report)
+    assert delivery.run(model="fine_tuned") == 0
+    mlflow.set_tracking_uri(delivery.section["tracking_uri"])
+    loaded = mlflow.pytorch.load_model("models:/digits@champion")
+    inputs = torch.randint(0, 17, (5, 1, 8, 8), dtype=torch.uint8)
+    torch.testing.assert_close(loaded(inputs), load_model(delivery.path / "fine_tuned")(inputs))
+    tags = delivery.client.get_model_version("digits", "1").tags
+    assert tags["digest.model"] == digest["digest"]
+    assert tags["git.commit"] == "fine_tuned_report"
+    assert {name: tags[f"params.{name}"] for name in ("ingest", "attack", "finetune")} == {
+        "ingest": '{"of": "ingest_report"}',
+        "attack": '{"of": "attack_report"}',
+        "finetune": '{"of": "fine_tuned_report"}',
+    }
 
 
 def test_the_fine_tuned_model_has_no_pruning_in_its_evidence(delivery: Delivery) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fineprune.errors import TrackingError
-from fineprune.tracking.export import check_export
+from fineprune.tracking.export import _alike, check_export
 from fineprune.tracking.tracker import Tracker
 from tests.unit.tracking.registry import EXAMPLE, TAGS, Net, open_run
 
@@ -40,6 +40,14 @@ def test_an_export_that_differs_is_not_registered(
         tracker.register("net", network.eval(), EXAMPLE, run_id=run_id, tags=TAGS)
     assert not client.search_registered_models()
     assert client.get_run(run_id).info.status == "FAILED"
+
+
+def test_a_detector_answers_alike_only_if_all_its_outputs_do() -> None:
+    expected = {"boxes": torch.ones(2, 4), "scores": torch.ones(2)}
+    assert _alike(dict(expected), expected)
+    for name in expected:
+        assert not _alike(expected | {name: expected[name] + 1}, expected)
+    assert not _alike({"boxes": expected["boxes"]}, expected)
 
 
 def test_a_pickle_is_not_opened(tracker: Tracker, tmp_path: Path) -> None:
