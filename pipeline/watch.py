@@ -17,7 +17,16 @@ from fineprune.errors import TrackingError, without_credentials
 from pipeline import exit_codes, settings
 from pipeline.package import TaskGraph
 from pipeline.progress import Watch, failures, resume
-from pipeline.server import add_server_arguments, connect, endpoint, namespace, run_page, silence, told
+from pipeline.server import (
+    KubeflowError,
+    add_server_arguments,
+    connect,
+    endpoint,
+    namespace,
+    run_page,
+    silence,
+    told,
+)
 from pipeline.settings import Settings
 
 
@@ -68,15 +77,18 @@ def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
     """What a run runs.
 
     Raises:
-        KubeflowError: the server refuses or does not answer.
+        KubeflowError: the server refuses or does not answer, or it is a run of something else.
     """
     with told(f"look at run {run_id}"), silence():
         found = client.get_run(run_id)
-        spec = found.pipeline_spec
-        if not spec:  # started from a version that was uploaded
-            version = found.pipeline_version_reference
+        spec, version = found.pipeline_spec, found.pipeline_version_reference
+        if not spec and version:
             spec = client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id).pipeline_spec
-    return TaskGraph(spec.get("pipeline_spec", spec), f"run {run_id}")
+    spec = spec or {}
+    pipeline = spec.get("pipeline_spec", spec)
+    if not pipeline.keys() >= {"root", "components"}:
+        raise KubeflowError(f"run {run_id}: expected one of a pipeline that kfp 2 compiled, found another")
+    return TaskGraph(pipeline, f"run {run_id}")
 
 
 def judged(graph: TaskGraph) -> bool:

@@ -608,6 +608,13 @@ def test_a_run_that_is_not_there(kfp: KfpStandIn, capsys: pytest.CaptureFixture[
     assert f"cannot look at run {RUN_ID}: Run {RUN_ID} not found (HTTP 404)" in capsys.readouterr().err
 
 
+def test_a_run_of_something_else_is_refused(kfp: KfpStandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit(kfp) == 0
+    kfp.get_run = lambda _: {"run_id": RUN_ID, "pipeline_spec": {"spec": "a workflow of Argo"}}  # type: ignore[method-assign]
+    assert __main__.main(["watch", RUN_ID, "--endpoint", kfp.url]) == 2
+    assert "expected one of a pipeline that kfp 2 compiled, found another" in capsys.readouterr().err
+
+
 def test_each_change_of_a_stage_is_one_line(
     kfp: KfpStandIn, judged: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
