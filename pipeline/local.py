@@ -45,7 +45,7 @@ def run(given: argparse.Namespace) -> int:
     """Run the graph; gives the exit code."""
     package = Package(given.package or PACKAGE)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
-    if "promote" in package.tasks.stages and not os.environ.get("MLFLOW_TRACKING_URI"):
+    if package.tasks.judged and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise ConfigError("MLFLOW_TRACKING_URI is not set: python docker/stack.py start prints how")
     cluster = settings.load()
     show = _Progress(package.tasks.titles)

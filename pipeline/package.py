@@ -102,6 +102,11 @@ class TaskGraph:
         return groups[1:]
 
     @property
+    def judged(self) -> bool:
+        """Whether a run of it ends with a verdict."""
+        return "promote" in self.stages
+
+    @property
     def _tasks(self) -> Mapping[str, Any]:
         tasks: Mapping[str, Any] = self.spec["root"]["dag"]["tasks"]
         return tasks

@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> int:
     if (runs := len(parameters.get("runs", ()))) > ARGO_RUNS:
         limit = f"of a workflow Argo keeps 1 MiB, about {ARGO_RUNS} runs, unless it offloads node status"
         print(f"{runs} runs may fail at their end: {limit}; split them into sweeps", file=sys.stderr)
-    if given.watch and watch.judged(package.tasks):
+    if given.watch and package.tasks.judged:
         watch.check_registry(cluster)
     client = connect(endpoint(given, cluster), namespace(given, cluster))
     run_id = submit(client, cluster, given, package, parameters, cached=cached)

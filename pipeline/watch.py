@@ -41,7 +41,7 @@ def run(given: argparse.Namespace) -> int:
     cluster = settings.load(given.profile)
     client = connect(endpoint(given, cluster), namespace(given, cluster))
     graph = tasks_of(client, given.run_id)
-    if judged(graph):
+    if graph.judged:
         check_registry(cluster)
     return follow(client, given.run_id, graph, given, cluster)
 
@@ -70,7 +70,7 @@ def follow(
         return exit_codes.INTERRUPTED
     if ended.state != "SUCCEEDED":
         return tell_failure(ended, graph, where)
-    return tell_verdict(run_id, registry(cluster)) if judged(graph) else 0
+    return tell_verdict(run_id, registry(cluster)) if graph.judged else 0
 
 
 def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
@@ -89,11 +89,6 @@ def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
     if not pipeline.keys() >= {"root", "components"}:
         raise KubeflowError(f"run {run_id}: expected one of a pipeline that kfp 2 compiled, found another")
     return TaskGraph(pipeline, f"run {run_id}")
-
-
-def judged(graph: TaskGraph) -> bool:
-    """Whether a run of it ends with a verdict."""
-    return "promote" in graph.stages
 
 
 def registry(cluster: Settings) -> str:
