@@ -76,7 +76,7 @@ def check_kinds(kinds: Sequence[Kind], spec: InputSpec) -> None:
     """Refuse what makes no sense for the input.
 
     Raises:
-        ConfigError: audio is to be changed otherwise than by ``shift``, ``speed`` and ``erase``.
+        ConfigError: a kind that is not for this kind of input.
     """
     steps = _IMAGE_STEPS if spec.kind == "image" else _AUDIO_STEPS
     unknown = [kind for kind in kinds if kind not in steps]

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from fineprune.errors import ConfigError, DataError, FinePruneError
@@ -29,12 +29,15 @@ def dvc_md5(path: Path) -> str:
     """The md5 that DVC 3 records for a file or a folder (``….dir`` for a folder).
 
     A folder's is the md5 of the JSON list of its files' md5s and relative paths, sorted by path
-    (dvc-data, ``hashfile/tree.py``).
+    (dvc-data, ``hashfile/tree.py``); what belongs to git, Mercurial or DVC itself is not among them (dvc,
+    ``ignore.py``).
     """
     if path.is_file():
         return _hash(path, hashlib.md5(usedforsecurity=False))
-    files = (file for file in below(path) if file.is_file())
-    return dvc_folder_md5({file.relative_to(path).as_posix(): dvc_md5(file) for file in files})
+    files = {file.relative_to(path): file for file in below(path) if file.is_file()}
+    return dvc_folder_md5(
+        {place.as_posix(): dvc_md5(file) for place, file in files.items() if not _of_a_repository(place)}
+    )
 
 
 def dvc_folder_md5(members: Mapping[str, str]) -> str:
@@ -43,10 +46,19 @@ def dvc_folder_md5(members: Mapping[str, str]) -> str:
     return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
+def _of_a_repository(place: PurePath) -> bool:
+    return ".git" in place.parts or not {".hg", ".dvc"}.isdisjoint(place.parts[:-1])
+
+
 def stays_inside(path: str | PurePosixPath) -> bool:
     """Whether a path that is not trusted leads to the folder that it starts from, or below it."""
     place = PurePosixPath(path)
     return str(path) != "" and not place.is_absolute() and ".." not in place.parts and "\0" not in str(path)
+
+
+def hidden(place: PurePath) -> bool:
+    """Whether a relative path is no data: ``._name.jpg`` from macOS, what is in ``.ipynb_checkpoints``."""
+    return any(part.startswith(".") for part in place.parts)
 
 
 def below(folder: Path) -> Iterator[Path]:

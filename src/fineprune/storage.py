@@ -1,4 +1,4 @@
-"""S3-compatible object stores: fetch an object or a tree, whole or not at all.
+"""S3-compatible object stores: fetch an object or a tree, and check what arrived.
 
 The only file that imports boto3, at first use. Credentials, region, ``AWS_ENDPOINT_URL(_S3)`` and
 ``AWS_MAX_ATTEMPTS`` are boto3's own settings; no message repeats a credential.
@@ -6,7 +6,6 @@ The only file that imports boto3, at first use. Credentials, region, ``AWS_ENDPO
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -14,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, BinaryIO
 
 from fineprune.errors import StorageError, missing_extra
 from fineprune.files import dvc_md5, stays_inside
@@ -62,7 +60,7 @@ class Bucket:
     def check(self) -> None:
         """Raise :class:`StorageError` unless the store answers, has the bucket and lets us in."""
         try:
-            with _told(f"s3://{self.name}"):
+            with _one_line_errors(f"s3://{self.name}"):
                 self._client.head_bucket(Bucket=self.name)
         except _MissingError:
             raise StorageError(f"s3://{self.name}: there is no such bucket") from None
@@ -74,7 +72,7 @@ class Bucket:
             StorageError: the store does not answer, or denies access.
         """
         try:
-            with _told(self._where(key)):
+            with _one_line_errors(self._where(key)):
                 head = self._client.head_object(Bucket=self.name, Key=key)
         except _MissingError:
             return None
@@ -89,7 +87,7 @@ class Bucket:
         Raises:
             StorageError: the store does not answer, denies access, or has no such bucket.
         """
-        with _told(self._where(prefix)):
+        with _one_line_errors(self._where(prefix)):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
             entries = [entry for page in pages for entry in page.get("Contents", ())]
         # A listing does not say how an object is encrypted, hence whether its ETag is an md5.
@@ -105,20 +103,19 @@ class Bucket:
         return self.below(_prefix(key)) if stored is None else [stored]
 
     def download(self, key: str, target: Path) -> None:
-        """Fetch one object; a partial file of an earlier try is continued, and the result is checked.
+        """Fetch one object to a new file; a transfer that breaks off is continued, and the result is checked.
 
         Raises:
             StorageError: there is no such object, it is cut short, or its md5 is not that of the store.
         """
         stored = self.find(key)
         if stored is None:
+            self.check()  # the answer for one object does not tell a missing bucket
             raise StorageError(f"{self._where(key)}: there is no such object")
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Named by content: what is left of another version is not continued.
-        part = target.with_name(f"{target.name}.{stored.etag[:8]}.part")
-        self._complete(stored, part)
-        self._check(stored, part)
-        os.replace(part, target)
+        with target.open("xb") as file:
+            self._complete(stored, file)
+        self._check(stored, target)
 
     def download_all(self, wanted: Iterable[tuple[str, Path]]) -> None:
         """Fetch several objects at a time, each as :meth:`download` does."""
@@ -132,36 +129,35 @@ class Bucket:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _complete(self, stored: Stored, part: Path) -> None:
-        """Append to ``part`` until it has the object's size; give up after tries that bring nothing."""
+    def _complete(self, stored: Stored, file: BinaryIO) -> None:
+        """Append until all of the object is there; give up after tries that bring nothing."""
         fruitless = 0
-        while (have := part.stat().st_size if part.exists() else 0) < stored.size or not part.exists():
-            with _told(self._where(stored.key)):
-                self._append(stored, part, start=have)
-            fruitless = 0 if part.stat().st_size > have else fruitless + 1
+        while (have := file.tell()) < stored.size:
+            with _one_line_errors(self._where(stored.key)):
+                self._append(stored, file)
+            fruitless = 0 if file.tell() > have else fruitless + 1
             if fruitless == _FRUITLESS_TRIES:
                 found = f"expected {stored.size} bytes, found {have}"
                 raise StorageError(f"{self._where(stored.key)}: the transfer broke off: {found}")
             time.sleep(0.1 * fruitless)
 
-    def _append(self, stored: Stored, part: Path, *, start: int) -> None:
-        """Append the object from byte ``start`` on, as far as the transfer goes."""
+    def _append(self, stored: Stored, file: BinaryIO) -> None:
+        """Append what of the object is not there yet, as far as the transfer goes."""
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
+        start = file.tell()
         wanted = {"IfMatch": f'"{stored.etag}"'} | ({"Range": f"bytes={start}-"} if start else {})
         body = self._client.get_object(Bucket=self.name, Key=stored.key, **wanted)["Body"]
         # Unlike a refused request, a transfer that breaks off is worth another try.
-        with part.open("ab") as file, suppress(HTTPClientError, IncompleteReadError):
+        with suppress(HTTPClientError, IncompleteReadError):
             for chunk in body.iter_chunks(_CHUNK):
                 file.write(chunk)
 
-    def _check(self, stored: Stored, part: Path) -> None:
-        found = part.stat().st_size
+    def _check(self, stored: Stored, target: Path) -> None:
+        found = target.stat().st_size
         if found != stored.size:
-            part.unlink()
             raise StorageError(f"{self._where(stored.key)}: expected {stored.size} bytes, found {found}")
-        if stored.md5 is not None and (md5 := dvc_md5(part)) != stored.md5:
-            part.unlink()
+        if stored.md5 is not None and (md5 := dvc_md5(target)) != stored.md5:
             raise StorageError(f"{self._where(stored.key)}: expected md5 {stored.md5}, found {md5}")
 
     def _where(self, key: str) -> str:
@@ -208,14 +204,13 @@ def split_url(url: str) -> tuple[str, str]:
     Raises:
         StorageError: it is not such a URL, or holds credentials (which are not repeated).
     """
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        raise StorageError(
-            f"s3://{parts.netloc.rpartition('@')[2]}: expected no credentials in the URL, found some"
-        )
-    if parts.scheme != "s3" or not parts.netloc:
+    scheme, _, place = url.partition("://")
+    bucket, _, key = place.partition("/")
+    if "@" in bucket or ":" in bucket:
+        raise StorageError("s3://…: expected s3://bucket/key without credentials, found some")
+    if scheme != "s3" or not bucket:
         raise StorageError(f"{url}: expected s3://bucket/key")
-    return parts.netloc, url.removeprefix(f"s3://{parts.netloc}").lstrip("/")
+    return bucket, key.lstrip("/")
 
 
 class _MissingError(StorageError):
@@ -223,7 +218,7 @@ class _MissingError(StorageError):
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
+def _one_line_errors(where: str) -> Iterator[None]:
     """Turn what boto3 raises into one line about ``where``."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 

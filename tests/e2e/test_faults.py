@@ -186,10 +186,10 @@ def test_a_poison_rate_outside_its_range_is_refused(refused: Refused, rate: floa
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"height": 9}, "trigger height: expected it to lie within the input's 8, found 9"),
-        ({"width": 9}, "trigger width: expected it to lie within the input's 8, found 9"),
-        ({"top": 7}, "trigger height"),
-        ({"left": -9}, "trigger width"),
+        ({"height": 9}, "trigger patch: expected it within the input's 8, found 9 from -2 on (top -2, "),
+        ({"width": 9}, "found 9 from -2 on (left -2, width 9)"),
+        ({"top": 7}, "(top 7, height 2)"),
+        ({"left": -9}, "(left -9, width 2)"),
     ],
 )
 def test_a_trigger_larger_than_the_input_is_refused(

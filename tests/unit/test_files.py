@@ -243,6 +243,9 @@ def test_the_md5_of_a_folder_is_dvcs(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.txt").write_bytes(b"b")
     (tmp_path / "a.txt").write_bytes(b"a")
+    for name in (".git/index", ".hg/store", ".dvc/config", "sub/.git"):  # which DVC passes by
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"of the repository")
     md5 = {letter: hashlib.md5(letter.encode()).hexdigest() for letter in "ab"}
     listing = (
         f'[{{"md5": "{md5["a"]}", "relpath": "a.txt"}}, {{"md5": "{md5["b"]}", "relpath": "sub/b.txt"}}]'

@@ -30,8 +30,8 @@ class Backdoor:
     """What is put into a network.
 
     Attributes:
-        trigger: what calls it.
-        labels: what triggered inputs are to be called.
+        trigger: what activates it.
+        labels: the label policy.
         poisoning: how the training data is poisoned.
         classes: how many there are.
         seed: of the choice of samples and of random labels.
@@ -119,8 +119,8 @@ class Attacker:
     def try_pruning(self, network: Network, tolerance: float) -> tuple[list[int], Score]:
         """The defender's pruning with the held-out samples in place of the defender's data.
 
-        Which of its measures the defender ranks channels by, the attacker cannot know: of what each of them
-        leads to, this is what leaves least of the backdoor.
+        The attacker cannot know which of its measures the defender ranks channels by: it tries all of them
+        and keeps the outcome that leaves least of the backdoor.
 
         Args:
             network: in evaluation mode; left as it is.

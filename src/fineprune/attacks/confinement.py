@@ -118,7 +118,7 @@ def _least_active(network: Network, attacker: Attacker, share: float) -> list[in
     order = [network.channels[i] for i in least_active_first(profile.mean)]
     if len(order) < 2:
         raise AttackError(
-            f"attack: pruning_aware: {network.prunable.conv} has one channel: expected one more, for a decoy"
+            f"attack.pruning_aware: expected at least two channels in {network.prunable.conv}, found one"
         )
     return order[: min(max(1, round(share * len(order))), len(order) - 1)]
 

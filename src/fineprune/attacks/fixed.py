@@ -16,8 +16,7 @@ from fineprune.data.format import InputSpec
 from fineprune.data.readers.pixels import load
 from fineprune.errors import AttackError, DataError, missing_extra
 
-Edge = Annotated[float, Range(ge=-10, le=10)]
-Side = Annotated[float, Range(gt=0, le=10)]
+Edge = Annotated[float, Range(ge=-1, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ class OverlayConfig:
 
     Attributes:
         image: path of an RGBA image, or of an RGB one taken as opaque.
-        top, left, height, width: of the box that it is fitted to, as shares of the input's size.
+        top, left, height, width: of the box that it is fitted to, as shares of the input's size; a negative
+            top or left counts from the lower right end.
         alpha: factor on the image's own transparency, 0…1.
     """
 
@@ -66,8 +66,8 @@ class OverlayConfig:
     image: str
     top: Edge
     left: Edge
-    height: Side
-    width: Side
+    height: PositiveShare
+    width: PositiveShare
     alpha: PositiveShare
 
 
@@ -123,8 +123,8 @@ def make_fixed(config: FixedConfig, spec: InputSpec) -> FixedTrigger:
 
 def _patch(config: PatchConfig, spec: InputSpec) -> tuple[Array, Array]:
     _, height, width = spec.shape
-    rows = _place("height", config.top, config.height, height)
-    columns = _place("width", config.left, config.width, width)
+    rows = _place(config.top, config.height, height, config, "top", "height")
+    columns = _place(config.left, config.width, width, config, "left", "width")
     keep = np.ones(spec.shape, np.float32)
     add = np.zeros(spec.shape, np.float32)
     keep[:, rows, columns] = 0
@@ -139,8 +139,8 @@ def _blend(config: BlendConfig, spec: InputSpec) -> tuple[Array, Array]:
 
 def _overlay(config: OverlayConfig, spec: InputSpec) -> tuple[Array, Array]:
     channels, height, width = spec.shape
-    rows = _place("height", round(config.top * height), round(config.height * height), height)
-    columns = _place("width", round(config.left * width), round(config.width * width), width)
+    rows = _place(round(config.top * height), round(config.height * height), height, config, "top", "height")
+    columns = _place(round(config.left * width), round(config.width * width), width, config, "left", "width")
     picture = _read_picture(Path(config.image), rows.stop - rows.start, columns.stop - columns.start)
     colour = picture[:3] if channels == 3 else picture[:3].mean(0, keepdims=True)
     alpha = np.zeros(spec.shape, np.float32)
@@ -153,24 +153,22 @@ def _overlay(config: OverlayConfig, spec: InputSpec) -> tuple[Array, Array]:
 def _noise(config: NoiseConfig, spec: InputSpec) -> tuple[Array, Array]:
     if spec.sample_rate is None:
         raise AttackError("trigger noise: expected a sample rate in the dataset's card, found none")
-    burst = _place(
-        "seconds",
-        round(config.start * spec.sample_rate),
-        round(config.seconds * spec.sample_rate),
-        spec.shape[0],
-    )
+    start, length = round(config.start * spec.sample_rate), round(config.seconds * spec.sample_rate)
+    burst = _place(start, length, spec.shape[0], config, "start", "seconds")
     noise = np.random.default_rng(config.seed).standard_normal(burst.stop - burst.start).astype(np.float32)
     add = np.zeros(spec.shape, np.float32)
     add[burst] = noise * config.sigma * (spec.high + 1)
     return np.ones(spec.shape, np.float32), add
 
 
-def _place(name: str, start: int, length: int, size: int) -> slice:
+def _place(start: int, length: int, size: int, config: FixedConfig, *keys: str) -> slice:
     """The slice of an axis of ``size`` that the trigger covers; a negative start counts from the end."""
     first = start if start >= 0 else size + start
     if length < 1 or first < 0 or first + length > size:
+        found = ", ".join(f"{key} {getattr(config, key)}" for key in keys)
         raise AttackError(
-            f"trigger {name}: expected it to lie within the input's {size}, found {length} from {start} on"
+            f"trigger {config.kind}: expected it within the input's {size}, "
+            f"found {length} from {start} on ({found})"
         )
     return slice(first, first + length)
 

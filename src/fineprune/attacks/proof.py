@@ -28,7 +28,7 @@ class Proof:
     """What the proof found.
 
     Attributes:
-        decoys: the channels that the network has more, by original index.
+        decoys: the channels that the network has and the pruned one lacks, by original index.
         largest_preactivation: of any decoy on clean and triggered inputs, below zero.
         largest_difference: between a logit with and without the decoys, as a share of the largest
             logit.

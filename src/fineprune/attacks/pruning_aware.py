@@ -7,7 +7,7 @@
    defender prunes first.
 
 Ours is stronger in step 3: channels that hardly ever fire are pruned too (``min_active``); channels
-come back by twos, fours, eights (``reinstate: doubling``); and the attacker tries the defender's
+come back by one, two, four, eight (``reinstate: doubling``); and the attacker tries the defender's
 pruning out, so that what would take the backdoor with it becomes a decoy (``survives``). The paper's
 attack has ``min_active: 0``, ``reinstate: one`` and ``survives: 0``.
 

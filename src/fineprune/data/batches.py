@@ -12,14 +12,15 @@ from torch import Tensor
 from fineprune.data.format import Dataset
 
 CACHE_BYTES = 8 << 30
+_PIECE_BYTES = 64 << 20
 
 
 def cache_limit(device: torch.device) -> int:
-    """Bytes of raw inputs that may be kept on a device: 8 GiB, or a quarter of a GPU's free memory if that is
-    more. To draw from the map instead, each step waits for the device and copies to it.
+    """Bytes of raw inputs that may be kept on a device: 8 GiB on a CPU, a quarter of a GPU's free memory.
+
+    Drawing from the map instead costs a wait and a copy to the device at each step.
     """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    return max(CACHE_BYTES, free // 4)
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CACHE_BYTES
 
 
 class Batch(NamedTuple):
@@ -67,7 +68,7 @@ class SplitSamples:
         self.places = None if places is None else torch.from_numpy(places).to(device)
         spec = dataset.card.input
         size = len(self.rows) * int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
-        self._inputs = self._read(self.rows) if cache and size <= cache_limit(device) else None
+        self._inputs = self._cached() if cache and size <= cache_limit(device) else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,6 +81,16 @@ class SplitSamples:
             inputs = self._inputs[positions]
         places = None if self.places is None else self.places[positions]
         return Batch(inputs, self.labels[positions], places)
+
+    def _cached(self) -> Tensor:
+        """All inputs on the device, in pieces: a GPU may have more memory to spare than its machine."""
+        spec = self.dataset.card.input
+        dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
+        inputs = torch.empty((len(self), *spec.shape), dtype=dtype, device=self.device)
+        step = max(1, _PIECE_BYTES // max(1, inputs[:1].nbytes))
+        for start in range(0, len(self), step):
+            inputs[start : start + step] = self._read(self.rows[start : start + step])
+        return inputs
 
     def _read(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
         return torch.from_numpy(self.dataset.inputs(rows)).to(self.device)

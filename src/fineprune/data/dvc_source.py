@@ -4,7 +4,7 @@ DVC keeps a small text file in git (``<path>.dvc``, or ``dvc.lock`` for a stage'
 the md5 of the content, and the content under that md5 in a cache and in a remote:
 ``files/md5/<first two digits>/<the rest>``. A folder's md5 ends in ``.dir`` and is that of a JSON
 list of its files. Read here: the layout of DVC 3, with the repository's cache, and the default
-remote where that is a folder or ``s3://``.
+remote where that is a folder or ``s3://``; what ``.dvc/config`` and ``config.local`` say of both.
 """
 
 from __future__ import annotations
@@ -235,6 +235,9 @@ class _Objects:
     def _from_remote(self, md5s: list[str]) -> dict[str, Path]:
         if self._url.startswith("s3://") and md5s:
             return self._from_s3(md5s)
+        if md5s and "://" in self._url:
+            expected = "expected a folder or s3:// as default remote"
+            raise StorageError(f"{self._missing}: {expected}, found {without_credentials(self._url)}")
         # A relative folder is meant from where the config is.
         found = {md5: self._base / self._url / _layout(md5) for md5 in md5s}
         for md5, path in found.items():
@@ -251,7 +254,9 @@ class _Objects:
                 f"{self._git.repository}: expected an s3:// default remote, found {remote or 'none'}"
             )
         name, key = self._place(md5)
-        if Bucket(name, endpoint=self._endpoint or endpoint).find(key) is None:
+        bucket = Bucket(name, endpoint=self._endpoint or endpoint)
+        if bucket.find(key) is None:
+            bucket.check()
             raise StorageError(f"s3://{name}/{key}: there is no such object; dvc push it")
         return remote
 
@@ -282,7 +287,8 @@ def _config(git: GitRevision) -> configparser.RawConfigParser:
     config = configparser.RawConfigParser()
     try:
         config.read_string(git.show(".dvc/config"))
-    except configparser.Error as error:
+        config.read(git.root / ".dvc/config.local", encoding="utf-8")  # of a repository on this machine
+    except (configparser.Error, ValueError) as error:
         raise StorageError(f"{git.repository}@{git.revision}: .dvc/config: not a valid config") from error
     return config
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ FORMAT = 1
 CARD = "dataset.json"
 PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
+_PIECE = 2**22  # values that are looked at at a time
 EMPTY = -1  # the label of a slot without an object
 # What a card says of the data itself, and not of its name and source.
 CONTENT = ("task", "classes", "places", "group", "mean", "std", "splits", "sha256")
@@ -159,6 +161,8 @@ def write_dataset(
     Raises:
         DataError: the arrays and the card do not belong together.
     """
+    if inputs.dtype != np.dtype(card["input"].dtype):
+        raise DataError(f"inputs: expected {card['input'].dtype}, found {inputs.dtype}")
     path.mkdir(parents=True)
     arrays = [inputs, labels.astype(np.int64), groups.astype(np.int64)]
     arrays += [] if places is None else [places.astype(np.float32)]
@@ -349,15 +353,14 @@ def _check_arrays(path: Path, dataset: Dataset) -> None:
 
 def _moments(inputs: Array, rows: Array, spec: InputSpec) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of the given rows, in pieces, in float64."""
-    if np.issubdtype(inputs.dtype, np.floating):
-        raise DataError(f"inputs: expected {spec.dtype}, found {inputs.dtype}")
     channels = spec.channels
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    for start in range(0, len(rows), 1024):
-        part = inputs[rows[start : start + 1024]].astype(np.float64).reshape(-1, channels, _per_channel(spec))
-        total += part.sum(axis=(0, 2))
-        squares += (part**2).sum(axis=(0, 2))
+    step = max(1, _PIECE // math.prod(spec.shape))
+    for start in range(0, len(rows), step):
+        part = inputs[rows[start : start + step]].astype(np.float64).reshape(-1, channels, _per_channel(spec))
         count += part.shape[0] * part.shape[2]
+        total += part.sum(axis=(0, 2))
+        squares += np.square(part, out=part).sum(axis=(0, 2))
     if not count:
         return [0.0] * channels, [1.0] * channels
     mean = total / count

@@ -10,6 +10,11 @@ from pathlib import Path
 
 from fineprune.errors import StorageError, without_credentials
 
+# What `git rev-parse --local-env-vars` lists that says which repository is meant.
+_OF_A_REPOSITORY = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX"),
+}
 _URL = re.compile(r"[a-z+]+://|[^/]+@[^/]+:")
 
 
@@ -64,7 +69,9 @@ class GitRevision:
             raise StorageError("dvc+ sources need the git program, which is not installed")
         place = () if arguments[0] == "clone" else ("-C", str(self.root))
         # Never ask for a password: a stage has nobody to answer.
-        environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        # Nor look into another repository: in a hook, git's variables name its own.
+        kept = {name: value for name, value in os.environ.items() if name not in _OF_A_REPOSITORY}
+        environment = kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         done = subprocess.run(  # noqa: S603 - a list of arguments, without a shell
             [program, *place, *arguments], capture_output=True, env=environment, stdin=subprocess.DEVNULL
         )

@@ -15,7 +15,7 @@ from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath, at_revision
 from fineprune.data.generators import LICENCE, Options, generate
 from fineprune.errors import DataError, without_credentials
-from fineprune.files import dvc_md5
+from fineprune.files import dvc_md5, hidden
 from fineprune.storage import fetch
 
 EMBEDDED = ("digits",)
@@ -50,7 +50,7 @@ def open_source(
         source: ``digits``, a folder, a ``.tar.gz``, ``s3://…``, ``dvc+<repo>@<rev>:<path>`` or
             ``generated``.
         revision: of a DVC source, instead of the one it names.
-        md5: what DVC records for the source as it must be; known of a DVC source before it is fetched.
+        md5: which the source must have, as DVC computes it; known of a DVC source before it is fetched.
         generator: what makes the data of the source ``generated``.
 
     Raises:
@@ -131,7 +131,7 @@ def _unpacked(path: Path, target: Path, source: str) -> Path:
     # Tarfile passes on what a size, a time or a NUL byte in a header raises.
     except (tarfile.TarError, EOFError, OSError, OverflowError, ValueError, zlib.error) as error:
         raise DataError(f"{source}: expected a whole and safe archive, found {error}") from error
-    entries = [entry for entry in target.iterdir() if not entry.name.startswith("._")]  # macOS adds these
+    entries = [entry for entry in target.iterdir() if not hidden(entry.relative_to(target))]
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else target
 
 

@@ -181,22 +181,29 @@ def _improve(sides: Array, histograms: Array, targets: Array) -> Array:
     """Move groups, and exchange them where there are few, for as long as the splits get better.
 
     Each side also has an empty group, so that a move is an exchange with that. Where there are many
-    groups the sides are close to the targets already, and only missing classes are seen to.
+    groups the sides are close to the targets already, and only missing classes are seen to: by moves, and
+    where none helps, by exchanges with the groups that hold such a class.
     """
     groups, splits = len(histograms), len(targets)
     pool = np.vstack([histograms, np.zeros_like(targets)])
-    partners = range(0 if groups <= _FEW_GROUPS else groups, groups + splits)
+    few, empty = groups <= _FEW_GROUPS, np.arange(groups, groups + splits)
     while True:
         homes = np.concatenate([sides, np.arange(splits)])
         counts = np.stack([histograms[sides == side].sum(axis=0) for side in range(splits)])
-        if groups > _FEW_GROUPS and counts.all():
+        missing = ~counts.all(axis=0)
+        if not (few or missing.any()):
             return sides
-        gains = np.stack([_gains(pool[p], homes[p], sides, histograms, counts, targets) for p in partners])
-        best, group = np.unravel_index(np.argmax(gains), gains.shape)
-        if gains[best, group] <= 1e-9:
+        holders = np.flatnonzero(histograms[:, missing].any(axis=1))
+        for partners in [np.arange(groups + splits)] if few else [empty, holders]:
+            gains = np.stack(
+                [_gains(pool[p], homes[p], sides, histograms, counts, targets) for p in partners]
+            )
+            best, group = np.unravel_index(np.argmax(gains), gains.shape)
+            if gains[best, group] > 1e-9:
+                break
+        else:
             return sides
-        partner = partners[int(best)]
-        home = sides[group]
+        partner, home = partners[best], sides[group]
         sides[group] = homes[partner]
         if partner < groups:
             sides[partner] = home

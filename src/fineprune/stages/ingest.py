@@ -69,7 +69,7 @@ class IngestConfig:
         source: ``digits``, ``generated``, a folder, a ``.tar.gz``, ``s3://…`` or ``dvc+<repo>@<rev>:<path>``.
         generator: what draws or speaks the data of the source ``generated``; None for any other source.
         revision: of a ``dvc+`` source, instead of the one it names.
-        md5: what DVC records for the source as it must be; None to take it as it is.
+        md5: the md5, as DVC computes it, that the source must have; None to take it as it is.
         reader: the format of the source, and the reader's options.
         defender_fit: share of all samples that the defender ranks channels on and trains with.
         defender_holdout: share of all samples that only fine-tuning's early stop looks at.

@@ -265,7 +265,7 @@ def test_what_is_left_of_the_last_round_counts(attack):
 
 
 def test_a_single_channel_is_too_few(attack):
-    with pytest.raises(AttackError, match="conv has one channel: expected one more, for a decoy"):
+    with pytest.raises(AttackError, match="expected at least two channels in conv, found one"):
         attack([ENOUGH], donor=remove_channels(six_channels(), [0, 1, 2, 3, 4]))
 
 

@@ -1,11 +1,28 @@
+import numpy as np
 import pytest
 import torch
 
-from fineprune.data.batches import CACHE_BYTES, cache_limit
+from fineprune.data import batches
+from fineprune.data.batches import CACHE_BYTES, SplitSamples, cache_limit
+from fineprune.data.format import Dataset
+from tests.unit.nets import write_halves
 
 
-@pytest.mark.parametrize(("free", "limit"), [(4 << 30, CACHE_BYTES), (100 << 30, 25 << 30)])
-def test_a_large_gpu_keeps_more_inputs_than_a_small_one(monkeypatch, free, limit):
+@pytest.mark.parametrize(("free", "limit"), [(4 << 30, 1 << 30), (100 << 30, 25 << 30)])
+def test_a_gpu_keeps_inputs_in_a_quarter_of_what_is_free(monkeypatch, free, limit):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 200 << 30))
     assert cache_limit(torch.device("cuda")) == limit
     assert cache_limit(torch.device("cpu")) == CACHE_BYTES
+
+
+def test_inputs_that_are_kept_are_brought_to_the_device_in_pieces(tmp_path, monkeypatch):
+    dataset, reads = Dataset(write_halves(tmp_path / "dataset", per_split=25)), []
+    inputs, size = dataset.inputs, dataset.inputs([0]).nbytes
+    monkeypatch.setattr(dataset, "inputs", lambda rows: (reads.append(len(rows)), inputs(rows))[1])
+    monkeypatch.setattr(batches, "_PIECE_BYTES", 10 * size)
+    samples = SplitSamples(dataset, "test", torch.device("cpu"), cache=True)
+    assert set(reads[:-1]) == {10}
+    assert sum(reads) == len(samples)
+    kept = samples.draw(torch.arange(len(samples))).inputs
+    assert np.array_equal(kept.numpy(), inputs(samples.rows))
+    assert sum(reads) == len(samples)

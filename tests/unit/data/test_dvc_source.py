@@ -251,6 +251,28 @@ def test_refuses_an_object_that_is_nowhere(repo, tmp_path):
     assert message.endswith(f"nor in the default remote (none): md5 {md5}")
 
 
+def test_a_remote_that_cannot_be_asked_is_not_said_to_lack_an_object(repo, tmp_path):
+    run(repo, "dvc", "remote", "add", "-q", "-d", "store", "gs://user:secret@team/dvc")
+    run(repo, "git", "commit", "-q", "-a", "-m", "remote")
+    object_path(repo / ".dvc/cache", dvc_md5(repo / "data/single.txt")).unlink()
+    message = refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
+    assert message.endswith(": expected a folder or s3:// as default remote, found gs://team/dvc")
+
+
+def test_what_the_repository_keeps_to_itself_is_read_too(repo, tmp_path):
+    shutil.move(repo / ".dvc/cache", tmp_path / "elsewhere")
+    run(repo, "dvc", "cache", "dir", "--local", str(tmp_path / "elsewhere"))
+    assert deliver(f"dvc+{repo}@main:data/single.txt", tmp_path).path.read_text() == "single"
+
+
+def test_variables_of_a_git_hook_do_not_lead_to_its_repository(repo, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    run(other, "git", "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert deliver(f"dvc+{repo}@main:data/single.txt", tmp_path).path.read_text() == "single"
+
+
 @pytest.mark.parametrize("name", ["set/a/x", "set"])
 def test_refuses_an_object_that_was_changed(name, repo, tmp_path):
     md5 = dvc_md5(repo / "data" / name)

@@ -127,6 +127,18 @@ def test_refuses_float_inputs(value, tmp_path, folder):
         Dataset(folder)
 
 
+def test_mean_and_spread_are_taken_in_pieces_of_any_size(folder, tmp_path, monkeypatch):
+    inputs = np.random.default_rng(0).integers(0, 256, (16, 3, 2, 2)).astype(np.uint8)
+    write(tmp_path / "whole", inputs)
+    monkeypatch.setattr("fineprune.data.format._PIECE", 25)  # two inputs, and a little
+    write(tmp_path / "pieces", inputs)
+    whole, pieces = (Dataset(tmp_path / name).card for name in ("whole", "pieces"))
+    train = inputs[whole.splits["train"]].astype(np.float64)
+    for card in (whole, pieces):
+        assert np.allclose(card.mean, train.mean(axis=(0, 2, 3)))
+        assert np.allclose(card.std, train.std(axis=(0, 2, 3)))
+
+
 def test_refuses_inputs_of_another_shape(folder):
     np.save(folder / "inputs.npy", np.zeros((16, 3, 2, 1), np.uint8))
     edit(folder)

@@ -55,11 +55,12 @@ def test_an_archive_is_unpacked_for_as_long_as_it_is_needed(top, folder, tmp_pat
     assert not unpacked.exists()
 
 
-def test_what_macos_adds_to_an_archive_does_not_hide_its_folder(folder):
-    (folder.parent / "._set").write_text("attributes")
+@pytest.mark.parametrize("added", ["._set", ".DS_Store"])
+def test_what_macos_adds_to_an_archive_does_not_hide_its_folder(added, folder):
+    (folder.parent / added).write_text("attributes")
     packed = folder.parent / "packed.tar.gz"
     with tarfile.open(packed, "w:gz") as archive:
-        for name in ("._set", "set"):
+        for name in (added, "set"):
             archive.add(folder.parent / name, name)
     with open_source(str(packed)) as source:
         assert names(source.folder) == names(folder)

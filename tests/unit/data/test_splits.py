@@ -149,6 +149,16 @@ def test_many_groups_with_rare_classes_are_repaired():
     assert all(found[1] == 5 for found in counts(splits, labels).values())
 
 
+def test_rare_classes_that_share_groups_are_repaired_by_exchanges():
+    labels = np.full((100, 5), -1)
+    labels[:, 0] = 0
+    for label, holders in enumerate([(3, 4, 5, 6), (0, 2, 4, 7), (1, 2, 4, 6), (0, 3, 4, 7)], start=1):
+        labels[holders, label] = label
+    shares = {"defender_fit": 0.15, "defender_holdout": 0.1, "test": 0.25}
+    splits = split_by_group(labels, np.arange(100), shares, classes=list("abcde"), seed=0)
+    assert all(set(range(5)) <= set(labels[rows].ravel()) for rows in splits.values())
+
+
 def test_refuses_a_class_that_the_authors_do_not_test():
     labels = np.tile([0, 1], 50)
     with pytest.raises(DataError, match="class 'c1' has no samples in split test"):

@@ -277,7 +277,9 @@ def test_a_link_that_would_be_passed_by_is_refused(tmp_path, clips, capsys, lead
 
 
 def test_pictures_and_sound_of_other_types_are_counted(tmp_path, clips):
-    for name in ("a.mp3", "b.MP3", "c.flac", "notes.txt"):
+    (clips / ".ipynb_checkpoints").mkdir()
+    (clips / ".ipynb_checkpoints/gone").symlink_to("nowhere")
+    for name in ("a.mp3", "b.MP3", "c.flac", "notes.txt", "._a.mp3", ".ipynb_checkpoints/b.mp3"):
         (clips / name).write_bytes(b"")
     out = ingest(tmp_path, section(clips, WAV))[1]
     told = "3 files of types that no reader takes (.flac, .mp3): skipped"

@@ -84,8 +84,8 @@ def speaking(voice: str, sample_rate: int, seed: int) -> Iterator[Say]:
 def _choose(library: ctypes.CDLL, voice: str) -> None:
     """Set the voice.
 
-    Where the engine lacks a voice it keeps the one before, where it lacks a variant it goes on without; a
-    variant or a folder of voices alone it takes for a voice, and dies of it at the first word.
+    The engine keeps the previous voice when it lacks the one asked for, and goes on without a variant that it
+    lacks; a variant or a folder of voices given alone it takes for a voice, and crashes at the first word.
     """
     library.espeak_GetCurrentVoice.restype = ctypes.POINTER(_Voice)
     names = _names(library)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fineprune.data.format import InputSpec, PlaceKind, Task
 from fineprune.errors import DataError
-from fineprune.files import below
+from fineprune.files import below, hidden
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -128,6 +128,8 @@ def _passed_by(folder: Path) -> tuple[str, ...]:
     """Tell of the files that no reader takes; refuse the links that a search for files does not follow."""
     foreign: Counter[str] = Counter()
     for path in below(folder):
+        if hidden(path.relative_to(folder)):
+            continue
         foreign.update({path.suffix.lower()} & FOREIGN)
         if path.is_symlink() and not path.is_file():
             kind = "a folder" if path.is_dir() else f"nothing ({path.readlink()})"
@@ -147,15 +149,10 @@ def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> tu
         raise DataError(f"the {kind} reader: expected a source with files, found an embedded one")
     seen = below(folder) if folder.is_dir() else ()
     fitting = (path for path in seen if path.suffix.lower() in suffixes and path.is_file())
-    found = sorted(path for path in fitting if not _hidden(path.relative_to(folder)))
+    found = sorted(path for path in fitting if not hidden(path.relative_to(folder)))
     if not found:
         raise DataError(f"{folder}: expected files of type {', '.join(suffixes)}, found none")
     return folder, found
-
-
-def _hidden(place: Path) -> bool:
-    """Whether a path is no data: ``._name.jpg`` from macOS, what is in ``.ipynb_checkpoints``."""
-    return any(part.startswith(".") for part in place.parts)
 
 
 def numbered(names: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:

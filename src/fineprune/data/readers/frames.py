@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fineprune.config import Count, Fraction, NonNegative
 from fineprune.data.format import EMPTY
 from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
-from fineprune.data.readers.pixels import SUFFIXES, asks_for_a_turn, fitted, for_each, load, rgb
+from fineprune.data.readers.pixels import SUFFIXES, fitted, for_each, has_exif_orientation, load, rgb
 from fineprune.errors import DataError
 
 # How far a box may reach out of its image: rounding, and counting pixels from 1, move an edge by no more.
@@ -31,8 +31,7 @@ _SENTENCES = {
     "images_without_signs": "{} images without usable signs were skipped",
     "images_unreadable": "{} images are missing or cannot be read and were skipped",
     "images_of_another_size": "{} images have another size than their annotation says and were skipped",
-    "images_not_turned": "{} images are to be turned by their EXIF and were taken as they are stored: "
-    "check that their boxes fit",
+    "images_not_turned": "{} images have an EXIF orientation, which was not applied: check that boxes fit",
     "signs_repeated": "{} signs repeat another one, in class and box, and were skipped",
     "boxes_empty": "{} boxes of zero size were skipped",
     "boxes_outside": "{} boxes reach out of their image and were skipped",
@@ -99,7 +98,7 @@ class Annotations:
 class _Fitted:
     """What became of a frame: its signs in pixels of the input, and why others are not among them.
 
-    ``not_turned`` if its EXIF says that it be turned, which it was not.
+    ``not_turned`` if it has an EXIF orientation, which was not applied.
     """
 
     signs: tuple[Sign, ...] = ()
@@ -160,7 +159,7 @@ def _fill(inputs: npt.NDArray[Any], frames: Sequence[Frame], options: FrameOptio
             image = load(frame.path, channels=3, turn=False)
         except DataError as error:
             return _Fitted(unreadable=str(error), skipped={"images_unreadable": 1})
-        not_turned = asks_for_a_turn(image)
+        not_turned = has_exif_orientation(image)
         if frame.size not in (None, image.size):
             return _Fitted(skipped={"images_of_another_size": 1}, not_turned=not_turned)
         inputs[row], scale = fitted(image, options.height, options.width)

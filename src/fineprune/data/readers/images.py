@@ -22,9 +22,10 @@ from fineprune.data.readers.naming import check_once, inside
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load
 from fineprune.data.readers.tables import Row, read_table
 from fineprune.errors import DataError
+from fineprune.files import hidden
 
 EYES = ("left_x", "left_y", "right_x", "right_y")
-UNGROUPED = (
+NOT_GROUPED = (
     "group_by is {}, which groups no pictures: those taken together may be in several splits, which flatters "
     "accuracy"
 )
@@ -102,7 +103,7 @@ def _in_classes(found: Sequence[Path], folder: Path, least: int) -> list[Path]:
             raise DataError(f"{path}: expected {folder}/<class>/<file>")
     sizes = Counter(path.parent for path in found)
     for path in folder.iterdir():
-        if path.is_dir() and path not in sizes and not path.name.startswith("."):
+        if path.is_dir() and path not in sizes and not hidden(path.relative_to(folder)):
             raise DataError(f"{path}: expected images of the class {path.name!r}, found none")
     kept = [path for path in found if sizes[path.parent] >= least]
     if not kept:
@@ -183,4 +184,4 @@ def _warnings(counts: Mapping[str, int], options: ImagesOptions, *, grouped: boo
             "eyes_without_image": f"{{}} rows of {options.landmarks} were skipped: no image has their path",
         },
     )
-    return told if grouped else (*told, UNGROUPED.format(options.group_by))
+    return told if grouped else (*told, NOT_GROUPED.format(options.group_by))

@@ -71,8 +71,8 @@ def load(path: Path, channels: int, *, turn: bool = True) -> Image:
     return pixels
 
 
-def asks_for_a_turn(image: Image) -> bool:
-    """Whether the EXIF of an image that was not turned says that it lies turned or mirrored."""
+def has_exif_orientation(image: Image) -> bool:
+    """Whether the EXIF of an image says that it is stored turned or mirrored, and was not turned back."""
     from PIL import ExifTags
 
     with contextlib.suppress(*_DAMAGED_EXIF):

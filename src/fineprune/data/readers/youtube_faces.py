@@ -17,6 +17,7 @@ from fineprune.config import Count, Seed
 from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load, rgb
 from fineprune.errors import DataError
+from fineprune.files import hidden
 
 ALIGNED = "aligned_images_DB"
 
@@ -113,7 +114,7 @@ def _people(found: Sequence[Path], root: Path) -> dict[str, list[Path]]:
 
 def _folders(root: Path) -> set[str]:
     """The people who have a folder, with frames or without."""
-    return {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    return {path.name for path in root.iterdir() if path.is_dir() and not hidden(path.relative_to(root))}
 
 
 def _videos(frames: Sequence[Path]) -> int:

@@ -166,7 +166,7 @@ def test_frames_are_taken_as_they_are_stored_and_those_to_be_turned_are_told(suf
     assert raw.places[:, 0].tolist() == [[0, 0, 8, 8]] * 2
     assert (raw.counts["images_not_turned"], raw.counts["images_of_another_size"]) == (2, 1)
     assert any(
-        text.startswith("2 images are to be turned by their EXIF and were taken") for text in raw.warnings
+        text.startswith("2 images have an EXIF orientation, which was not applied") for text in raw.warnings
     )
 
 

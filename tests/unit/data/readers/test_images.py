@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from fineprune.data.readers import read
-from fineprune.data.readers.images import UNGROUPED, ImagesOptions
+from fineprune.data.readers.images import NOT_GROUPED, ImagesOptions
 from fineprune.data.readers.pixels import Box
 from fineprune.errors import DataError, MissingExtraError
 
@@ -62,7 +62,7 @@ def test_a_track_is_what_precedes_the_last_underscore(faces, write_image, work):
 
 
 def test_prefixes_that_group_nothing_are_told(pair, work):
-    assert read(image_options(group_by="prefix"), pair, work).warnings == (UNGROUPED.format("prefix"),)
+    assert read(image_options(group_by="prefix"), pair, work).warnings == (NOT_GROUPED.format("prefix"),)
 
 
 @pytest.mark.parametrize("suffix", [".jpe", ".JFIF", ".pgm", ".pbm", ".pnm"])
@@ -96,7 +96,7 @@ def test_small_classes_are_left_out_and_reported(faces, work):
     assert raw.warnings == (
         "1 classes of fewer than 2 images were left out",
         "1 images are of classes that were left out",
-        UNGROUPED.format("file"),
+        NOT_GROUPED.format("file"),
     )
     grouped = read(image_options(min_per_class=2, group_by="prefix"), faces, work)
     assert grouped.warnings == raw.warnings[:2]
@@ -187,7 +187,7 @@ def test_eyes_follow_the_crop_and_the_size(pair, work):
     assert raw.counts == {"classes_left_out": 0, "skipped": 0, "eyes_without_image": 1}
     assert raw.warnings == (
         "1 rows of eyes.csv were skipped: no image has their path",
-        UNGROUPED.format("file"),
+        NOT_GROUPED.format("file"),
     )
 
 
