@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fineprune.stages.base import Stage
 
 USER_ERROR = 2
+_ABSENT = object()
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = arguments[0] if arguments and arguments[0] in STAGES else None
     if name is None:
-        _top_parser().parse_args(arguments)
-        return USER_ERROR
+        parser = _top_parser()
+        parser.parse_args(arguments)
+        parser.error("expected a stage first")
     # A stage that is told to end tidies up as at Control-C; as the first process of a container it would not
     # even end.
     at_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -97,18 +99,18 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
     parser.add_argument(
         "--executor-input", metavar="JSON", help="what Kubeflow gives a container; says where to report to"
     )
-    for names, verb in ((stage.inputs, "read"), (stage.optional, "read"), (stage.outputs, "write")):
+    for names, told in ((stage.inputs, "read"), (stage.optional, "read, if given"), (stage.outputs, "write")):
         for port in names:
-            required, what = port not in stage.optional, port.replace("_", " ")
-            parser.add_argument(
-                flag(port), type=Path, required=required, metavar="PATH", help=f"{verb} {what} here"
-            )
+            what = f"folder of the {port.replace('_', ' ')} to {told}"
+            required = port not in stage.optional
+            parser.add_argument(flag(port), type=Path, required=required, metavar="PATH", help=what)
     for view, file in stage.views.items():
-        parser.add_argument(flag(view), type=Path, metavar="PATH", help=f"put a copy of {file} here")
-    for switch in stage.flags:
-        parser.add_argument(flag(switch), action="store_true")
-    for option in stage.options:
-        parser.add_argument(flag(option), metavar="TEXT")
+        what = f"where to put a copy of {file}, beside the one in the report's folder"
+        parser.add_argument(flag(view), type=Path, metavar="PATH", help=what)
+    for switch, what in stage.flags.items():
+        parser.add_argument(flag(switch), action="store_true", help=what)
+    for option, what in stage.options.items():
+        parser.add_argument(flag(option), metavar="TEXT", help=what)
     for folder in stage.work:
         what = f"keep {folder.replace('_', ' ')} here, from which an attempt after an interrupted one goes on"
         parser.add_argument(flag(folder), type=Path, metavar="PATH", help=what)
@@ -175,7 +177,10 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _refuse_twice(stage: str, section: Mapping[str, Any], settings: Sequence[str]) -> None:
     """A pipeline gives some keys as parameters of their own: one must not hide the other."""
     for key in [setting.partition("=")[0] for setting in settings]:
-        if key in section:
+        value: object = section
+        for part in key.split("."):
+            value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+        if value is not _ABSENT:
             raise ConfigError(f"{stage}.{key}: expected once, found in --params and in --set")
 
 

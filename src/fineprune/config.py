@@ -27,8 +27,9 @@ from fineprune.files import read_json
 
 T = TypeVar("T")
 
-# YAML 1.1, which PyYAML and kfp read, takes a number without a point before its exponent for a string.
-_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
+# YAML 1.1, which PyYAML and kfp read, takes a number without a point, or without a sign in its exponent, for
+# a string.
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 @dataclasses.dataclass(frozen=True)

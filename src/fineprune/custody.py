@@ -61,7 +61,8 @@ def check_custody(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str
                 expected, found = measured.get(known_as), as_mapping(report.get(side)).get(name)
                 if not isinstance(expected, str) or found != expected:
                     wanted = f"expected the {known_as} of the evaluation, {_short(expected)}"
-                    raise DataError(f"{file}: {side}.{name}: {wanted}, found {_short(found)}")
+                    told = f"{wanted}, found {_short(found)}: one is of another run, evaluate again"
+                    raise DataError(f"{file}: {side}.{name}: {told}")
     _check_control(reports, folders)
     _check_evaluation(reports["evaluation"], folders["evaluation"] / REPORT)
 
@@ -82,7 +83,7 @@ def check_model(evaluation: Mapping[str, Any], model: str, digest: str, path: Pa
     found = as_mapping(as_mapping(evaluation.get("models")).get(model)).get("digest")
     if isinstance(found, str) and found != digest:
         wanted = f"expected the model that was evaluated, {_short(found)}"
-        raise DataError(f"{path}: {wanted}, found {_short(digest)}")
+        raise DataError(f"{path}: {wanted}, found {_short(digest)}: evaluate again")
 
 
 def _check_control(reports: Mapping[str, Mapping[str, Any]], folders: Mapping[str, Path]) -> None:

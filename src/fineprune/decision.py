@@ -49,12 +49,18 @@ class Decision:
 
     @property
     def place(self) -> str:
-        """Where the version is in the registry, and who was champion."""
+        """Where the version is in the registry, and who is champion."""
         before, version = self.champion_before, f"{self.registered_name} version {self.registered_version}"
         if self.stays:
             return f"{version} is still {self.alias}"
-        champion = f"the champion before was version {before}" if before else "there was no champion before"
-        return f"{version} is now {self.alias} ({champion})"
+        if self.verdict == "promoted":
+            replaced = f"in place of version {before}" if before else "the first"
+            return f"{version} is now {self.alias}, {replaced}"
+        if before == self.registered_version:
+            text = "but still champion from an earlier decision: move the alias by hand"
+            return f"{version} is held now, {text}"
+        champion = f"version {before} stays champion" if before else "there is no champion"
+        return f"{version} is now {self.alias}; {champion}"
 
 
 def as_page(decision: Decision, numbers: Mapping[str, float]) -> str:

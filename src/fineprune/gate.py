@@ -27,7 +27,7 @@ TOLERANCE = 1e-6  # of a figure that follows from others
 CHECKS = (
     "finite outputs",
     "enough samples",
-    "every class",
+    "new inputs",
     "trigger changes inputs",
     "control accurate",
     "control resists",
@@ -99,7 +99,7 @@ class _Finding:
 def decide(report: Mapping[str, Any], *, model: str, model_digest: str, thresholds: Thresholds) -> Verdict:
     """Judge one model by the evaluation's report.
 
-    It passes only if the lower end of its utility and the upper end of its loss of clean accuracy keep
+    It passes only if the lower end of its utility and the upper end of its loss of clean accuracy are within
     the thresholds, each figure rests on enough test inputs, the evaluated model is the very one to be
     promoted, the attack took on the undefended model, clearly beyond what the trigger does to the control
     (without that, a low backdoor success proves nothing), the figures agree with each other, and every one
@@ -158,12 +158,6 @@ def challenge(
     return Verdict("promoted", (*verdict.reasons, text)) if met else Verdict("held", (text,))
 
 
-def beats(challenger_low: float, champion_low: str | float | None) -> bool:
-    """Whether the challenger's lower end of utility is above the champion's; False without a number."""
-    bound = _bound(champion_low)
-    return bound is not None and challenger_low > bound
-
-
 def read_interval(value: object, low: float, high: float) -> Interval | str:
     """The figure in a report as an :class:`Interval` within [low, high], or what is wrong with it."""
     entry = as_mapping(value)
@@ -190,9 +184,9 @@ def _same_model(row: Mapping[str, Any], model: str, digest: str) -> _Finding:
     if not isinstance(evaluated, str) or not evaluated:
         return _Finding(False, f"{model}: the evaluation names no digest of this model.")
     if evaluated != digest:
-        text = f"the evaluated model has digest {evaluated[:16]}…, the one to promote {digest[:16]}…"
+        text = f"digest {evaluated[:16]}… was evaluated, {digest[:16]}… is to be promoted"
         return _Finding(False, f"{model}: {text}.")
-    return _Finding(True, f"{model}: the evaluated model is the one to promote, digest {digest[:16]}….")
+    return _Finding(True, f"{model}: the evaluated model, digest {digest[:16]}…, is the one to promote.")
 
 
 def _figures_keep(
@@ -212,7 +206,7 @@ def _figures_keep(
         yield _Finding(met, f"{model}: {text} min_utility {limit:g}.")
     if isinstance(loss := figures["clean_loss"], Interval):
         met, limit = loss.high <= thresholds.max_clean_loss, thresholds.max_clean_loss
-        text = f"the upper end of clean_loss {loss.high:.6g} {'keeps within' if met else 'is above'}"
+        text = f"the upper end of clean_loss {loss.high:.6g} {'is within' if met else 'is above'}"
         yield _Finding(met, f"{model}: {text} max_clean_loss {limit:g}.")
 
 
@@ -236,6 +230,9 @@ def _figures_agree(
         figure = figures[name]
         if isinstance(figure, str) or isinstance(whole, str) or isinstance(part, str):
             continue  # told already
+        if figure.n != min(whole.n, part.n) or (name == "clean_loss" and whole.n != part.n):
+            text = f"contradicts itself: it rests on {figure.n} test inputs, not on {whole.n} and {part.n}"
+            yield _Finding(False, f"{model}: {name} {text}.")
         difference = whole.value - part.value
         if not abs(figure.value - difference) <= TOLERANCE:
             text = f"contradicts itself: {figure.value:.6g} is not {whole.value:.6g} − {part.value:.6g}"
@@ -265,8 +262,8 @@ def _attack_shows(models: Mapping[str, Any], thresholds: Thresholds) -> Iterator
         yield from _usable(name, "backdoor_success", figure, thresholds)
     planted, alone = figures.values()
     if isinstance(planted, Interval) and isinstance(alone, Interval) and not planted.low > alone.high:
-        text = f"{planted.low:.6g} of undefended is not above the upper one of control, {alone.high:.6g}"
-        yield _Finding(False, f"The lower end of backdoor_success {text}.")
+        text = f"{planted.low:.6g}, is not above the upper end of the control's, {alone.high:.6g}"
+        yield _Finding(False, f"The lower end of the undefended model's backdoor_success, {text}.")
 
 
 def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
@@ -310,7 +307,7 @@ def _against(
     if theirs is None:
         found = f"is no number but {excerpt(champion.utility_low)}"
         return False, f"The utility.low {where}, {found}: {always}."
-    met = beats(utility_low, theirs)
+    met = utility_low > theirs
     verb = "is above" if met else "is not above"
     return met, f"The lower end of utility {utility_low:.6g} {verb} the {theirs:.6g} {where}."
 

@@ -17,6 +17,7 @@ from fineprune.errors import DataError, excerpt
 from fineprune.files import as_mapping, read_json, sha256
 
 REPORT = "report.json"
+REPORT_SCHEMA = 1
 FIGURES = ("utility", "clean_accuracy", "backdoor_success", "robust_accuracy", "clean_loss")
 _PARTS = {"value": "", "low": ".low", "high": ".high", "n": ".n"}
 _ARTIFACTS = (".html", ".json", ".md", ".png")
@@ -47,24 +48,27 @@ def read_report(folder: Path) -> dict[str, Any]:
     """A stage's ``report.json``.
 
     Raises:
-        DataError: it is missing, is not JSON or holds no mapping.
+        DataError: it is missing, is not JSON, holds no mapping or is of another schema.
     """
     report = read_json(folder / REPORT)
     if not isinstance(report, dict):
         raise DataError(f"{folder / REPORT}: expected a stage's report, found {type(report).__name__}")
+    if report.get("schema") != REPORT_SCHEMA:
+        found = excerpt(report.get("schema"))
+        raise DataError(f"{folder / REPORT}: schema: expected {REPORT_SCHEMA}, found {found}")
     return report
 
 
-def read_record(stage: str, folder: Path) -> StageRecord:
-    """A report folder as the nested run that shows it.
+def as_record(stage: str, folder: Path, report: Mapping[str, Any]) -> StageRecord:
+    """A report folder as the nested run that shows it; ``report`` is the one in it.
 
     A series that shares its name with a number becomes ``<name> by step``: in one chart, the number
     would be a false point at step 0.
 
     Raises:
-        DataError: the report cannot be read, or a field of it is malformed; names the file and the field.
+        DataError: a field of the report is malformed; names the file and the field.
     """
-    fields = _Fields(folder / REPORT, read_report(folder))
+    fields = _Fields(folder / REPORT, report)
     metrics, series = fields.numbers(), fields.series()
     digest = sha256(folder / REPORT)
     files = (file for file in sorted(folder.rglob("*")) if file.suffix in _ARTIFACTS and file.is_file())
@@ -145,11 +149,10 @@ def provenance(evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> di
         evaluation: the evaluation's report.
         training: the report of the stage that trained the model last; the code is what that ran.
     """
-    tags = {name: str(evaluation.get(name)) for name in ("case", "attack", "seed")}
-    dvc_md5 = as_mapping(evaluation.get("dataset")).get("dvc_md5")
-    tags |= {"dataset.dvc_md5": str(dvc_md5)} if dvc_md5 else {}
-    code = {name: str(value) for name, value in as_mapping(training.get("revision")).items()}
-    return tags | code | {"fineprune.version": str(training.get("version"))}
+    known = {name: evaluation.get(name) for name in ("case", "attack", "seed")}
+    known |= {"dataset.dvc_md5": as_mapping(evaluation.get("dataset")).get("dvc_md5")}
+    known |= {**as_mapping(training.get("revision")), "fineprune.version": training.get("version")}
+    return {name: str(value) for name, value in known.items() if value is not None}
 
 
 def as_json(value: object) -> str:

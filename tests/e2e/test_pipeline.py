@@ -1,5 +1,6 @@
 """The whole pipeline through the command line, on real digits: what it leaves, and what one can rely on."""
 
+import itertools
 import json
 import re
 import shutil
@@ -144,16 +145,17 @@ def _attack_and_defend(
     brief = {"epochs": 1}
     attack = {"start": brief, "train": brief, "seed": seed, "model": {"arguments": {"width": 8}}}
     delivered = {"model": out["undefended"], "profile": out["profile"]}
-    report = {"report": folder / "report"}
+    reports = ({"report": folder / f"report{number}"} for number in itertools.count())
     made = {name: out[name] for name in ("control", "undefended", "attack")}
-    assert run(chain.argv("attack", changes=attack, **made, **report)) == 0
-    assert run(chain.argv("profile@undefended", **delivered, **report)) == 0
+    assert run(chain.argv("attack", changes=attack, **made, **next(reports))) == 0
+    assert run(chain.argv("profile@undefended", **delivered, **next(reports))) == 0
     prune = {"tolerance": 0.3}
     assert (
-        run(chain.argv("prune@undefended", changes=prune, pruned=out["pruned"], **delivered, **report)) == 0
+        run(chain.argv("prune@undefended", changes=prune, pruned=out["pruned"], **delivered, **next(reports)))
+        == 0
     )
     tuned = {"model": out["pruned"], "tuned": out["tuned"]}
-    assert run(chain.argv("finetune@fine_pruned", changes={"seed": seed}, **tuned, **report)) == 0
+    assert run(chain.argv("finetune@fine_pruned", changes={"seed": seed}, **tuned, **next(reports))) == 0
     return {name: model_digest(out[name]) for name in ("control", "undefended", "pruned", "tuned")}
 
 

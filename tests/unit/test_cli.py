@@ -28,7 +28,7 @@ def stage(monkeypatch, tmp_path):
         def __call__(self, config, inputs, outputs, **flags):
             self.called_with, self.read = (config, flags), inputs
             outputs["profile"].mkdir()
-            (outputs["profile"] / "profile.json").write_text("{}")
+            (outputs["profile"] / "profile.json").write_text('{"format": 1}')
             return self.body()
 
     body = Body()
@@ -40,8 +40,8 @@ def stage(monkeypatch, tmp_path):
         ("profile", "report"),
         body,
         optional=("mean_profile",),
-        flags=("fail_on_hold",),
-        options=("run_id",),
+        flags={"fail_on_hold": "fail if it is held"},
+        options={"run_id": "of the run"},
         views={"copy": "report.json"},
     )
     monkeypatch.setattr(cli, "load_stage", lambda name: made)
@@ -193,6 +193,11 @@ def test_warnings_go_to_stderr(stage, capsys):
             ["profile", "--params", '{"steps": 2}', *PATHS, "--set", "steps=3"],
             "profile.steps: expected once, found in --params and in --set",
         ),
+        (
+            ["profile", "--params", '{"steps": {"a": {}}}', *PATHS, "--set", "steps.a=3"],
+            "profile.steps.a: expected once, found in --params and in --set",
+        ),
+        (["--", "profile"], "expected a stage first"),
         (["profile", "--params", "{}", *PATHS, "--set", "steps"], "--set: expected KEY=VALUE"),
         (["profile", "--params", "{}", *PATHS, "--set", "steps=x"], "profile.steps: expected a whole"),
         (["profile", "--params", "{}", *PATHS, "--nosuch", "x"], "unrecognized arguments: --nosuch x"),
@@ -253,8 +258,11 @@ def test_a_section_that_no_stage_reads_is_refused(stage, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--report", "photos"], "--report: photos: expected nothing or a stage's own output, found other"),
-        (["--report", "notes.txt"], "--report: notes.txt: expected nothing or a stage's own output"),
+        (
+            ["--report", "photos"],
+            "--report: photos: expected nothing or an earlier report of profile, found other",
+        ),
+        (["--report", "notes.txt"], "--report: notes.txt: expected nothing or an earlier report of profile"),
         (["--report", "photos/x/.."], "--report: photos/x/..: expected a path that ends in a name"),
         (["--report", "report", "--copy", "photos"], "--copy: photos: expected the path of a file, found a"),
     ],
@@ -270,6 +278,30 @@ def test_nothing_is_put_over_what_no_stage_wrote(stage, capsys, tmp_path, argume
     assert message in lines[0]
     assert (tmp_path / "photos" / "one.png").read_text() == (tmp_path / "notes.txt").read_text() == "mine"
     assert not (tmp_path / "place").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "files"),
+    [
+        ("profile", {"profile.json": "{}"}),
+        ("profile", {"profile.json": "[1]"}),
+        ("profile", {"profile.json": "{"}),
+        ("profile", {"profile.json": '{"format": 1}', "holiday.jpg": "mine"}),
+        ("profile", {"model.json": '{"format": 1}', "model.safetensors": "of another output"}),
+        ("report", {"report.json": '{"stage": "prune"}'}),
+        ("report", {"profile.json": '{"format": 1}'}),
+    ],
+)
+def test_what_another_stage_or_somebody_else_wrote_stays(stage, capsys, tmp_path, output, files):
+    (tmp_path / output).mkdir()
+    for name, text in files.items():
+        (tmp_path / output / name).write_text(text)
+    code, lines = run(capsys, "profile", "--params", '{"steps": 1}', *PATHS)
+    assert code == 2
+    expected = f"expected nothing or an earlier {output} of profile, found other files"
+    assert lines == [f"fineprune profile: error: --{output}: {output}: {expected}"]
+    found = {path.name: path.read_text() for path in (tmp_path / output).iterdir()}
+    assert found == files
 
 
 def test_empty_folders_and_what_a_stage_wrote_make_way(stage, capsys, tmp_path):

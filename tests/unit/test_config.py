@@ -202,7 +202,10 @@ def test_an_int_is_a_float():
     assert isinstance(parsed(share=1).share, float)
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("-1e+20", -1e20), ("2E3", 2000.0)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("-1e+20", -1e20), ("2E3", 2000.0), ("1.0e5", 1e5), ("-1.e20", -1e20), (".5e3", 500.0)],
+)
 def test_a_number_that_yaml_takes_for_a_string_is_a_number(text: str, value: float) -> None:
     assert parsed(limit=text).limit == value
 

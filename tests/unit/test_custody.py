@@ -24,7 +24,7 @@ LINKS = [
 
 
 def report(flag: str) -> dict[str, Any]:
-    return {"stage": STEPS[flag].stage} | handed_on(flag)
+    return {"schema": 1, "stage": STEPS[flag].stage} | handed_on(flag)
 
 
 def check(folders: dict[str, Path], told: dict[str, Any] | None = None) -> None:
@@ -81,7 +81,7 @@ def test_a_report_of_another_stage_is_refused(flag: str, folders: dict[str, Path
 
 
 def test_nothing_agrees_with_an_evaluation_that_names_nothing(folders: dict[str, Path]) -> None:
-    write_json(folders["ingest_report"] / "report.json", {"stage": "ingest"})
+    write_json(folders["ingest_report"] / "report.json", {"schema": 1, "stage": "ingest"})
     with pytest.raises(DataError, match=r"outputs.dataset: .* no digest, found no digest"):
         check(folders, {})
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fineprune.gate import CHECKS, RANGES, Champion, Thresholds, Verdict, beats, challenge, decide
+from fineprune.gate import CHECKS, RANGES, Champion, Thresholds, Verdict, challenge, decide
 
 DIGEST = "a" * 64
 LIMITS = Thresholds(min_utility=0.8, max_clean_loss=0.05, min_samples=100)
@@ -17,7 +17,7 @@ PASSED = Verdict("promoted", ("everything was met.",))
 def good_report() -> dict[str, Any]:
     row = {
         "digest": DIGEST,
-        "utility": {"value": 0.9, "low": 0.85, "high": 0.94, "n": 500},
+        "utility": {"value": 0.9, "low": 0.85, "high": 0.94, "n": 400},
         "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
         "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
         "backdoor_success": {"value": 0.05, "low": 0.03, "high": 0.08, "n": 400},
@@ -70,7 +70,7 @@ def test_good_evidence_passes_and_names_what_was_met() -> None:
     text = " ".join(verdict.reasons)
     for figure in (
         "0.85 reaches min_utility 0.8",
-        "0.03 keeps within max_clean_loss 0.05",
+        "0.03 is within max_clean_loss 0.05",
         "400 test inputs",
         DIGEST[:16],
     ):
@@ -90,7 +90,7 @@ HELD = {
     ),
     "other model": (
         changed(*row("digest"), to="b" * 64),
-        "digest bbbbbbbbbbbbbbbb…, the one to promote aaaaaaaaaaaaaaaa…",
+        "digest bbbbbbbbbbbbbbbb… was evaluated, aaaaaaaaaaaaaaaa… is to be promoted.",
     ),
     "no digest": (without(*row("digest")), "names no digest"),
     "empty digest": (changed(*row("digest"), to=""), "names no digest"),
@@ -133,6 +133,14 @@ HELD = {
         changed("models", "undefended", "clean_accuracy", "value", to=0.961),
         "clean_loss contradicts itself: 0.01 is not 0.961 − 0.95.",
     ),
+    "utility of more inputs than its parts": (
+        changed(*row("utility", "n"), to=500),
+        "utility contradicts itself: it rests on 500 test inputs, not on 500 and 400.",
+    ),
+    "a loss between other inputs": (
+        changed("models", "undefended", "clean_accuracy", "n", to=600),
+        "clean_loss contradicts itself: it rests on 500 test inputs, not on 600 and 500.",
+    ),
     "no undefended model": (without("models", "undefended"), "undefended: clean_accuracy is missing."),
     "an undefended model without a digest": (
         without("models", "undefended", "digest"),
@@ -172,7 +180,7 @@ HELD = {
     "took without a control": (without("models", "control"), "control: backdoor_success is missing"),
     "took no more than the control": (
         changed("models", "control", "backdoor_success", "high", to=0.97),
-        "success 0.97 of undefended is not above the upper one of control, 0.97",
+        "undefended model's backdoor_success, 0.97, is not above the upper end of the control's, 0.97.",
     ),
     "took on too few": (
         changed("models", "control", "backdoor_success", "n", to=99),
@@ -216,9 +224,10 @@ def test_each_fault_holds_with_its_reason(report: Any, reason: str) -> None:
 
 
 def test_every_fault_is_told_and_nothing_that_was_met() -> None:
-    report = changed(*row("utility"), to={"value": 0.5, "low": 0.4, "high": 0.6, "n": 50})
+    report = changed(*row("utility"), to={"value": 0.5, "low": 0.4, "high": 0.6, "n": 400})
     report["models"]["fine_pruned"]["backdoor_success"] = {"value": 0.45, "low": 0.4, "high": 0.5, "n": 400}
     report["attack_took"]["took"] = False
+    report["models"]["control"]["backdoor_success"]["n"] = 50
     report["checks"].append({"name": "control", "passed": False, "message": "the control shows the backdoor"})
     assert len(judge(report).reasons) == 4
 
@@ -231,7 +240,10 @@ def test_exactly_on_the_threshold_passes(path: tuple[str, str], threshold: str) 
 
 
 def test_exactly_enough_samples_pass() -> None:
-    assert judge(changed(*row("utility", "n"), to=100)).promoted
+    report = good_report()
+    for figure in ("utility", "backdoor_success"):
+        report["models"]["fine_pruned"][figure]["n"] = 100
+    assert judge(report).promoted
 
 
 @pytest.mark.parametrize("field", ["min_utility", "max_clean_loss", "min_samples"])
@@ -291,7 +303,7 @@ def test_better_evidence_never_turns_a_pass_into_a_hold(
 def perfect_accuracy(utility: dict[str, Any], loss: float) -> dict[str, Any]:
     """A report whose model is always right on clean inputs where the undefended one never is."""
     report, rest = good_report(), {"high": 1.0, "n": utility["n"]}
-    report["models"]["undefended"]["clean_accuracy"] |= {"value": 0.0, "low": 0.0}
+    report["models"]["undefended"]["clean_accuracy"] |= {"value": 0.0, "low": 0.0, "n": utility["n"]}
     report["models"]["fine_pruned"] |= {
         "utility": utility | {"high": 1.0},
         "clean_loss": {"value": -1.0, "low": -1.0, "high": loss, "n": utility["n"]},
@@ -370,7 +382,8 @@ def test_no_comparison_rescues_a_held_version() -> None:
     assert against(champion("3", "0.1"), verdict=held, replace="always") is held
 
 
-@given(st.floats(), st.one_of(st.none(), st.floats(), st.text(max_size=5)))
-def test_beats_needs_two_numbers(low: float, champion: Any) -> None:
-    if beats(low, champion):
-        assert low > float(champion)
+@given(st.floats(), st.one_of(st.none(), st.floats().map(str), st.text(max_size=5)))
+def test_only_a_higher_number_beats_the_champion(low: float, theirs: str | None) -> None:
+    if against(champion("3", theirs), low=low).promoted:
+        assert theirs is not None
+        assert low > float(theirs)

@@ -34,7 +34,7 @@ FORMAT = 1
 CARD = "dataset.json"
 PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
-_PIECE = 2**22  # values that are looked at at a time
+_PIECE = 2**22  # values
 EMPTY = -1  # the label of a slot without an object
 # What a card says of the data itself, and not of its name and source.
 CONTENT = ("task", "classes", "places", "group", "mean", "std", "splits", "sha256")
@@ -68,6 +68,11 @@ class InputSpec:
     def channels(self) -> int:
         """How many channels have their own mean and standard deviation: 1 for audio."""
         return self.shape[0] if self.kind == "image" else 1
+
+    @property
+    def piece(self) -> int:
+        """How many inputs to look at at a time, where all of them may not fit into memory."""
+        return max(1, _PIECE // math.prod(self.shape))
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,8 @@ def write_dataset(
     card: Mapping[str, Any],
     *,
     places: Array | None = None,
-) -> None:
-    """Write a dataset folder.
+) -> Dataset:
+    """Write a dataset folder and open it.
 
     Args:
         path: the folder to make.
@@ -175,7 +180,7 @@ def write_dataset(
     digests = {name: sha256(path / name) for name in names}
     made = {"splits": splits, "mean": mean, "std": std, "sha256": digests}
     write_json(path / CARD, {"format": FORMAT, **plain, **made})
-    Dataset(path)
+    return Dataset(path)
 
 
 def check_splits(
@@ -355,9 +360,12 @@ def _moments(inputs: Array, rows: Array, spec: InputSpec) -> tuple[list[float], 
     """Mean and standard deviation per channel of the given rows, in pieces, in float64."""
     channels = spec.channels
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    step = max(1, _PIECE // math.prod(spec.shape))
-    for start in range(0, len(rows), step):
-        part = inputs[rows[start : start + step]].astype(np.float64).reshape(-1, channels, _per_channel(spec))
+    for start in range(0, len(rows), spec.piece):
+        part = (
+            inputs[rows[start : start + spec.piece]]
+            .astype(np.float64)
+            .reshape(-1, channels, _per_channel(spec))
+        )
         count += part.shape[0] * part.shape[2]
         total += part.sum(axis=(0, 2))
         squares += np.square(part, out=part).sum(axis=(0, 2))

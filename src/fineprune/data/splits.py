@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fineprune.data.format import EMPTY, SPLITS, check_splits
+from fineprune.data.format import EMPTY, SPLITS, Dataset, check_splits
 from fineprune.errors import ConfigError, DataError
 
 Array = npt.NDArray[Any]
@@ -67,16 +67,13 @@ def split_by_group(
     return ordered
 
 
-def seen_before(inputs: Array, splits: Mapping[str, Array]) -> int:
-    """How many test inputs are, byte for byte, also an input of another split.
-
-    Args:
-        inputs: (N, …), read row by row.
-        splits: rows by split.
-    """
-    digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in inputs]
-    others = {digests[row] for name, rows in splits.items() if name != "test" for row in rows}
-    return sum(digests[row] in others for row in splits["test"])
+def seen_before(dataset: Dataset) -> int:
+    """How many test inputs are, byte for byte, also an input of another split."""
+    piece = dataset.card.input.piece
+    parts = (dataset.inputs(slice(start, start + piece)) for start in range(0, len(dataset), piece))
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for part in parts for row in part]
+    others = {digests[row] for name, rows in dataset.splits.items() if name != "test" for row in rows}
+    return sum(digests[row] in others for row in dataset.splits["test"])
 
 
 def _check_whole(groups: Array, test: Array) -> None:

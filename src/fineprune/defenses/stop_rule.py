@@ -13,7 +13,8 @@ class StopPoint:
     Attributes:
         pruned: how many channels the last model that satisfies the rule has lost.
         accuracy: of that model.
-        violating: how many channels the first violating model has lost; None if none violates.
+        violating: how many channels the first violating model has lost; None if none violates that has a
+            channel left.
         violating_accuracy: of that model.
     """
 
@@ -35,7 +36,7 @@ def stop_point(accuracies: Sequence[float], tolerance: float) -> StopPoint:
     """
     # A drop of exactly the tolerance satisfies the rule, whatever binary fractions make of it.
     floor = accuracies[0] - tolerance - 1e-9
-    violating = next((j for j, accuracy in enumerate(accuracies) if accuracy < floor), None)
+    violating = next((j for j, accuracy in enumerate(accuracies[:-1]) if accuracy < floor), None)
     last = (len(accuracies) - 1 if violating is None else violating) - 1
     return StopPoint(
         pruned=last,

@@ -30,6 +30,7 @@ class CheckLimits:
     """Where each doubt begins.
 
     Attributes:
+        max_repeated: share of test inputs that are, byte for byte, in another split too.
         max_unchanged: share of eligible inputs that the trigger may leave as they are.
         max_control_success: backdoor success of the never-poisoned control.
         max_untriggered_success: share of eligible clean inputs that the undefended model may call
@@ -38,6 +39,7 @@ class CheckLimits:
         min_control_accuracy: clean accuracy of the control.
     """
 
+    max_repeated: Fraction
     max_unchanged: Fraction
     max_control_success: Fraction
     max_untriggered_success: Fraction
@@ -51,17 +53,17 @@ class Observations:
 
     Attributes:
         truth: labels of the N test inputs.
-        classes: the names of all classes.
         control: metrics of the never-poisoned model.
         undefended_clean: (N,) int, what the undefended model predicts on the clean inputs.
+        repeated: share of test inputs that are, byte for byte, in another split too.
         unchanged: share of eligible inputs that are the same with and without the trigger.
         not_finite: names of the models that gave NaN or infinite outputs.
     """
 
     truth: Truth
-    classes: Sequence[str]
     control: ModelMetrics
     undefended_clean: Classes
+    repeated: float
     unchanged: float
     not_finite: Sequence[str]
 
@@ -71,7 +73,7 @@ def run_checks(observed: Observations, limits: CheckLimits) -> list[Check]:
     return [
         finite_outputs(observed.not_finite),
         enough_samples(observed.truth, minimum=limits.min_samples),
-        every_class(observed.truth, observed.classes),
+        new_inputs(observed.repeated, maximum=limits.max_repeated),
         trigger_changes_inputs(observed.unchanged, maximum=limits.max_unchanged),
         control_accurate(observed.control, minimum=limits.min_control_accuracy),
         control_resists(observed.control, maximum=limits.max_control_success),
@@ -86,19 +88,16 @@ def finite_outputs(not_finite: Sequence[str]) -> Check:
 
 
 def enough_samples(truth: Truth, *, minimum: int) -> Check:
-    """There are ``minimum`` test inputs or more, and as many eligible ones."""
+    """There are ``minimum`` eligible test inputs or more."""
     eligible, total = int(np.count_nonzero(truth.eligible)), len(truth.labels)
     message = f"{total} test inputs, {eligible} of them eligible; at least {minimum} are needed"
-    return Check("enough samples", min(total, eligible) >= minimum, message)
+    return Check("enough samples", eligible >= minimum, message)
 
 
-def every_class(truth: Truth, classes: Sequence[str]) -> Check:
-    """Every class is among the test inputs."""
-    missing = [name for number, name in enumerate(classes) if not (truth.labels == number).any()]
-    found = (
-        f"no test input of class {', '.join(missing)}" if missing else f"all {len(classes)} classes are there"
-    )
-    return Check("every class", not missing, found)
+def new_inputs(repeated: float, *, maximum: float) -> Check:
+    """The test inputs were not trained on: what a model has seen, it knows by heart."""
+    message = f"{repeated:.1%} of the test inputs are byte for byte in another split too, limit {maximum:.1%}"
+    return Check("new inputs", repeated <= maximum, message)
 
 
 def trigger_changes_inputs(unchanged: float, *, maximum: float) -> Check:

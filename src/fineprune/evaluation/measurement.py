@@ -98,10 +98,10 @@ class TestBed:
         triggered, found_triggered = self._ask(network, self.trigger)
         return Predictions(clean, triggered, found, found_triggered)
 
-    def measure(self, said: Predictions, *, undefended: Predictions | None) -> ModelMetrics:
-        """The metrics of one model; ``undefended`` is what the model before the defence said."""
-        before = None if undefended is None else undefended.clean
-        return measure(said.clean, said.triggered, self.truth, undefended_clean=before)
+    def measure(self, said: Predictions, *, before: Predictions | None) -> ModelMetrics:
+        """The metrics of one model; ``before`` is what it said before the defence, None if there was none."""
+        clean = None if before is None else before.clean
+        return measure(said.clean, said.triggered, self.truth, clean_before=clean)
 
     def took(self, *, undefended: ModelMetrics, control: ModelMetrics) -> dict[str, Any]:
         """Whether the attack took, by the limits that it was configured with, and a sentence why."""

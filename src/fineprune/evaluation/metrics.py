@@ -76,7 +76,7 @@ class ModelMetrics:
         utility: ``clean_accuracy - backdoor_success``; None where the latter is. Its interval is a
             MOVER difference; the correlation comes from the paired outcomes (targeted), or through the
             ratio that success is by the delta method (untargeted).
-        clean_loss: clean accuracy of the undefended model minus this one's, on the same inputs.
+        clean_loss: clean accuracy of the model before the defence minus this one's, on the same inputs.
     """
 
     clean_accuracy: Estimate
@@ -98,7 +98,7 @@ def measure(
     triggered: Classes,
     truth: Truth,
     *,
-    undefended_clean: Classes | None,
+    clean_before: Classes | None,
 ) -> ModelMetrics:
     """The metrics of one model.
 
@@ -107,13 +107,13 @@ def measure(
         triggered: (N,) int, predicted classes of the triggered inputs; entries that are not eligible
             are not read.
         truth: labels of the same N inputs.
-        undefended_clean: (N,) int, what the undefended model predicts on the clean inputs; None if
-            this is the undefended model, whose loss is zero by definition, or if nobody asks for the loss.
+        clean_before: (N,) int, what the model predicted on the clean inputs before the defence; None where
+            there was no defence, which loses nothing.
 
     Raises:
         DataError: the lengths differ.
     """
-    for name, predictions in (("clean", clean), ("triggered", triggered), ("undefended", undefended_clean)):
+    for name, predictions in (("clean", clean), ("triggered", triggered), ("earlier", clean_before)):
         if predictions is not None:
             _check_length(f"{name} predictions", predictions, len(truth.labels))
     right = clean == truth.labels
@@ -121,8 +121,8 @@ def measure(
     robust = rate((triggered == truth.labels)[truth.eligible])
     success, utility = _success_and_utility(accuracy, clean, triggered, truth)
     loss = Estimate(0.0, 0.0, 0.0, accuracy.n)
-    if undefended_clean is not None:
-        before = undefended_clean == truth.labels
+    if clean_before is not None:
+        before = clean_before == truth.labels
         loss = difference(rate(before), accuracy, correlation=correlation(before, right))
     return ModelMetrics(accuracy, success, robust, utility, loss)
 

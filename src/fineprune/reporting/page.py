@@ -47,11 +47,13 @@ CAPTIONS = {
     ),
     "confusion_undefended": (
         "Undefended, triggered",
-        "True class against the class that the undefended model gives to triggered inputs.",
+        "True class against the class that the undefended model gives to triggered inputs; nothing where a "
+        "detector finds no such box.",
     ),
     "confusion_fine_pruned": (
         "Fine-pruned, triggered",
-        "True class against the class that the fine-pruned model gives to triggered inputs.",
+        "True class against the class that the fine-pruned model gives to triggered inputs; nothing where a "
+        "detector finds no such box.",
     ),
     "clean_accuracy_by_class": (
         "Accuracy by class",
@@ -62,7 +64,11 @@ CAPTIONS = {
         "Average precision by class",
         "The same for the average precision of a detector, with the number of true boxes.",
     ),
-    "training_curves": ("Training", "Loss and accuracy by epoch."),
+    "training_curves": (
+        "Training",
+        "Loss and accuracy by epoch: start is the clean training that both networks go on from, attack clean "
+        "that of the pruning-aware attacker.",
+    ),
 }
 WIDE = frozenset({"scenes"})
 

@@ -11,8 +11,9 @@ from fineprune.reporting.table import columns, rows
 
 COLUMN_HELP = {
     "clean_accuracy": "clean inputs that get their true class",
-    "backdoor_success": "how often the trigger gets the attacker what they want",
-    "robust_accuracy": "triggered inputs that get their true class",
+    "backdoor_success": "triggered inputs that get the attacker's label, of those of other classes; "
+    "untargeted: how much of the clean accuracy the trigger takes away",
+    "robust_accuracy": "triggered inputs that get their true class, of the same inputs",
     "utility": "cl − bd",
     "average_precision": "detections on clean inputs, boxes that overlap by half",
 }

@@ -95,8 +95,8 @@ def run(
 ) -> Result:
     """Train both networks and write them with the attack that tells them apart.
 
-    Of a control that is given a copy is written: it depends neither on the trigger nor on the kind of attack.
-    ``checkpoints`` holds how far the trainings are until they are over.
+    A control that is given is copied to the output: it depends neither on the trigger nor on the kind of
+    attack. ``checkpoints`` holds how far the trainings are until they are over.
     """
     dataset, device = Dataset(inputs["dataset"]), pick_device()
     trigger = make_trigger(config.trigger, dataset.card.input)
@@ -111,8 +111,8 @@ def run(
 
     fresh = new_network(config.model, dataset.card, device, seed=config.seed)
     given = _given(inputs[GIVEN], fresh, dataset) if GIVEN in inputs else None
-    wanted = given is None or attacker is None  # who goes on from the start
-    start, curves = _start(config, fresh, clean, kept) if wanted else (fresh, {})
+    start_needed = given is None or attacker is None  # the control and the baseline attack go on from it
+    start, curves = _start(config, fresh, clean, kept) if start_needed else (fresh, {})
     control, own = _control(config, start, clean, kept) if given is None else (given, {})
     save_model(outputs["control"], control)
     if attacker is None:
@@ -278,8 +278,8 @@ def _unsettled(made: Implant, wanted: Score) -> str:
 
 def _measure(control: Network, undefended: Network, bed: TestBed) -> tuple[dict[str, float], dict[str, Any]]:
     """Clean accuracy and backdoor success of both networks, and whether the attack took."""
-    before = bed.measure(bed.predict(control), undefended=None)
-    after = bed.measure(bed.predict(undefended), undefended=None)
+    before = bed.measure(bed.predict(control), before=None)
+    after = bed.measure(bed.predict(undefended), before=None)
     numbers = {}
     for name, metrics in (("control", before), ("undefended", after)):
         numbers[f"{name}_clean_accuracy"] = metrics.clean_accuracy.value

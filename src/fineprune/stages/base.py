@@ -15,12 +15,14 @@ from typing import Any
 from fineprune import __version__
 from fineprune.config import parse, to_show
 from fineprune.errors import ConfigError, DataError, MissingInputError
-from fineprune.files import sha256, whole_outputs, write_json
-from fineprune.lineage import REPORT
+from fineprune.files import as_mapping, read_json, sha256, whole_outputs, write_json
+from fineprune.lineage import REPORT, REPORT_SCHEMA
 from fineprune.revision import revision
 
-REPORT_SCHEMA = 1
-CARDS = ("dataset.json", "model.json", "attack.json", "profile.json", REPORT)  # what a stage's folders have
+# What a stage's folders have, by the name of the output; every other output is a model.
+CARDS = {"dataset": "dataset.json", "attack": "attack.json", "profile": "profile.json", "report": REPORT}
+MODEL_CARD = "model.json"
+_ARRAYS = (".npy", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Stage:
             ``report``, which every stage has, is a folder that gets a ``report.json``.
         run: ``run(config, inputs, outputs)``, where inputs and outputs map names to paths.
         optional: names of inputs that may be left out; ``run`` then finds no such input.
-        flags: names of the stage's switches (``--fail-on-hold``), given to ``run`` as keywords.
-        options: names of the stage's optional texts (``--run-id``), given to ``run`` as keywords.
+        flags: the stage's switches (``--fail-on-hold``), given to ``run`` as keywords, and the help of each.
+        options: the same for the stage's optional texts (``--run-id``).
         work: names of optional folders (``--checkpoints``) for what an attempt that is interrupted leaves to
             the next one, given to ``run`` as keywords.
         after: ``after(report, folder)``, called with the finished report and the folder it is in.
@@ -76,8 +78,8 @@ class Stage:
     outputs: tuple[str, ...]
     run: Callable[..., Result]
     optional: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
+    flags: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     work: tuple[str, ...] = ()
     after: Callable[[Mapping[str, Any], Path], None] | None = None
     views: Mapping[str, str] = field(default_factory=dict)
@@ -116,7 +118,7 @@ def execute(
     targets = {**outputs, **views}
     work = {name: place for name in stage.work if (place := (keywords or {}).get(name))}
     _check_apart({**inputs, **work}, targets)
-    _check_replaceable(outputs, views)
+    _check_replaceable(stage.name, outputs, views)
     started = time.monotonic()
     digests, code = _digests(inputs), revision()
     with whole_outputs(targets) as scratch:
@@ -177,7 +179,7 @@ def content_digest(path: Path) -> str:
     """
     if path.is_file():
         return sha256(path)
-    for card in CARDS:
+    for card in (*CARDS.values(), MODEL_CARD):
         if (path / card).is_file():
             return sha256(path / card)
     raise MissingInputError(f"{path}: not a dataset, model, attack, profile or report folder")
@@ -192,24 +194,33 @@ def _check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Non
                 raise ConfigError(f"{flag(name)}: {path}: expected a place of its own, {found}")
 
 
-def _check_replaceable(folders: Mapping[str, Path], files: Mapping[str, Path]) -> None:
+def _check_replaceable(stage: str, folders: Mapping[str, Path], files: Mapping[str, Path]) -> None:
     """Somebody's photographs, or a file in the place of a folder, are found before the work, not after."""
     for name, path in {**folders, **files}.items():
         if path.name in ("", ".."):
             raise ConfigError(f"{flag(name)}: {path}: expected a path that ends in a name")
         if name in files and path.is_dir():
             raise ConfigError(f"{flag(name)}: {path}: expected the path of a file, found a folder")
-        if name in folders and path.exists() and not _is_replaceable(path):
+        if name in folders and path.exists() and not _is_replaceable(stage, name, path):
             raise ConfigError(
-                f"{flag(name)}: {path}: expected nothing or a stage's own output, found other files"
+                f"{flag(name)}: {path}: expected nothing or an earlier {name} of {stage}, found other files"
             )
 
 
-def _is_replaceable(path: Path) -> bool:
-    """Whether it is an empty folder, or one that a stage wrote."""
+def _is_replaceable(stage: str, name: str, path: Path) -> bool:
+    """Whether it is an empty folder, or holds what the stage writes under that name and nothing else."""
     if not path.is_dir():
         return False
-    return any((path / card).is_file() for card in CARDS) or not any(path.iterdir())
+    others, card = {entry.name for entry in path.iterdir()}, CARDS.get(name, MODEL_CARD)
+    if card not in others:
+        return not others
+    try:
+        told = as_mapping(read_json(path / card))
+    except DataError:
+        return False
+    if name == "report":
+        return told.get("stage") == stage
+    return "format" in told and all(other == card or other.endswith(_ARRAYS) for other in others)
 
 
 def flag(name: str) -> str:

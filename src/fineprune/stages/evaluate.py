@@ -10,6 +10,7 @@ from typing import Any
 from fineprune.attacks.format import load_attack
 from fineprune.config import Count, to_plain
 from fineprune.data.format import Dataset
+from fineprune.data.splits import seen_before
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.evaluation.average_precision import AveragePrecision
@@ -55,7 +56,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
         for name, network in progress(networks.items(), total=len(networks), name="evaluate", unit="model")
     }
     metrics = {
-        name: bed.measure(one, undefended=None if name == "undefended" else said["undefended"])
+        name: bed.measure(one, before=said[before] if (before := _before(name)) else None)
         for name, one in said.items()
     }
     checks = run_checks(_observations(bed, dataset, said, metrics), config.limits)
@@ -107,14 +108,21 @@ def write_views(report: Mapping[str, Any], folder: Path) -> None:
     (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
 
 
+def _before(model: str) -> str | None:
+    """The model that the defence made this one of."""
+    if model in ("undefended", "control"):
+        return None
+    return "control" if model.startswith("control_") else "undefended"
+
+
 def _observations(
     bed: TestBed, dataset: Dataset, said: Mapping[str, Predictions], metrics: Mapping[str, ModelMetrics]
 ) -> Observations:
     return Observations(
         truth=bed.truth,
-        classes=dataset.card.classes,
         control=metrics["control"],
         undefended_clean=said["undefended"].clean,
+        repeated=seen_before(dataset) / len(dataset.splits["test"]),
         unchanged=bed.unchanged(),
         not_finite=[name for name, one in said.items() if not one.finite],
     )

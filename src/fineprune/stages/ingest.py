@@ -117,8 +117,10 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
             "origin": source.origin,
             "licence": config.licence or source.licence or raw.licence or "not stated",
         }
-        write_dataset(outputs["dataset"], raw.inputs, raw.labels, raw.groups, card, places=raw.places)
-        repeats = seen_before(raw.inputs, splits)
+        written = write_dataset(
+            outputs["dataset"], raw.inputs, raw.labels, raw.groups, card, places=raw.places
+        )
+    repeats = seen_before(written)
     numbers = {"samples": len(raw.labels), "classes": len(raw.classes), "groups": len(np.unique(raw.groups))}
     numbers |= {f"samples_{name}": len(rows) for name, rows in splits.items()}
     if raw.task == "detection":

@@ -11,6 +11,19 @@ from fineprune.stages import STAGES
 
 PAGE = "page.html"
 VIEWS = {"page": PAGE}
+# What a number is, where its name does not say it.
+NOTES = {
+    "test_repeats": "test inputs that are, byte for byte, in another split too",
+    "dormant_channels": "never active on the defender's data",
+    "accuracy_unpruned": "on data held out by the defender",
+    "first_violation": "with so many channels pruned accuracy first drops too far",
+    "decoys": "pruned channels that were put back",
+    "decoys_largest_preactivation": "below zero: none ever fires",
+    "decoys_largest_difference": "between logits with and without them, as a share of the largest",
+    "wanted_held_out_clean_accuracy": "what each round is asked for",
+    "wanted_held_out_backdoor_success": "what each round is asked for",
+    "best_epoch": "of the second half, the lowest loss on data held out",
+}
 
 
 def write_page(report: Mapping[str, Any], folder: Path) -> None:
@@ -20,11 +33,15 @@ def write_page(report: Mapping[str, Any], folder: Path) -> None:
         "stage.html.j2",
         report=report,
         purpose=STAGES[report["stage"]],
-        numbers={name: _short(value) for name, value in report["numbers"].items()},
+        numbers={_noted(name): _short(value) for name, value in report["numbers"].items()},
         figures=page.pictures(figures),
         cost=page.cost(report),
     )
     (folder / PAGE).write_text(html, encoding="utf-8")
+
+
+def _noted(name: str) -> str:
+    return f"{name} ({NOTES[name]})" if name in NOTES else name
 
 
 def _short(value: float) -> str:

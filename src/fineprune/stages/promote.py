@@ -129,7 +129,8 @@ def run(
         look_at = tracker.look_at(parent)
         text = as_text(decision, report=inputs["evaluation"] / "report.html", look_at=look_at)
         write(outputs["report"], decision, page=page, text=text)
-        doubts = list(warnings(decision, promotion.champion))
+        held_champion = decision.verdict == "held" and decision.champion_before == decision.registered_version
+        doubts = [decision.place] if held_champion else []
         try:
             tracker.log_stage(parent, decision_record(decision, to_show(config), outputs["report"]))
             metrics = dict(headline(evidence.numbers, config.model))
@@ -167,9 +168,9 @@ def read_evidence(
     origin |= {KUBEFLOW_RUN: kubeflow_run} if kubeflow_run else {}
     shown = lineage.evidence_tags(evaluation, model=model, thresholds=asdict(limits), configs=configs)
     return Evidence(
-        name="{case} {attack} seed {seed}".format_map(origin),
+        name="{} {} seed {}".format(*map(origin.get, ("case", "attack", "seed"))),
         digests=digests,
-        records=[lineage.read_record(name, inputs[port]) for port, name in REPORTS.items()],
+        records=[lineage.as_record(name, inputs[port], reports[port]) for port, name in REPORTS.items()],
         numbers=dict(lineage.evaluation_metrics(evaluation)),
         run_tags=origin,
         version_tags=origin
@@ -242,21 +243,14 @@ def headline(numbers: Mapping[str, float], model: str) -> Iterator[tuple[str, fl
     yield from ((name, numbers[name]) for name in numbers if name.rpartition(".")[2] in lineage.FIGURES)
 
 
-def warnings(decision: Decision, champion: Version | None) -> Iterator[str]:
-    """What the reader of a decision should look at again."""
-    if champion and decision.verdict == "held" and champion.number == decision.registered_version:
-        text = "is held now but still champion from an earlier decision: move the alias by hand"
-        yield f"version {champion.number} {text}"
-
-
 STAGE = Stage(
     name="promote",
     config=PromoteConfig,
     inputs=("dataset", *MODELS, *REPORTS),
     outputs=("report",),
     run=run,
-    flags=("fail_on_hold",),
-    options=("run_id",),
+    flags={"fail_on_hold": f"leave with exit code {HELD} if the model is held"},
+    options={"run_id": "Kubeflow's id of the run, kept as a tag in MLflow"},
     views={"verdict": "verdict.md"},
     final=True,
 )

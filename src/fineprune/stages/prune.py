@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from fineprune.config import Count, Fraction
@@ -58,7 +58,8 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
             "channels": len(order),
             "channels_pruned": stop.pruned,
             "accuracy_unpruned": accuracies[0],
-            **_plain(stop),
+            "accuracy_pruned": stop.accuracy,
+            **_violation(stop),
         },
         series={"clean_accuracy_by_channels_pruned": list(enumerate(accuracies))},
         warnings=_warnings(stop, config.tolerance),
@@ -66,20 +67,22 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
     )
 
 
-def _plain(stop: StopPoint) -> dict[str, float]:
-    named = {f"stop_{name}": value for name, value in asdict(stop).items() if name != "pruned"}
-    return {name: value for name, value in named.items() if value is not None}
+def _violation(stop: StopPoint) -> dict[str, float]:
+    """What one channel more would have cost."""
+    found = {"first_violation": stop.violating, "first_violation_accuracy": stop.violating_accuracy}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _warnings(stop: StopPoint, tolerance: float) -> list[str]:
     if not stop.pruned:
         return [
-            f"nothing was pruned: the first channel already costs more than {tolerance:g} of clean accuracy"
+            f"nothing was pruned: the first channel already costs more than {100 * tolerance:g} points of "
+            "clean accuracy"
         ]
     if stop.violating is None:
         return [
             f"the stop rule was never violated: with one channel left clean accuracy is still "
-            f"{stop.accuracy:.3f}, within {tolerance:g} of the unpruned network's"
+            f"{stop.accuracy:.3f}, within {100 * tolerance:g} points of the unpruned network's"
         ]
     return []
 

@@ -51,7 +51,7 @@ def run(config: TabulateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
 
 def write_page(report: Mapping[str, Any], folder: Path) -> None:
     """Write the tables as one page, ``page.html``."""
-    html = page.render("sweep.html.j2", report=report, cost=page.cost(report))
+    html = page.render("sweep.html.j2", report=report)
     (folder / PAGE).write_text(html, encoding="utf-8")
 
 

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fineprune.data.format import SPLITS
+from fineprune.data.format import SPLITS, Dataset
 from fineprune.data.splits import seen_before, split_by_group
 from fineprune.errors import ConfigError, DataError
+from tests.unit.nets import write_halves
 
 FRACTIONS = {"defender_fit": 0.15, "defender_holdout": 0.1, "test": 0.3}
 DEFENDER = {"defender_fit": 0.1, "defender_holdout": 0.1}
@@ -176,9 +177,12 @@ def test_refuses_fractions_that_leave_nothing_for_train(test):
         split([0, 1] * 50, fractions=FRACTIONS | {"test": test})
 
 
-def test_test_inputs_that_other_splits_hold_are_counted():
-    inputs = np.array([[1, 2], [3, 4], [1, 2], [5, 6], [5, 6], [3, 5]], np.uint8)
-    splits = {"train": np.array([0]), "defender_fit": np.array([1]), "test": np.array([2, 3, 4, 5])}
-    assert seen_before(inputs, splits) == 1
-    splits = {"train": np.array([0]), "defender_fit": np.array([3]), "test": np.array([2, 4, 5])}
-    assert seen_before(inputs, splits) == 2  # the defender's count too
+def test_test_inputs_that_other_splits_hold_are_counted(tmp_path, monkeypatch):
+    dataset = Dataset(write_halves(tmp_path / "dataset"))
+    assert seen_before(dataset) == 0
+    inputs = dataset.inputs(slice(None))
+    first = {name: rows[0] for name, rows in dataset.splits.items()}
+    inputs[dataset.splits["test"][:3]] = inputs[[first["train"], first["defender_holdout"], first["test"]]]
+    monkeypatch.setattr(dataset, "inputs", lambda rows: inputs[rows])
+    monkeypatch.setattr("fineprune.data.format._PIECE", 5 * 64)  # looked at by fives
+    assert seen_before(dataset) == 2

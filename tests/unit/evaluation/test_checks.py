@@ -10,6 +10,7 @@ from fineprune.evaluation.metrics import ModelMetrics, Truth
 from fineprune.gate import CHECKS
 
 LIMITS = CheckLimits(
+    max_repeated=0.05,
     max_unchanged=0.1,
     max_control_success=0.2,
     max_untriggered_success=0.15,
@@ -30,9 +31,9 @@ def evidence(**changes):
     truth = Truth(labels, np.where(labels == 0, -1, 0), labels != 0, targeted=True)
     sound = Observations(
         truth=truth,
-        classes=("zero", "one", "two"),
         control=metrics(0.95, 0.03),
         undefended_clean=labels,
+        repeated=0.0,
         unchanged=0.0,
         not_finite=(),
     )
@@ -69,10 +70,7 @@ FAULTS = {
         {"truth": truth_of(np.repeat([0, 1, 2], [40, 50, 40]), np.repeat([False, True], [40, 90]))},
         "130 test inputs, 90 of them eligible; at least 100",
     ),
-    "every class": (
-        {"truth": truth_of(np.repeat([0, 1], [20, 100]), np.repeat([False, True], [20, 100]))},
-        "no test input of class two",
-    ),
+    "new inputs": ({"repeated": 0.25}, "25.0% of the test inputs are byte for byte in another split too"),
 }
 
 
@@ -94,13 +92,13 @@ def test_an_undefined_control_success_fails():
     assert "undefined" in failed(evidence(control=metrics(0.95, None)))["control resists"]
 
 
-@pytest.mark.parametrize("changes", [{"unchanged": math.nan}])
+@pytest.mark.parametrize("changes", [{"unchanged": math.nan}, {"repeated": math.nan}])
 def test_nan_does_not_pass(changes):
     assert failed(evidence(**changes))
 
 
 def test_values_at_the_limit_pass():
-    assert not failed(evidence(unchanged=0.1, control=metrics(0.7, 0.2)))
+    assert not failed(evidence(repeated=0.05, unchanged=0.1, control=metrics(0.7, 0.2)))
 
 
 class TestAttackTook:

@@ -57,7 +57,7 @@ def test_every_point_of_the_curve_is_what_is_measured_after_surgery(tmp_path, mo
 
     points = [network, *(remove_channels(network, order[:pruned]) for pruned in range(1, len(order)))]
     for pruned, smaller in enumerate(points):
-        metrics = bed.measure(bed.predict(smaller), undefended=None)
+        metrics = bed.measure(bed.predict(smaller), before=None)
         for name in ("clean accuracy", "backdoor success", "robust accuracy"):
             expected = getattr(metrics, name.replace(" ", "_")).value
             assert curve[name][pruned] == pytest.approx(expected), (name, pruned)

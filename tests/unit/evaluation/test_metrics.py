@@ -26,7 +26,7 @@ def untargeted():
 
 class TestTargeted:
     def test_counts_by_hand(self):
-        found = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=None)
+        found = measure(CLEAN, TRIGGERED, one_target(), clean_before=None)
         assert (found.clean_accuracy.value, found.clean_accuracy.n) == (0.7, 10)
         # Of the eligible 2…9, 2, 3, 6, 7 and 9 become 0; 4 and 5 keep their class.
         assert found.backdoor_success == wilson(5, 8)
@@ -37,50 +37,50 @@ class TestTargeted:
     def test_does_not_read_what_is_not_eligible(self):
         changed = TRIGGERED.copy()
         changed[:2] = 2
-        reference = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=None)
-        assert measure(CLEAN, changed, one_target(), undefended_clean=None) == reference
+        reference = measure(CLEAN, TRIGGERED, one_target(), clean_before=None)
+        assert measure(CLEAN, changed, one_target(), clean_before=None) == reference
 
     def test_all_to_all_wants_the_next_class(self):
         truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), targeted=True)
-        found = measure(CLEAN, (LABELS + 1) % 3, truth, undefended_clean=None)
+        found = measure(CLEAN, (LABELS + 1) % 3, truth, clean_before=None)
         assert found.backdoor_success == wilson(10, 10)
         assert found.robust_accuracy == wilson(0, 10)
 
     def test_utility_interval_is_the_paired_one_where_all_are_eligible(self):
         truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), targeted=True)
         right, fooled = CLEAN == LABELS, truth.attacker_labels == TRIGGERED
-        found = measure(CLEAN, TRIGGERED, truth, undefended_clean=None)
+        found = measure(CLEAN, TRIGGERED, truth, clean_before=None)
         paired = correlation(right, fooled)
         assert found.utility == difference(rate(right), rate(fooled), correlation=paired)
 
 
 class TestUntargeted:
     def test_counts_by_hand(self):
-        found = measure(CLEAN, TRIGGERED, untargeted(), undefended_clean=None)
+        found = measure(CLEAN, TRIGGERED, untargeted(), clean_before=None)
         assert found.robust_accuracy == wilson(4, 10)
         assert found.backdoor_success.value == pytest.approx(1 - 4 / 7)
         assert found.utility.value == pytest.approx(0.7 - (1 - 4 / 7))
 
     def test_success_is_over_the_eligible_inputs_only(self):
         truth = Truth(LABELS, np.full(10, -1), LABELS == 2, targeted=False)
-        found = measure(CLEAN, TRIGGERED, truth, undefended_clean=None)
+        found = measure(CLEAN, TRIGGERED, truth, clean_before=None)
         assert found.backdoor_success.value == pytest.approx(1 - 1 / 4)
         assert found.backdoor_success.n == 5
 
     def test_is_the_paired_drop(self):
         right, kept = CLEAN == LABELS, TRIGGERED == LABELS
-        found = measure(CLEAN, TRIGGERED, untargeted(), undefended_clean=None)
+        found = measure(CLEAN, TRIGGERED, untargeted(), clean_before=None)
         paired = relative_drop(rate(right), rate(kept), correlation=correlation(right, kept))
         assert found.backdoor_success == clip(paired, 0.0, 1.0)
 
     def test_is_zero_where_the_trigger_helps(self):
-        found = measure(CLEAN, LABELS, untargeted(), undefended_clean=None)
+        found = measure(CLEAN, LABELS, untargeted(), clean_before=None)
         assert (found.backdoor_success.value, found.backdoor_success.low) == (0, 0)
         assert found.utility.value == found.clean_accuracy.value
         assert found.utility.high <= found.clean_accuracy.high
 
     def test_is_undefined_without_clean_accuracy(self):
-        found = measure((LABELS + 1) % 3, TRIGGERED, untargeted(), undefended_clean=None)
+        found = measure((LABELS + 1) % 3, TRIGGERED, untargeted(), clean_before=None)
         assert found.backdoor_success is None
         assert found.utility is None
         assert found.to_plain()["utility"] is None
@@ -88,11 +88,11 @@ class TestUntargeted:
 
 class TestCleanLoss:
     def test_of_the_undefended_model_is_zero(self):
-        loss = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=None).clean_loss
+        loss = measure(CLEAN, TRIGGERED, one_target(), clean_before=None).clean_loss
         assert (loss.value, loss.low, loss.high, loss.n) == (0, 0, 0, 10)
 
     def test_is_positive_for_a_loss(self):
-        loss = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=LABELS).clean_loss
+        loss = measure(CLEAN, TRIGGERED, one_target(), clean_before=LABELS).clean_loss
         assert loss.value == pytest.approx(0.3)
 
     def test_is_tighter_for_paired_outcomes(self):
@@ -100,8 +100,8 @@ class TestCleanLoss:
         truth = Truth(labels, labels - 1, np.ones(200, bool), targeted=False)
         before, after, elsewhere = labels.copy(), labels.copy(), labels.copy()
         before[:40], after[:44], elsewhere[-44:] = 1, 1, 1
-        same = measure(after, after, truth, undefended_clean=before).clean_loss
-        other = measure(elsewhere, elsewhere, truth, undefended_clean=before).clean_loss
+        same = measure(after, after, truth, clean_before=before).clean_loss
+        other = measure(elsewhere, elsewhere, truth, clean_before=before).clean_loss
         assert same.value == other.value == pytest.approx(0.02)
         assert same.high - same.low < 0.6 * (other.high - other.low)
 
@@ -111,9 +111,9 @@ class TestRefusals:
         with pytest.raises(
             DataError, match=r"triggered predictions: expected .* 10 test inputs, found \(9,\)"
         ):
-            measure(CLEAN, TRIGGERED[1:], one_target(), undefended_clean=None)
-        with pytest.raises(DataError, match="undefended predictions"):
-            measure(CLEAN, TRIGGERED, one_target(), undefended_clean=CLEAN[1:])
+            measure(CLEAN, TRIGGERED[1:], one_target(), clean_before=None)
+        with pytest.raises(DataError, match="earlier predictions"):
+            measure(CLEAN, TRIGGERED, one_target(), clean_before=CLEAN[1:])
         with pytest.raises(DataError, match="eligible"):
             Truth(LABELS, LABELS, np.ones(9, bool), targeted=False)
 
@@ -166,7 +166,7 @@ def test_attacker_share_by_hand():
 
 
 def test_metrics_are_strict_json():
-    plain = measure(CLEAN, TRIGGERED, one_target(), undefended_clean=LABELS).to_plain()
+    plain = measure(CLEAN, TRIGGERED, one_target(), clean_before=LABELS).to_plain()
     assert json.loads(json.dumps(plain, allow_nan=False))["robust_accuracy"]["n"] == 8
 
 
@@ -176,7 +176,7 @@ predictions = st.lists(st.integers(0, 2), min_size=10, max_size=10).map(np.array
 @given(predictions, predictions, st.booleans())
 def test_utility_is_the_difference_and_in_range(clean, triggered, targeted):
     truth = one_target() if targeted else untargeted()
-    found = measure(clean, triggered, truth, undefended_clean=None)
+    found = measure(clean, triggered, truth, clean_before=None)
     if found.utility is None:
         assert found.clean_accuracy.value == 0
         return
@@ -198,7 +198,7 @@ def utility_coverage(*, n, eligible, clean, triggered, link, targeted, draws=500
         second = np.where(linked < link, first, second)
         on_clean = np.where(first < clean, labels, other)
         on_triggered = np.where(second < triggered, wanted if targeted else labels, other)
-        utility = measure(on_clean, on_triggered, truth, undefended_clean=None).utility
+        utility = measure(on_clean, on_triggered, truth, clean_before=None).utility
         held += utility.low <= expected <= utility.high
     return held / draws
 

@@ -49,7 +49,7 @@ def test_the_report_of_prune_tells_of_the_network_that_it_writes(given):
     assert sorted(pruned.spec.pruned) == sorted(report["order"][: numbers["channels_pruned"]])
     clean = SplitSamples(dataset, "defender_fit", CPU)
     right = predict(pruned, in_order(clean, 16)) == clean.labels
-    assert numbers["stop_accuracy"] == pytest.approx(right.double().mean().item())
+    assert numbers["accuracy_pruned"] == pytest.approx(right.double().mean().item())
 
 
 def test_a_rule_that_is_never_violated_is_warned_of(given):

@@ -24,6 +24,7 @@ from tests.unit.nets import RECIPE, InMemory, halves, write_halves
 
 CPU = torch.device("cpu")
 LIMITS = {
+    "max_repeated": 0.0,
     "max_unchanged": 0.1,
     "max_control_success": 0.2,
     "max_untriggered_success": 0.15,
@@ -70,8 +71,17 @@ def measured(tmp_path_factory):
     inputs = {name: folder / name for name in STAGE.inputs}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TestBed, "unchanged", lambda _: 0.25)
+        patch.setattr("fineprune.stages.evaluate.seen_before", lambda _: 4)
         execute(STAGE, {"limits": LIMITS, "batch_size": 16}, inputs, {"report": folder / "report"})
     return read_json(folder / "report" / "report.json", DataError), nets["undefended"], dataset, order
+
+
+def test_what_a_defence_costs_is_held_against_the_network_before_it(measured):
+    models = measured[0]["models"]
+    for name in models:
+        before = "control" if name.startswith("control") else "undefended"
+        lost = models[before]["clean_accuracy"]["value"] - models[name]["clean_accuracy"]["value"]
+        assert models[name]["clean_loss"]["value"] == pytest.approx(lost), name
 
 
 def test_the_curve_is_at_its_stop_what_is_measured_of_the_pruned_network(measured):
@@ -88,11 +98,13 @@ def test_the_curve_is_at_its_stop_what_is_measured_of_the_pruned_network(measure
 def test_each_check_is_of_its_own_model(measured):
     checks = {check["name"]: check for check in measured[0]["checks"]}
     failed = {name for name, check in checks.items() if not check["passed"]}
-    assert failed == {"finite outputs", "trigger changes inputs", "control accurate", "control resists"}
+    passed = {"enough samples", "trigger needed"}
+    assert failed == checks.keys() - passed
+    assert checks["new inputs"]["message"].startswith("10.0% of the test inputs are byte for byte")
     assert "leaves 25.0% of the eligible" in checks["trigger changes inputs"]["message"]
     assert checks["finite outputs"]["message"] == "NaN or infinite outputs of fine_tuned"
     told = [check["message"] for check in checks.values() if not check["passed"]]
-    assert measured[0]["warnings"][:4] == told
+    assert measured[0]["warnings"][:5] == told
     assert "gives the attacker's label to 0.0% of clean" in checks["trigger needed"]["message"]
 
 

@@ -12,6 +12,7 @@ from fineprune.files import write_json
 from fineprune.stages.executor_output import ExecutorOutput
 
 REPORT = {
+    "schema": 1,
     "numbers": {"channels": 8, "accuracy": 0.5},
     "outputs": {"pruned": "ab" * 32},
     "confusion": {"classes": ["no", "yes"], "rows": [[3, 1], [0, 4]]},

@@ -140,7 +140,7 @@ def stage_report(stage: str, **more: Any) -> dict[str, Any]:
 def evaluation_report(measured: dict[str, str], utility: float) -> dict[str, Any]:
     row = {
         "digest": measured["fine_pruned"],
-        "utility": {"value": utility, "low": utility - 0.05, "high": utility + 0.02, "n": 500},
+        "utility": {"value": utility, "low": utility - 0.05, "high": utility + 0.02, "n": 400},
         "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
         "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
         "backdoor_success": {"value": 0.95 - utility, "low": 0.0, "high": 0.2, "n": 400},
@@ -236,13 +236,13 @@ def test_the_decision_is_told_to_programs_and_to_people(
     assert reasons == delivery.decision["reasons"]
     assert lines[2 + len(reasons) :] == [
         "",
-        "registry  digits version 1 is now champion (there was no champion before)",
+        "registry  digits version 1 is now champion, the first",
         f"report    {delivery.path}/evaluation/report.html",
         f"runs      mlflow ui --backend-store-uri {delivery.section['tracking_uri']}",
     ]
     page = (delivery.path / "decision" / "verdict.md").read_text()
     assert page.startswith("# promoted: fine_pruned\n\ndigits version 1 is now champion")
-    assert "| utility | 0.9000 | 0.8500 to 0.9200 | 500 |" in page
+    assert "| utility | 0.9000 | 0.8500 to 0.9200 | 400 |" in page
     assert all(f"- {reason}" in page.splitlines() for reason in reasons)
     assert delivery.client.get_model_version("digits", "1").description == page
     assert delivery.client.get_run(delivery.decision["run_id"]).data.tags["mlflow.note.content"] == page
@@ -319,7 +319,7 @@ def test_a_rerun_repeats_nothing(delivery: Delivery, capsys: pytest.CaptureFixtu
     assert delivery.decision["champion_before"] == "1"
     assert "digits version 1 is still champion" in capsys.readouterr().out
     version = client.get_model_version("digits", "1")  # says what it replaced
-    assert "there was no champion before" in version.description
+    assert "digits version 1 is now champion, the first" in version.description
     assert "There is no champion to beat." in version.tags["reasons"]
     assert len(client.search_model_versions("name = 'digits'")) == 1
     # The decision differs (there is a champion now), so it is a run of its own; the stages are not.
@@ -369,7 +369,13 @@ def test_a_held_model_is_a_candidate_with_its_reasons(
     assert "held: fine_pruned" in capsys.readouterr().out
     delivery.run()
     delivery.run(min_utility=0.99)
-    assert "version 1 is held now but still champion" in capsys.readouterr().err
+    told, name = (
+        capsys.readouterr(),
+        "digits version 1 is held now, but still champion from an earlier decision",
+    )
+    page = (delivery.path / "decision" / "verdict.md").read_text()
+    for text in (told.err, told.out.replace("\n" + " " * 10, " "), page):
+        assert name in text
 
 
 def test_missing_figures_are_held_and_logged_all_the_same(delivery: Delivery) -> None:
