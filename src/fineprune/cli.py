@@ -9,6 +9,7 @@ before a stage is chosen, so ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import signal
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fineprune import __version__
 from fineprune.errors import ConfigError, FinePruneError, one_line, without_credentials
-from fineprune.stages import BATCHED, STAGES
+from fineprune.stages import BATCHED, FIRST, STAGES
 
 if TYPE_CHECKING:
     from fineprune.stages.base import Stage
@@ -125,6 +126,8 @@ def _run(stage: Stage, given: argparse.Namespace) -> int:
     values = vars(given)
     if given.config:
         section = read_section(given.config, stage.name, known=(*STAGES, "case"))
+        if stage.name in FIRST:
+            _check_others(given.config, stage.name)
     else:
         section = _parse_params(given.params)
     if given.params:
@@ -141,6 +144,17 @@ def _run(stage: Stage, given: argparse.Namespace) -> int:
     if told:
         told.write(given.report)
     return result.exit_code
+
+
+def _check_others(paths: Sequence[Path], name: str) -> None:
+    """Find a fault in what a later stage will read now, and not when all before it has been trained."""
+    from fineprune.config import parse, read_section, read_yaml
+
+    there = {section for path in paths for section, values in read_yaml(path).items() if values is not None}
+    for other in STAGES:
+        if other in there and other != name:
+            with contextlib.suppress(ImportError):  # a stage whose extra is not installed runs elsewhere
+                parse(load_stage(other).config, read_section(paths, other), other)
 
 
 def _top_parser() -> argparse.ArgumentParser:

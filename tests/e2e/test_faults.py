@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from fineprune.cli import load_stage, main
 from fineprune.files import sha256
 from fineprune.models.format import load_model
+from fineprune.stages import FIRST
+from fineprune.stages.base import CARDS, MODEL_CARD
 
 from .warm import Warm
 from .workspace import Workspace, tree
@@ -44,10 +46,11 @@ def error_lines(stderr: str) -> list[str]:
 def old_outputs(stage: str, folder: Path) -> dict[str, Path]:
     """A place for each output, with something old in it."""
     paths = {port: folder / "out" / port for port in load_stage(stage).outputs}
-    for path in paths.values():
+    for port, path in paths.items():
         path.mkdir(parents=True)
-        (path / "report.json").write_text("{}")  # by which a stage knows its own
-        (path / "old.txt").write_text("of an earlier run")
+        card = CARDS.get(port, MODEL_CARD)  # by which a stage knows its own
+        (path / card).write_text(json.dumps({"format": 1, "stage": stage}))
+        (path / "old.npy").write_text("of an earlier run")
     return paths
 
 
@@ -166,6 +169,20 @@ def test_a_params_file_that_is_none_is_named(
     assert line.startswith(f"fineprune prune: error: {file}: ")
     assert expected in line
     assert not (tmp_path / "pruned").exists()
+
+
+@pytest.mark.parametrize("stage", FIRST)
+def test_a_fault_in_what_a_later_stage_reads_is_found_before_the_work(
+    stage: str, chain: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = tmp_path / "late.yaml"
+    late.write_text("promote: {min_utilty: 0.9}")
+    words = chain.argv(stage, **old_outputs(stage, tmp_path))
+    files = (chain.path / "params.yaml", chain.path / chain.case, late)
+    words[1:3] = [word for file in files for word in ("--config", str(file))]
+    assert main(words) == 2
+    lines = error_lines(capsys.readouterr().err)
+    assert lines == [f"fineprune {stage}: error: promote.min_utilty: unknown key"]
 
 
 def test_params_that_are_no_json_are_refused(
@@ -606,7 +623,7 @@ def test_a_killed_stage_leaves_whole_outputs_and_a_rerun_mends_it(
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(outputs)
     for port in outputs:
         new = tree(outputs[port])
-        assert "old.txt" not in new
+        assert "old.npy" not in new
         # What was in place before the kill was whole: the rerun makes the same of it.
         assert port not in replaced or port == "report" or new == now[port]
     report = json.loads((outputs["report"] / "report.json").read_text())

@@ -1,7 +1,6 @@
 """A copy of dvc.yaml, params.yaml and the cases in a folder of its own, and the stages' commands in it."""
 
 import contextlib
-import copy
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from fineprune.cli import load_stage, main
-from fineprune.config import read_section
+from fineprune.config import merge, read_section
 from tests.contracts.pipeline_file import Command, commands, ports
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +40,7 @@ class Workspace:
         case = yaml.safe_load(path.read_text())
         # Anchors share a mapping between keys: a change to one would show in the other.
         case = json.loads(json.dumps(case))
-        path.write_text(yaml.safe_dump(merged(case, sections)))
+        path.write_text(yaml.safe_dump(merge(case, sections)))
 
     def run(self, name: str) -> int:
         """Run a command as dvc.yaml has it, in this process."""
@@ -55,7 +54,7 @@ class Workspace:
     def section(self, stage: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A stage's section, with changes laid over it."""
         told = read_section([self.path / "params.yaml", self.path / self.case], stage)
-        return merged(told, changes or {})
+        return merge(told, changes or {})
 
     def argv(
         self,
@@ -74,20 +73,6 @@ class Workspace:
         for port in (*stage.inputs, *stage.outputs):
             words += [f"--{port.replace('_', '-')}", str(given[port])]
         return [*words, *flags]
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` laid on ``base``; ``...`` takes a key away, and a mapping with another kind replaces."""
-    result = copy.deepcopy(dict(base))
-    for key, value in over.items():
-        below = result.get(key)
-        if value is ...:
-            del result[key]
-        elif isinstance(value, Mapping) and isinstance(below, Mapping) and "kind" not in value:
-            result[key] = merged(below, value)
-        else:
-            result[key] = copy.deepcopy(value)
-    return result
 
 
 def tree(path: Path) -> dict[str, bytes]:

@@ -15,5 +15,8 @@ STAGES = {
     "tabulate": "collect the evaluations of several pipeline runs in one table",
 }
 
+FIRST = ("ingest", "attack")
+"""Those that a pipeline run begins with: they check the sections of all others too, before hours of work."""
+
 BATCHED = ("attack", "profile", "prune", "finetune", "evaluate")
 """Those that compute in batches, on an accelerator where there is one."""
