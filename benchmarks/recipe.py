@@ -25,7 +25,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("-S", action="append", default=[], metavar="KEY=VALUE", help="as for dvc exp run")
     parser.add_argument(
-        "--try", action="append", default=[], metavar="KEY=V,V…", help="values of a key of finetune.recipe"
+        "--try",
+        action="append",
+        default=[],
+        type=values_to_try,
+        metavar="KEY=V,V…",
+        help="values of a key of finetune.recipe",
     )
     given = vars(parser.parse_args(arguments))
     found: dict[FinetuneConfig, list[Outcome]] = {}
     for seed in given["seeds"]:
         section = pruned_model(seed, given["S"])
-        configs = candidates(section, dict(map(values_to_try, given["try"])))
+        configs = candidates(section, dict(given["try"]))
         for config in progress(configs, total=len(configs), name=f"seed {seed}", unit="recipe"):
             found.setdefault(config, []).append(outcome(replace(config, seed=seed)))
     print(as_markdown(table(found)))
@@ -101,14 +106,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def values_to_try(text: str) -> tuple[str, list[str]]:
     """The key and the values of ``KEY=V,V…``, as ``--set`` takes them; a value in brackets is a list."""
-    key, _, values = text.partition("=")
+    key, equals, values = text.partition("=")
+    if not equals or key not in {field.name for field in fields(Recipe)}:
+        raise argparse.ArgumentTypeError(f"expected KEY=V,V… with a key of finetune.recipe, found {text!r}")
     return key, ["" if value is None else str(value) for value in yaml.safe_load(f"[{values}]")]
 
 
 def pruned_model(seed: int, changes: Sequence[str]) -> dict[str, Any]:
     """Run the pipeline up to the pruned model of that seed; returns the case's ``finetune`` section."""
     flags = [word for change in (*changes, f"attack.seed={seed}") for word in ("-S", change)]
-    subprocess.run(["dvc", "exp", "run", PRUNED, *flags], check=True, stdout=sys.stderr)  # noqa: S607
+    done = subprocess.run(["dvc", "exp", "run", PRUNED, *flags], stdout=sys.stderr)  # noqa: S607
+    if done.returncode:
+        raise SystemExit(f"recipe: seed {seed}: dvc exp run failed, see above")
     params = Path("params.yaml")
     case = yaml.safe_load(params.read_text(encoding="utf-8"))["case"]
     return read_section([params, Path(f"cases/{case}.yaml")], "finetune")

@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeded = [f"{stage}.seed={seed}" for stage in ("attack", "finetune")]
         changes = ["promote.replace_champion=always", *given.S, *seeded]
         flags = [word for change in changes for word in ("-S", change)]
-        subprocess.run(["dvc", "exp", "run", *flags], check=True, stdout=sys.stderr)  # noqa: S607
+        done = subprocess.run(["dvc", "exp", "run", *flags], stdout=sys.stderr)  # noqa: S607
+        if done.returncode:
+            parser.exit(done.returncode, f"seeds: seed {seed}: dvc exp run failed, see above\n")
         reports.append(json.loads(REPORT.read_text(encoding="utf-8")))
         verdicts.append(json.loads(DECISION.read_text(encoding="utf-8"))["verdict"])
     print(as_markdown(table([report["models"] for report in reports])))

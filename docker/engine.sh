@@ -13,6 +13,11 @@ if [ -n "${DOCKER_HOST:-}" ]; then
   exit 1
 fi
 
+if [ "$(id -u)" != 0 ]; then
+  echo "docker/engine.sh: expected a Docker Engine that lets $(id -un) in, or root to start one; found neither" >&2
+  exit 1
+fi
+
 if ! command -v dockerd >/dev/null; then
   apt-get update --quiet --quiet
   apt-get install --quiet --quiet --yes --no-install-recommends docker.io >/dev/null

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from fineprune import __version__
 from fineprune.stages import STAGES
@@ -86,7 +87,8 @@ def _build(given: argparse.Namespace) -> None:
     tags = pushed | ({"mlflow": image("mlflow")} if given.server else {})
     configuration = pip_configuration()
     fill_wheelhouse(configuration.get("find-links", "").split())
-    print(f"version {__version__}, commit {_commit()[:12]}, torch for {torch}, on {base}")
+    commit = _commit()
+    print(f"version {__version__}, commit {commit}, torch for {torch}, on {base}")
     rows = []
     with _secrets(configuration) as secrets:
         for number, (target, tag) in enumerate(tags.items(), start=1):
@@ -94,7 +96,7 @@ def _build(given: argparse.Namespace) -> None:
                 *(docker, "build", "--network=host", "--progress=plain", "--file=docker/Dockerfile"),
                 *(f"--target={target}", f"--tag={tag}", *secrets),
                 *(f"--build-arg=BASE_IMAGE={base}", f"--build-arg=TORCH={torch}"),
-                *(f"--build-arg=VERSION={__version__}", f"--build-arg=COMMIT={_commit()}", "."),
+                *(f"--build-arg=VERSION={__version__}", f"--build-arg=COMMIT={commit}", "."),
             ]
             started = time.monotonic()
             _run(command, f"[{number}/{len(tags)}] {tag}")
@@ -143,6 +145,8 @@ def pushed_digest(said: Sequence[str]) -> str:
 def find_docker() -> str:
     """A client that has BuildKit: with the buildx plugin, or of a version before 23, which needs none."""
     folders = os.environ.get("PATH", "").split(os.pathsep)
+    if (client := shutil.which("docker")) and not _output([client, "info", "--format", "{{.ID}}"]):
+        raise BuildError("expected a Docker Engine, found none that answers: docker info says more")
     clients = [path for folder in folders if (path := shutil.which("docker", path=folder))]
     for client in clients:
         version = re.match(r"\d+", _output([client, "version", "--format", "{{.Client.Version}}"]))
@@ -174,7 +178,7 @@ def fill_wheelhouse(places: Sequence[str]) -> None:
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     pins = re.findall(r"^([\w.-]+)==(\S+)", lock, flags=re.MULTILINE)
     pinned = {(_plain(name), version) for name, version in pins}
-    for folder in (Path(place) for place in places if not _remote(place)):
+    for folder in (Path(unquote(place.removeprefix("file://"))) for place in places if not _remote(place)):
         for wheel in folder.glob("*.whl"):
             name, version = wheel.name.split("-")[:2]
             target = WHEELHOUSE / wheel.name

@@ -74,7 +74,10 @@ class Stack:
     def __init__(self, folder: Path, ports: Mapping[str, int | None]) -> None:
         self._folder = folder
         self._file = folder / "state.json"
-        known = json.loads(self._file.read_text(encoding="utf-8")) if self.known else {}
+        try:
+            known = json.loads(self._file.read_text(encoding="utf-8")) if self.known else {}
+        except ValueError as error:
+            raise StackError(f"{self._file}: expected the passwords as JSON, found {error}") from error
         free = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._state: dict[str, str] = {
             **{port: str(given or known.get(port) or free[port]) for port, given in ports.items()},
@@ -253,7 +256,7 @@ def _program(name: str) -> str:
 def _checked(name: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
     done = _run(command, more)
     if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise StackError(f"{name}: {' '.join(said[-2:]) or f'exit code {done.returncode}'}")
 
 
@@ -266,9 +269,12 @@ def _run(command: Sequence[str], more: Mapping[str, str] | None = None) -> subpr
 
 
 def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    aside = path.with_name(f"{path.name}.new")
+    aside.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(aside, flags, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
+    aside.rename(path)
 
 
 def free_ports(number: int) -> list[int]:

@@ -42,7 +42,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "parameters", nargs="*", metavar="KEY=VALUE", help="a parameter of the pipeline, such as source=…"
     )
     parser.add_argument(
-        "--package", type=Path, metavar="YAML", help="a compiled pipeline; the project's own without"
+        "--package",
+        type=Path,
+        metavar="YAML",
+        help="a compiled pipeline; default: the profile's fine_pruning",
     )
     parser.add_argument("--case", help="take the sections of cases/CASE.yaml, laid over params.yaml")
     parser.add_argument(
@@ -74,11 +77,12 @@ def run_parameters(
     if missing := [name for name, value in values.items() if value is None]:
         raise ConfigError(f"{package.path}: expected {', '.join(f'{name}=…' for name in missing)}")
     values = _changed(values, changes)
-    # What is as in the package was checked when that was compiled.
-    touched = [stage for stage in SECTIONS if stage in values and _own(stage, values) != _own(stage, before)]
-    values |= {stage: _checked(stage, values) for stage in touched}
-    if values.get("runs") != before.get("runs"):
-        values["runs"] = _checked_runs(values["runs"])
+    checked = {stage: _checked(stage, values) for stage in SECTIONS if stage in values}
+    # What is as in the package is not sent.
+    values |= {stage: checked[stage] for stage in checked if _own(stage, values) != _own(stage, before)}
+    if "runs" in values:
+        runs = _checked_runs(values["runs"])
+        values["runs"] = values["runs"] if values["runs"] == before["runs"] else runs
     for run in (values, *values.get("runs", ())):
         if "source" in run:
             check_reachable(str(run["source"]))

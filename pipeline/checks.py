@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 
@@ -276,11 +276,11 @@ def _tracked(site: Site) -> Line:
     with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
         try:
             with environment(**_git_of_a_pod(scratch)):
-                tracked = TrackedPath(site.source, Path(scratch))
+                tracked = TrackedPath(site.source, Path(scratch), endpoint=_store(site))
         except StorageError as error:
             return Line("fail", str(error), "pods clone without a login: the repository must ask for none")
         try:
-            place = tracked.in_remote(_store(site))
+            place = tracked.in_remote()
             found = f"is {tracked.md5} at {tracked.commit[:12]}, and in {place}"
         except StorageError as error:
             return Line("fail", str(error), _STORE_LOGIN)
@@ -369,7 +369,9 @@ def _ask_mlflow(uri: str, host: str | None = None) -> tuple[int, str]:
         uri: of the server.
         host: what to call it in the request; None for what the URI says.
     """
-    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+    told = urlsplit(uri)
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or unquote(told.username or "")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or unquote(told.password or "")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     login = b64encode(f"{user}:{password}".encode()).decode()
     headers = {"Authorization": f"Basic {login}"} if user and password else {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import kubernetes.client
 import kubernetes.config
+import yaml
 from kubernetes.client.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
 from urllib3.exceptions import HTTPError
@@ -180,6 +181,12 @@ def _configuration(context: str | None) -> Any:
     configuration.retries = False
     try:
         kubernetes.config.load_kube_config(client_configuration=configuration, context=context)
+    except (
+        yaml.YAMLError,
+        AttributeError,
+        TypeError,
+    ) as error:  # what its client lets through of a damaged one
+        raise ClusterError(f"the kubeconfig is damaged: {' '.join(str(error).split())}") from None
     except kubernetes.config.ConfigException as error:
         try:
             kubernetes.config.load_incluster_config(client_configuration=configuration)

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--case",
         metavar="NAME",
-        help="whose sections are the defaults of fine_pruning, not params.yaml's; needs --output",
+        help="take fine_pruning's defaults from cases/NAME.yaml; needs --output",
     )
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="DIR", help="where the files go")
     parser.add_argument(
@@ -56,26 +56,28 @@ def run(arguments: argparse.Namespace) -> int:
         for name, build in PIPELINES.items()
         for extension, content in render(build(loaded, arguments.case), loaded).items()
     }
-    return check(files) if arguments.check else write(files)
+    return check(files, arguments.profile) if arguments.check else write(files)
 
 
-def check_current(path: Path) -> None:
-    """Refuse a package of ours that was compiled from other settings or params.
+def check_current(path: Path, wanted: str | None) -> None:
+    """Refuse a package of ours that was compiled from other settings or params, or for another profile.
 
     Args:
         path: of the package; one that does not lie in :data:`FOLDER` is anybody's, and is left to its owner.
+        wanted: the profile that is asked for; None for the package's own.
 
     Raises:
-        ConfigError: it is not what would be written now, or is not there.
+        ConfigError: it is not what would be written now, is not there, or is of another profile.
     """
     name, _, profile = path.stem.partition(".")
     if path.resolve().parent != FOLDER.resolve() or name not in PIPELINES:
         return
+    if wanted and (expected := package_file(wanted, name)).name != path.name:
+        raise ConfigError(f"--package {path}: expected {expected.name} for --profile {wanted}")
     package = _compile(PIPELINES[name](settings.load(profile or None), None), None)
     if not _holds(path, package):
         found = "is not what the settings and params say" if path.exists() else "is not there"
-        flag = f" --profile {profile}" if profile else ""
-        raise ConfigError(f"{path}: the package {found}; run python -m pipeline compile{flag}")
+        raise ConfigError(f"{path}: the package {found}; run {_command(profile)}")
 
 
 def render(pipeline: BaseComponent, loaded: Settings) -> dict[str, str]:
@@ -104,13 +106,17 @@ def write(files: Mapping[Path, str]) -> int:
     return 0
 
 
-def check(files: Mapping[Path, str]) -> int:
+def check(files: Mapping[Path, str], profile: str | None = None) -> int:
     """Name the files that are not what would be written; 1 if there are any."""
     stale = [path for path, content in files.items() if not _holds(path, content)]
     if stale:
         names = ", ".join(map(str, stale))
-        print(f"{names}: not current; run python -m pipeline compile", file=sys.stderr)
+        print(f"{names}: not current; run {_command(profile)}", file=sys.stderr)
     return 1 if stale else 0
+
+
+def _command(profile: str | None) -> str:
+    return "python -m pipeline compile" + (f" --profile {profile}" if profile else "")
 
 
 def _holds(path: Path, content: str) -> bool:

@@ -133,7 +133,6 @@ class _Handler(docker_task_handler.DockerTaskHandler):  # type: ignore[misc]  # 
                     file.write(chunk)
             code = int(container.wait()["StatusCode"])
             container.reload()
-            # A progress bar redraws one line; only its last state is worth showing.
             lines = (outputs.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
             log.extend(line for line in lines if line.strip())
             return code, bool(container.attrs["State"]["OOMKilled"])

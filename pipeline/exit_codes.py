@@ -1,4 +1,4 @@
-"""What the commands leave with, as ``python -m pipeline --help`` and the README promise it."""
+"""What the commands leave with, as the README promises it."""
 
 FAILED, USER_ERROR, HELD, INTERRUPTED = 1, 2, 3, 130
 

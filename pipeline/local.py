@@ -20,6 +20,7 @@ from kfp import components, local
 
 from fineprune.errors import ConfigError
 from fineprune.files import read_json
+from pipeline import compile as compiling
 from pipeline import exit_codes, settings
 from pipeline.arguments import add_run_arguments, run_parameters
 from pipeline.containers import Containers, TaskFailedError, runner
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Run the graph; gives the exit code."""
     package = Package(given.package or PACKAGE)
+    compiling.check_current(package.path, None)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
     if package.tasks.judged and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise ConfigError("MLFLOW_TRACKING_URI is not set: python docker/stack.py start prints how")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 
 from fineprune.errors import FinePruneError
 from pipeline.cluster import Node, Quota
@@ -132,8 +132,8 @@ def _limited(asked: StageSettings) -> dict[str, Decimal]:
 
 
 def _shown(name: str, amount: Decimal) -> str:
-    """An amount as people say it: ``2 CPU``, ``16Gi memory``, ``1 nvidia.com/gpu``."""
-    if name.endswith("memory"):
-        return f"{round(amount / 2**30, 1).normalize():f}Gi"
+    """An amount as people say it: ``2 CPU``, ``16Gi``, ``1 nvidia.com/gpu``."""
+    if name.endswith("memory"):  # rounded down: what is offered must not look like enough
+        return f"{(amount / 2**30).quantize(Decimal('0.1'), ROUND_DOWN).normalize():f}Gi"
     number = f"{amount.normalize():f}"
     return f"{number} CPU" if name.endswith("cpu") else f"{number} {name.removeprefix('requests.')}"

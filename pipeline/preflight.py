@@ -13,9 +13,10 @@ import textwrap
 from collections.abc import Iterable
 
 from pipeline import checks, exit_codes, secrets, settings
+from pipeline import compile as compiling
 from pipeline.checks import Line, Site
 from pipeline.cluster import Cluster, ClusterError
-from pipeline.package import PACKAGE, Package
+from pipeline.package import Package, package_file
 from pipeline.server import add_server_arguments, endpoint, namespace
 
 _NAME = max(len(check.name) for check in checks.CHECKS) + 2
@@ -26,10 +27,8 @@ _COLORS = {"pass": "32", "fail": "31;1", "note": "33", "skip": "2"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     add_server_arguments(parser)
-    parser.add_argument("--context", help="of the kubeconfig; its current one without")
-    parser.add_argument(
-        "--source", help="of the data that the runs will read; the pipeline's default without"
-    )
+    parser.add_argument("--context", help="of the kubeconfig; default: its current one")
+    parser.add_argument("--source", help="of the data that the runs will read; default: the package's")
     parser.add_argument(
         "--autoscaled", action="store_true", help="nodes are added when a pod needs one: none now is no fault"
     )
@@ -50,7 +49,8 @@ def run(given: argparse.Namespace) -> int:
         return show([("cluster", Line("fail", str(error), remedy))])
     for told in secrets.write(cluster, where, values):
         print(told)
-    package = Package(PACKAGE)  # which profile it is of does not change the graph
+    package = Package(package_file(given.profile))
+    compiling.check_current(package.path, given.profile)
     site = Site(
         cluster,
         wanted,

@@ -166,7 +166,11 @@ def failures(
         if state.state == "FAILED":
             within = list(_failures_within(run, (inner or {}).get(name, {})))
             lines += within or [f"{stages[name]} failed: {state.cause or _SEE_LOG}"]
-    return lines or [f"the run {_word(run.state)}: {_cause(run) or 'no stage failed'}"]
+    return lines or [f"the run {_ended(run.state)}: {_cause(run) or 'no stage failed'}"]
+
+
+def _ended(state: str) -> str:
+    return "failed" if _word(state) == "failed" else f"was {_word(state)}"
 
 
 def _failures_within(run: Any, titles: Mapping[str, str]) -> Iterator[str]:

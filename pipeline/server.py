@@ -15,16 +15,18 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import kfp
 from kfp.client import ServiceAccountTokenVolumeCredentials
-from kfp_server_api import ApiException
+from kfp_server_api import ApiClient, ApiException
 from urllib3.exceptions import HTTPError
 
 from fineprune.errors import FinePruneError, root_cause, without_credentials
 from pipeline import web
 from pipeline.settings import Settings
 
+PATIENCE = 30  # seconds without an answer, of each of four tries; whole ones, or the client ignores them
 _LOGIN = "set KF_PIPELINES_TOKEN, KF_PIPELINES_SA_TOKEN_PATH or KF_PIPELINES_COOKIE"
 
 
@@ -34,7 +36,7 @@ class KubeflowError(FinePruneError):
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say which Kubeflow is meant."""
-    parser.add_argument("--profile", help="of pipeline/settings.yaml; its default profile without")
+    parser.add_argument("--profile", help="of pipeline/settings.yaml; default: its default_profile")
     parser.add_argument("--endpoint", metavar="URL", help="of Kubeflow Pipelines")
     parser.add_argument("--namespace", help="of the runs, where Kubeflow serves several users")
 
@@ -73,12 +75,23 @@ def connect(endpoint: str, namespace: str) -> kfp.Client:
             proxy=web.proxy(endpoint),
             ssl_ca_cert=web.certificates(),
         )
+        _limit_waiting(client._healthz_api.api_client)
         many = client._healthz_api.healthz_service_get_healthz().multi_user
     if many is None:
         found = f"something else; if that is a login page, {_LOGIN}"
         raise KubeflowError(f"{place}: expected Kubeflow Pipelines, found {found}")
     client._context_setting["namespace"] = namespace if many else ""
     return client
+
+
+def _limit_waiting(api: ApiClient) -> None:
+    """Give up a request that nobody answers: kfp would wait for ever."""
+    call = api.call_api
+
+    def limited(*arguments: Any, _request_timeout: Any = None, **more: Any) -> Any:
+        return call(*arguments, _request_timeout=_request_timeout or PATIENCE, **more)
+
+    api.call_api = limited
 
 
 def version(client: kfp.Client) -> str:

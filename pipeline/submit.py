@@ -37,13 +37,16 @@ def run(given: argparse.Namespace) -> int:
     """Submit, and watch if asked to."""
     cluster = settings.load(given.profile)
     package = Package(given.package or package_file(given.profile))
-    compiling.check_current(package.path)
+    compiling.check_current(package.path, given.profile)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
     cached = not given.no_cache
     if cached and _unpinned(package, parameters):
         cached = False  # for good: an uncached run leaves the old entry, which the next one would take
-        print("nothing pins what the source holds: every stage runs anew; say data_md5=…", file=sys.stderr)
-    if (runs := len(parameters.get("runs", ()))) > ARGO_RUNS:
+        print(
+            "nothing pins what the source holds: every stage runs anew; say data_md5=… (a sweep: in runs)",
+            file=sys.stderr,
+        )
+    if (runs := len({**package.defaults, **parameters}.get("runs", ()))) > ARGO_RUNS:
         limit = f"of a workflow Argo keeps 1 MiB, about {ARGO_RUNS} runs, unless it offloads node status"
         print(f"{runs} runs may fail at their end: {limit}; split them into sweeps", file=sys.stderr)
     if given.watch and package.tasks.judged:

@@ -39,12 +39,14 @@ class TrackedPath:
     Args:
         source: ``dvc+<repo>@<rev>:<path>``; the repository is a folder or a git URL.
         scratch: an existing folder for the clone and for the files.
+        endpoint: the object store's address where the remote's config names none; None for what the
+            environment says, or else AWS.
 
     Raises:
         StorageError: there is no such revision, or the path is not tracked.
     """
 
-    def __init__(self, source: str, scratch: Path) -> None:
+    def __init__(self, source: str, scratch: Path, *, endpoint: str | None = None) -> None:
         address = _SOURCE.fullmatch(source)
         if address is None:
             raise StorageError(f"{without_credentials(source)}: {_EXPECTED}")
@@ -57,7 +59,7 @@ class TrackedPath:
         self.commit = git.commit
         self._absent = f"{git.repository}: {path} is not in what DVC tracks there at {git.revision}"
         self._tracked, self._inside = _tracked(git, path)
-        self._objects = _Objects(git, scratch / "objects")
+        self._objects = _Objects(git, scratch / "objects", endpoint)
         self._target = scratch / "files" / path.name
 
     @property
@@ -81,16 +83,13 @@ class TrackedPath:
             shutil.copyfile(content[md5], self._target / name)
         return self._target
 
-    def in_remote(self, endpoint: str | None = None) -> str:
+    def in_remote(self) -> str:
         """Where the default remote has what is tracked: the remote's address, without credentials.
-
-        Args:
-            endpoint: the store's address where the remote's config names none.
 
         Raises:
             StorageError: the remote is no ``s3://``, does not answer, or has no such object.
         """
-        return self._objects.in_remote(self._tracked, endpoint)
+        return self._objects.in_remote(self._tracked)
 
     @cached_property
     def _members(self) -> dict[PurePosixPath, str]:
@@ -213,7 +212,7 @@ def _md5_of_members(members: Mapping[PurePosixPath, str]) -> str:
 class _Objects:
     """Objects by md5: from the cache, or else from the default remote; each is checked."""
 
-    def __init__(self, git: GitRevision, folder: Path) -> None:
+    def __init__(self, git: GitRevision, folder: Path, endpoint: str | None) -> None:
         self._git = git
         self._folder = folder
         self._base = git.root / ".dvc"
@@ -221,7 +220,7 @@ class _Objects:
         self._cache = self._base / config.get("cache", "dir", fallback="cache")
         remote = f"'remote \"{config.get('core', 'remote', fallback='')}\"'"
         self._url = config.get(remote, "url", fallback="")
-        self._endpoint = config.get(remote, "endpointurl", fallback=None)
+        self._endpoint = config.get(remote, "endpointurl", fallback=endpoint)
 
     def fetch(self, md5s: set[str]) -> dict[str, Path]:
         """Where the content of each md5 is on this machine."""
@@ -246,7 +245,7 @@ class _Objects:
                 raise StorageError(f"{self._missing} nor in the default remote {remote}: md5 {md5}")
         return found
 
-    def in_remote(self, md5: str, endpoint: str | None) -> str:
+    def in_remote(self, md5: str) -> str:
         """The default remote, if it is an object store that has the object."""
         remote = without_credentials(self._url)
         if not self._url.startswith("s3://"):
@@ -254,7 +253,7 @@ class _Objects:
                 f"{self._git.repository}: expected an s3:// default remote, found {remote or 'none'}"
             )
         name, key = self._place(md5)
-        bucket = Bucket(name, endpoint=self._endpoint or endpoint)
+        bucket = Bucket(name, endpoint=self._endpoint)
         if bucket.find(key) is None:
             bucket.check()
             raise StorageError(f"s3://{name}/{key}: there is no such object; dvc push it")

@@ -1,5 +1,6 @@
 """The choice of a recipe by hand-written outcomes, and what is tried."""
 
+import argparse
 import math
 from dataclasses import replace
 from itertools import product
@@ -109,6 +110,12 @@ def test_every_combination_of_values_beside_the_case_s_own():
     assert own == OWN.recipe
     combinations = product((3e-4, 1e-3), (("shift",), ("shift", "erase")))
     assert others == [replace(own, learning_rate=rate, augment=kinds) for rate, kinds in combinations]
+
+
+@pytest.mark.parametrize("wrong", ["learning_rate", "lr=0.1"])
+def test_what_is_no_value_to_try_is_refused_before_the_work(wrong):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"with a key of finetune\.recipe, found"):
+        values_to_try(wrong)
 
 
 def test_null_is_a_value_to_try():

@@ -69,14 +69,20 @@ def test_client_with_buildkit_is_found_behind_one_without(
     program: Callable[..., str], answers: dict[str, str]
 ) -> None:
     good = program("behind", "docker", answers)
-    program("before", "docker", {"version": "28.2.2"})
+    program("before", "docker", {"version": "28.2.2", "info": "an engine"})
     assert images.find_docker() == good
 
 
 @pytest.mark.parametrize("version", ["28.2.2", "next", ""])
 def test_client_without_buildkit_is_named(program: Callable[..., str], version: str) -> None:
-    bad = program("bin", "docker", {"version": version})
+    bad = program("bin", "docker", {"version": version, "info": "an engine"})
     with pytest.raises(images.BuildError, match=f"expected a docker client with BuildKit, found {bad}"):
+        images.find_docker()
+
+
+def test_an_engine_that_does_not_answer_is_said_to_be_the_fault(program: Callable[..., str]) -> None:
+    program("bin", "docker", {"buildx version": "0.30"})
+    with pytest.raises(images.BuildError, match="expected a Docker Engine, found none that answers"):
         images.find_docker()
 
 
@@ -96,8 +102,9 @@ freeze.timeout='7'"""
     }
 
 
+@pytest.mark.parametrize("as_url", [False, True])
 def test_wheelhouse_gets_the_wheels_of_the_lock_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_url: bool
 ) -> None:
     (tmp_path / "requirements.lock").write_text("torch==2.13.0\nruamel-yaml==0.18\nnumpy==2.4.6 ; extra\n")
     for folder in ("wheels", "wheelhouse"):
@@ -111,7 +118,8 @@ def test_wheelhouse_gets_the_wheels_of_the_lock_alone(
         (tmp_path / "wheels" / name).write_text(name)
     monkeypatch.setattr(images, "ROOT", tmp_path)
     monkeypatch.setattr(images, "WHEELHOUSE", tmp_path / "wheelhouse")
-    images.fill_wheelhouse(["https://index.example.org/wheels", str(tmp_path / "wheels")])
+    place = f"file://{tmp_path}/wheels" if as_url else str(tmp_path / "wheels")
+    images.fill_wheelhouse(["https://index.example.org/wheels", place])
     assert {path.name for path in (tmp_path / "wheelhouse").iterdir()} == pinned
 
 

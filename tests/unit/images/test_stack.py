@@ -5,6 +5,7 @@ import re
 import socket
 from pathlib import Path
 
+import pytest
 import yaml
 
 from .programs import ROOT, stack
@@ -24,6 +25,20 @@ def test_ports_and_secrets_are_kept(tmp_path: Path) -> None:
     again = stack.Stack(tmp_path, {**dict.fromkeys(stack.PORTS), "S3_PORT": 9999})
     assert again._state == {**first._state, "S3_PORT": "9999"}
     assert len({first._state[port] for port in stack.PORTS}) == 3
+
+
+def test_a_damaged_state_is_one_line_and_a_new_one_takes_its_place_at_once(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(stack.StackError, match=r"state\.json: expected the passwords as JSON"):
+        stack.Stack(tmp_path, dict.fromkeys(stack.PORTS))
+    stack._write_private(tmp_path / "state.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_program_says_of_its_fault_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(stack.StackError, match=r"^initdb: the cause$"):
+        stack._checked("initdb", ["sh", "-c", "echo chatter; echo the cause >&2; exit 1"])
 
 
 def test_compose_keeps_its_data_in_the_folder_under_a_project_of_its_own(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -15,7 +16,9 @@ import yaml
 
 from components import VERSION
 from pipeline import __main__, settings
+from pipeline import compile as compiling
 from pipeline.cluster import Taint
+from pipeline.package import PACKAGE
 from pipeline.settings import Toleration
 from tests.unit.repositories import commit_remote, run
 
@@ -23,6 +26,7 @@ from .kfp_stand_in import KfpStandIn
 from .kubernetes_stand_in import KubernetesStandIn
 from .loopback import Loopback
 
+check_current = compiling.check_current
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "PLANTED-ACCESS",
     "AWS_SECRET_ACCESS_KEY": "PLANTED-SECRET",
@@ -180,6 +184,9 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: Any) -> Iterator[World]:
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
+    # Compiling anew costs seconds; the test of that has it back.
+    monkeypatch.setattr(compiling, "check_current", lambda *_: None)
+    monkeypatch.setattr("pipeline.preflight.package_file", lambda _: PACKAGE)  # nor is cpu's there
     for name in ("KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIE", "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
@@ -736,6 +743,27 @@ def test_tracked_data_is_found_in_the_object_store(
     assert lines(capsys)[-1] == ("pass", "data", found)
 
 
+def test_a_path_inside_tracked_data_is_asked_of_the_store_of_the_settings(
+    world: World,
+    tracked: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tracked / "set").mkdir()
+    (tracked / "set" / "seven.txt").write_text("seven")
+    run(tracked, "dvc", "add", "-q", "set")
+    run(tracked, "dvc", "push", "-q")
+    run(tracked, "dvc", "remote", "modify", "store", "--unset", "endpointurl")
+    run(tracked, "git", "add", ".")
+    run(tracked, "git", "commit", "-q", "-m", "folder")
+    address = os.environ["AWS_ENDPOINT_URL"]
+    world.settle(tmp_path, lambda common: common["s3"].update(address=address))
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    assert world.check("--source", SPEECH.replace("speech.txt", "set/seven.txt")) == 0
+    assert f"is {SEVEN} at" in lines(capsys)[-1][-1]
+
+
 @pytest.mark.usefixtures("tracked")
 def test_tracked_data_that_was_not_pushed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     key = f"dvc/files/md5/{SEVEN[:2]}/{SEVEN[2:]}"
@@ -838,6 +866,16 @@ def test_a_quota_is_judged_by_what_runs_at_the_same_time(
     assert ("pass", "quotas", found) in lines(capsys)
 
 
+def test_a_package_that_is_not_current_or_not_there_is_not_checked(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compiling, "check_current", check_current)
+    monkeypatch.setattr(compiling, "FOLDER", tmp_path)
+    monkeypatch.setattr("pipeline.preflight.package_file", lambda profile: tmp_path / "fine_pruning.yaml")
+    assert world.check() == 2
+    assert "the package is not there; run python -m pipeline compile" in capsys.readouterr().err
+
+
 # --- what does not answer -----------------------------------------------------------------------
 
 
@@ -859,6 +897,29 @@ def test_no_kubeconfig(
     ((check, said),) = failed(capsys)
     assert check == "cluster"
     assert said.startswith("no cluster is configured, see KUBECONFIG: ")
+
+
+@pytest.mark.parametrize("text", ["a: [", "[1, 2]"])
+def test_a_damaged_kubeconfig(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "kubeconfig").write_text(text)
+    assert world.check() == 1
+    ((check, said),) = failed(capsys)
+    assert check == "cluster"
+    assert said.startswith("the kubeconfig is damaged: ")
+
+
+def test_the_login_in_mlflows_address(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.mlflow.url.replace("://", "://me:pass%40word@"))
+    assert world.check() == 0
+    login = b64encode(b"me:pass@word").decode()
+    assert {authorization for _, authorization, _ in world.mlflow.asked} == {f"Basic {login}"}
+    assert "pass@word" not in capsys.readouterr().out
 
 
 def test_a_cluster_that_does_not_know_us(world: World, capsys: pytest.CaptureFixture[str]) -> None:

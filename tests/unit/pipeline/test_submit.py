@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -53,7 +55,7 @@ def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(progress, "EVERY", 0.01)
     # Compiling anew costs seconds; the tests of that have it back.
-    monkeypatch.setattr(compiling, "check_current", lambda _: None)
+    monkeypatch.setattr(compiling, "check_current", lambda *_: None)
 
 
 @pytest.fixture
@@ -215,6 +217,29 @@ def test_a_package_that_is_not_current_is_not_sent(
     assert kfp.requests == []
     elsewhere = stale.rename(compiled.parent / stale.name)
     assert submit(kfp, "--package", str(elsewhere)) == 0
+
+
+def test_a_package_of_another_profile_than_asked_for_is_not_sent(
+    kfp: KfpStandIn, compiled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = compiled / "fine_pruning_sweep.yaml"
+    capsys.readouterr()
+    assert submit(kfp, "--package", str(sweep), "--profile", "cpu") == 2
+    expected = "expected fine_pruning_sweep.cpu.yaml for --profile cpu"
+    assert refused(capsys) == f"--package {sweep}: {expected}"
+    assert kfp.requests == []
+    assert submit(kfp, "--package", str(compiled / "fine_pruning_sweep.cpu.yaml"), "--profile", "cpu") == 0
+
+
+def test_what_a_package_holds_is_checked_too(
+    kfp: KfpStandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "own.yaml"
+    for path in (FOLDER / "fine_pruning.yaml", SWEEP):
+        package.write_text(path.read_text().replace("tolerance:", "tolerrance:"))
+        assert submit(kfp, "--package", str(package)) == 2
+        assert "tolerrance: unknown key" in refused(capsys)
+    assert kfp.requests == []
 
 
 def test_typed_parameters(kfp: KfpStandIn) -> None:
@@ -436,6 +461,17 @@ def test_a_sweep_has_room_for_so_many_runs(kfp: KfpStandIn, capsys: pytest.Captu
     assert capsys.readouterr().err.startswith("50 runs may fail at their end: of a workflow Argo keeps 1 MiB")
 
 
+def test_the_runs_of_the_settings_are_counted_too(
+    kfp: KfpStandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values, platform = yaml.safe_load_all(SWEEP.read_text())
+    runs = values["root"]["inputDefinitions"]["parameters"]["runs"]
+    runs["defaultValue"] = sweep_runs(["digits"], ["baseline"], range(18))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump_all([values, platform]))
+    assert submit(kfp, "--package", str(tmp_path / "sweep.yaml")) == 0
+    assert capsys.readouterr().err.startswith("18 runs may fail at their end")
+
+
 # --- servers ------------------------------------------------------------------------------------
 
 
@@ -499,10 +535,20 @@ class KfpClient:
     """As much of kfp's client as a connection looks at."""
 
     def __init__(self) -> None:
-        self._healthz_api, self._context_setting = self, {}
+        self._healthz_api, self._context_setting, self.api_client = self, {}, SimpleNamespace(call_api=None)
 
     def healthz_service_get_healthz(self) -> SimpleNamespace:
         return SimpleNamespace(multi_user=False)
+
+
+def test_a_server_that_is_silent_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.server.PATIENCE", (0.1, 0.1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert __main__.main(["submit", "--endpoint", address]) == 2
+    assert re.match(rf"Kubeflow Pipelines: cannot reach {address}: no answer: .*timed out", refused(capsys))
 
 
 def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,7 @@ def report(cell: Cell, models: Mapping[str, tuple[float, float]] = GOOD, **more:
             "clean_loss": estimate(models["undefended"][0] - clean),
         }
     return {
+        "schema": 1,
         "case": cell.case,
         "attack": cell.attack,
         "seed": cell.seed,

@@ -42,6 +42,23 @@ def test_a_source_is_a_link_and_its_md5(tmp_path: Path, data: Path) -> None:
     assert told(tmp_path, "lfw") == {}
 
 
+def test_a_source_is_the_old_one_until_the_new_one_is_known(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sources(tmp_path, FOLDER, ["fsdd"], {"fsdd": data})
+    before = told(tmp_path, "fsdd")
+    (tmp_path / "other").mkdir()
+
+    def interrupted(path: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tables.sources.dvc_md5", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_sources(tmp_path, FOLDER, ["fsdd"], {"fsdd": tmp_path / "other"})
+    assert (tmp_path / "sources/fsdd").resolve() == data
+    assert told(tmp_path, "fsdd") == before
+
+
 def test_an_archive_keeps_its_ending(tmp_path: Path) -> None:
     (tmp_path / "min10.tar.gz").write_bytes(b"")
     write_sources(tmp_path, FOLDER, ["lfw"], {"lfw": tmp_path / "min10.tar.gz"})

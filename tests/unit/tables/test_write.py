@@ -122,8 +122,8 @@ def test_tables_of_nothing_say_so(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[]", "expected a stage's report, found list"),
-        ('{"attack": "baseline", "seed": 0}', "expected control"),
-        ('{"attack": "baseline", "seed": 0, "models": []}', "expected control"),
+        ('{"schema": 1, "attack": "baseline", "seed": 0}', "expected control"),
+        ('{"schema": 1, "attack": "baseline", "seed": 0, "models": []}', "expected control"),
         ("{", "not valid JSON"),
     ],
 )
