@@ -44,7 +44,8 @@ RECIPE = Recipe("sgd", 1, BATCH, 0.001, "constant", 0.9, 5e-4, None, None, None)
 def bench_detector(device: torch.device, *, samples: int, rounds: int) -> dict[str, float]:
     """How many times as fast the detector trains as with loops, and by how much their losses differ."""
     scenes = Scenes(samples, device)
-    fast = runtime.place(detector(), device)
+    fast = detector()
+    runtime.place(fast, device)
     plain = detector().to(device)
     ours, theirs = in_turns(
         lambda: list(train(fast, scenes, RECIPE, seed=0)),

@@ -28,7 +28,8 @@ def bench_curves(device: torch.device) -> dict[str, dict[str, float]]:
     for name, (spec, _) in NETWORKS.items():
         network, data = network_of(name, device), Labelled(spec, 128, device)
         found[name] = bench_curve(network, data, few=4, batch_size=64)
-    network = runtime.place(detector(), device).eval()
+    network = detector().eval()
+    runtime.place(network, device)
     found["faster_rcnn"] = bench_curve(network, Scenes(2, device).as_seen_by(network), few=1, batch_size=2)
     for name, curve in found.items():
         print(

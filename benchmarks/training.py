@@ -90,7 +90,8 @@ def bench_accuracy(device: torch.device, *, seeds: Sequence[int], epochs: int) -
     dataset = TensorDataset(training.inputs.cpu(), training.labels.cpu())
     found: dict[str, list[float]] = {"ours": [], "plain": []}
     for seed in seeds:
-        ours = runtime.place(digits_network(training, seed), device)
+        ours = digits_network(training, seed)
+        runtime.place(ours, device)
         list(train(ours, training, recipe, seed=seed))
         right = predict(ours, [Batch(test.inputs, test.labels)]) == test.labels.cpu()
         found["ours"].append(right.double().mean().item())

@@ -36,7 +36,7 @@ _WEIGHTS, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
 class Checkpoints:
     """A folder for the checkpoints of one stage's trainings, made when the first is written.
 
-    ``seconds_before`` is what the attempts before have spent on what was taken from them.
+    ``seconds_before`` is how long interrupted attempts had worked on the trainings that went on from here.
 
     Args:
         folder: where they lie, of this stage alone.

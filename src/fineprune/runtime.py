@@ -55,14 +55,14 @@ def autocast(device: torch.device) -> AbstractContextManager[None]:
     return torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device))
 
 
-def place(network: nn.Module, device: torch.device) -> nn.Module:
+def place(network: nn.Module, device: torch.device) -> None:
     """Move a network to the device, with its convolutions in channels-last layout, in place.
 
     On a CPU the process keeps the memory that it frees from then on.
     """
     if device.type == "cpu":
         keep_freed_memory()
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def keep_freed_memory() -> None:

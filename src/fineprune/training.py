@@ -72,7 +72,8 @@ def train(
         samples: drawn in a new random order each epoch; the last batch may be smaller.
         recipe: epochs, steps and rates.
         seed: of the order, of augmentation, and of dropout.
-        checkpoint: of this training, which goes on after the epochs that it tells: :func:`epochs_before`.
+        checkpoint: where this training leaves how far it is. It goes on after the epochs recorded there,
+            which are not yielded again: :func:`epochs_before`.
 
     Raises:
         ConfigError: an augmentation does not fit the inputs.
@@ -148,8 +149,8 @@ def _scheduler(
     def factor(step: int) -> float:
         if step < rising:
             return (step + 1) / (rising + 1)
-        done = (step - rising) / max(steps - rising, 1)
-        return 1.0 if recipe.schedule == "constant" else (1 + math.cos(math.pi * done)) / 2
+        share = (step - rising) / max(steps - rising, 1)
+        return 1.0 if recipe.schedule == "constant" else (1 + math.cos(math.pi * share)) / 2
 
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]  # which torch asks for where steps are done

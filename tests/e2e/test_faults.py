@@ -337,7 +337,7 @@ def test_a_source_that_is_not_there_is_named(refused: Refused, tmp_path: Path) -
 def test_a_class_folder_without_images_is_named(refused: Refused, tmp_path: Path) -> None:
     source = image_source(tmp_path / "source")
     (source / "c").mkdir()
-    refused("ingest", f"{source / 'c'}: expected images of the class 'c'", **ingest_of(source, "images"))
+    refused("ingest", f"{source / 'c'}: expected images (.jpg", **ingest_of(source, "images"))
 
 
 def test_a_class_with_too_few_samples_for_every_split_is_named(refused: Refused, tmp_path: Path) -> None:

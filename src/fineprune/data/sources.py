@@ -101,7 +101,7 @@ def _fetch(source: str, md5: str | None, scratch: Path) -> tuple[Path, dict[str,
         origin = {"source": without_credentials(source), "dvc_md5": tracked.md5, "revision": tracked.commit}
         _check_md5(origin, md5)
         return tracked.fetch(), origin
-    path = fetch(source, scratch / "fetched") if "://" in source else Path(source)
+    path = fetch(source, scratch / "fetched") if "://" in source else Path(source).expanduser()
     if not source or not path.exists():  # an empty one would be the working directory
         raise DataError(f"{source or repr(source)}: no such folder or archive")
     origin = {"source": source, "dvc_md5": dvc_md5(path)}

@@ -68,7 +68,7 @@ def fine_tune(
         raise DefenseError(
             f"finetune.stop.min_epochs: expected at most the {recipe.epochs} epochs, found {stop.min_epochs}"
         )
-    best_loss, best_state, since = math.inf, network.state_dict(), 0
+    best_loss, best_state, since = math.inf, {}, 0  # the first epoch that may be kept is one
     for epoch in train(network, samples, recipe, seed=seed):
         loss, accuracy = loss_and_accuracy(network, in_order(holdout, recipe.batch_size))
         if not math.isfinite(loss):

@@ -90,26 +90,28 @@ def finite_outputs(not_finite: Sequence[str]) -> Check:
 def enough_samples(truth: Truth, *, minimum: int) -> Check:
     """There are ``minimum`` eligible test inputs or more."""
     eligible, total = int(np.count_nonzero(truth.eligible)), len(truth.labels)
-    message = f"{total} test inputs, {eligible} of them eligible; at least {minimum} are needed"
+    message = f"{total} test inputs, {eligible} of them eligible; min_samples {minimum}"
     return Check("enough samples", eligible >= minimum, message)
 
 
 def new_inputs(repeated: float, *, maximum: float) -> Check:
     """The test inputs were not trained on: what a model has seen, it knows by heart."""
-    message = f"{repeated:.1%} of the test inputs are byte for byte in another split too, limit {maximum:.1%}"
+    told = f"{repeated:.1%} of the test inputs are byte for byte in another split too"
+    message = f"{told}, max_repeated {maximum:.1%}"
     return Check("new inputs", repeated <= maximum, message)
 
 
 def trigger_changes_inputs(unchanged: float, *, maximum: float) -> Check:
     """The trigger changes the inputs: one that does nothing makes every model look safe."""
-    message = f"the trigger leaves {unchanged:.1%} of the eligible inputs as they are, limit {maximum:.1%}"
+    told = f"the trigger leaves {unchanged:.1%} of the eligible inputs as they are"
+    message = f"{told}, max_unchanged {maximum:.1%}"
     return Check("trigger changes inputs", unchanged <= maximum, message)
 
 
 def control_accurate(control: ModelMetrics, *, minimum: float) -> Check:
     """The control knows the task: otherwise its numbers say nothing of the trigger or the defence."""
     accuracy = control.clean_accuracy.value
-    message = f"clean accuracy of the control is {accuracy:.1%}, at least {minimum:.1%} is needed"
+    message = f"clean accuracy of the control is {accuracy:.1%}, min_control_accuracy {minimum:.1%}"
     return Check("control accurate", accuracy >= minimum, message)
 
 
@@ -121,9 +123,8 @@ def control_resists(control: ModelMetrics, *, maximum: float) -> Check:
             name, False, "backdoor success of the control is undefined: it gets no clean input right"
         )
     success = control.backdoor_success.value
-    message = (
-        f"the trigger alone has {success:.1%} success on the never-poisoned control, limit {maximum:.1%}"
-    )
+    told = f"the trigger alone has {success:.1%} success on the never-poisoned control"
+    message = f"{told}, max_control_success {maximum:.1%}"
     return Check(name, success <= maximum, message)
 
 
@@ -132,9 +133,8 @@ def trigger_needed(undefended_clean: Classes, truth: Truth, *, maximum: float) -
     name, share = "trigger needed", attacker_share(undefended_clean, truth)
     if share is None:
         return Check(name, True, "not asked of an untargeted attack, which wants no certain label")
-    message = (
-        f"the undefended model gives the attacker's label to {share:.1%} of clean inputs, limit {maximum:.1%}"
-    )
+    told = f"the undefended model gives the attacker's label to {share:.1%} of clean inputs"
+    message = f"{told}, max_untriggered_success {maximum:.1%}"
     return Check(name, share <= maximum, message)
 
 
@@ -154,14 +154,15 @@ def attack_took(
     faults = []
     # Each condition is the one that must hold, so that a NaN fails it.
     if not success.value >= min_success:
-        faults.append(f"backdoor success is {success.value:.1%}, at least {min_success:.1%} is needed")
+        low = f"below min_backdoor_success {min_success:.1%}"
+        faults.append(f"backdoor success is {success.value:.1%}, {low}")
     if not success.low > alone.high:
         faults.append(
             f"backdoor success {success.value:.1%} is not clearly above the control's {alone.value:.1%}"
         )
     if not honest - accuracy <= max_clean_cost:
         cost = f"clean accuracy is {accuracy:.1%} against the control's {honest:.1%}"
-        faults.append(f"{cost}, more than {max_clean_cost:.1%} lower")
+        faults.append(f"{cost}, lower by more than max_clean_cost {max_clean_cost:.1%}")
     if faults:
         return _not_taken("; ".join(faults))
     success_figures = f"success {success.value:.1%} (control {alone.value:.1%})"

@@ -7,8 +7,8 @@ claim certainty from twenty inputs. MOVER keeps there the width that Wilson give
 numbers, and holds its level in small samples.
 
 Wilson's coverage is 95 % on average over the rate and dips to 84 % at single rates very near to 0 or 1
-(Brown, Cai and DasGupta 2001, Stat. Sci. 16:101). All that is missed there lies outwards: the end that
-faces the middle, the one that a gate should use, covers more than its 97.5 %.
+(Brown, Cai and DasGupta 2001, Stat. Sci. 16:101). Every miss there is on the side of the nearer end of
+[0, 1]; the other limit, the one that a gate should use, covers more than its 97.5 %.
 
 All intervals take the inputs as independent. Where several come from one speaker, video or track,
 they are narrower than they should be.

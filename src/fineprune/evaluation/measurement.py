@@ -24,7 +24,7 @@ from fineprune.evaluation.checks import attack_took
 from fineprune.evaluation.intervals import Estimate
 from fineprune.evaluation.metrics import ModelMetrics, Truth, accuracy_by_class, measure
 from fineprune.inference import outputs
-from fineprune.models.base import NOT_FINITE, NOTHING, Detections, Network
+from fineprune.models.base import NOT_FINITE, Detections, Network
 from fineprune.models.format import describe_input
 from fineprune.progress import progress
 
@@ -171,13 +171,9 @@ class TestBed:
             total += len(inputs)
         return same / total
 
-    def attacked_rows(self) -> Classes:
+    def attacked_positions(self) -> Classes:
         """The positions in the split of the eligible inputs: those with an eligible label."""
         return np.flatnonzero(self._eligible.reshape(len(self.labels), -1).any(axis=1))
-
-    def name(self, label: int) -> str:
-        """The class's name, or ``nothing`` for a prediction that is no class."""
-        return "nothing" if label in (NOT_FINITE, NOTHING) else self.classes[label]
 
     def _ask(self, network: Network, trigger: Trigger | None) -> tuple[Classes, Detected | None]:
         """What the network says of each label, (M,), and what it found where it is a detector."""
@@ -191,7 +187,7 @@ class TestBed:
 
     def _attacked(self) -> Iterator[Batch]:
         """The eligible inputs, clean, in batches."""
-        for positions in torch.from_numpy(self.attacked_rows()).split(self.batch_size):
+        for positions in torch.from_numpy(self.attacked_positions()).split(self.batch_size):
             yield self.samples.draw(positions)
 
     def _questions(self, *labels: Classes, trigger: Trigger | None) -> Iterator[Batch]:

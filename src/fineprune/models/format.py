@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fineprune import config
 from fineprune.data.format import Card, InputSpec, check_input
-from fineprune.errors import ModelError
+from fineprune.errors import FinePruneError, ModelError, excerpt
 from fineprune.files import check_digest, sha256, write_json
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
@@ -78,7 +78,10 @@ def load_model(path: Path) -> Network:
     card = read_card(path)
     check_digest(path / WEIGHTS, card.sha256, ModelError)
     state = _read_weights(path / WEIGHTS)
-    network = build(card.spec(pruned=()))
+    try:
+        network = build(card.spec(pruned=()))
+    except FinePruneError as error:
+        raise ModelError(f"{path / CARD}: {error}") from error
     prunable = network.prunable.conv
     if card.prunable_layer != prunable:
         raise ModelError(
@@ -87,10 +90,9 @@ def load_model(path: Path) -> Network:
         )
     width = len(network.channels)
     if card.pruned:
-        if not set(card.pruned) < set(range(width)):
-            raise ModelError(
-                f"{path / CARD}: pruned names channels outside 0…{width - 1} of {card.prunable_layer}"
-            )
+        if not set(card.pruned) < set(range(width)) or len(set(card.pruned)) != len(card.pruned):
+            expected = f"some of channels 0…{width - 1} of {card.prunable_layer}, each once"
+            raise ModelError(f"{path / CARD}: pruned: expected {expected}, found {excerpt(card.pruned)}")
         network = remove_channels(network, card.pruned)
     _check_types(state, network.state_dict(), str(path / WEIGHTS))
     _check_finite(state, str(path / WEIGHTS))
@@ -164,10 +166,10 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        kind = "a pickle or zip archive" if _opens_like_pickle(path) else "not safetensors"
-        raise ModelError(
-            f"{path}: expected safetensors, found {kind}; it was not opened ({error})"
-        ) from error
+        if _opens_like_pickle(path):
+            found = "expected safetensors, found a pickle or zip archive, which is never opened"
+            raise ModelError(f"{path}: {found}") from error
+        raise ModelError(f"{path}: expected readable safetensors, found {error}") from error
 
 
 def _opens_like_pickle(path: Path) -> bool:

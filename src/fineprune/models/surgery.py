@@ -49,7 +49,8 @@ def remove_channels(network: Network, originals: Sequence[int]) -> Network:
     present = network.channels
     if len(set(originals)) != len(originals) or not set(originals) <= set(present):
         raise ModelError(
-            f"{network.prunable.conv}: cannot remove channels {sorted(originals)}: not all are there"
+            f"{network.prunable.conv}: cannot remove channels {sorted(originals)}: "
+            "not all are there, or one is named twice"
         )
     kept = torch.tensor([i for i, channel in enumerate(present) if channel not in set(originals)])
     if not len(kept):

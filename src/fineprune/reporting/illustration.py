@@ -73,14 +73,14 @@ def _confusion(bed: TestBed, said: Predictions) -> Classes:
 
 def _draw_examples(folder: Path, bed: TestBed, said: Predictions) -> None:
     """Some attacked test inputs without and with the trigger, and what the model says of them."""
-    rows = bed.attacked_rows()
+    rows = bed.attacked_positions()
     count = EXAMPLES if said.found is None else SCENES
     rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
     batch = bed.samples.draw(torch.from_numpy(rows))
     clean = _viewable(batch.inputs, bed.card.input)
     triggered = _viewable(bed.trigger(batch.inputs, batch.places), bed.card.input)
     if said.found is None or said.found_triggered is None or batch.places is None:
-        captions = [(f"says {bed.name(said.clean[i])}", f"says {bed.name(said.triggered[i])}") for i in rows]
+        captions = [(_says(bed, said.clean[i]), _says(bed, said.triggered[i])) for i in rows]
         figures.examples(folder / "examples.png", clean, triggered, captions)
         return
     truth = batch.places.cpu().numpy(), batch.labels.cpu().numpy()
@@ -88,6 +88,10 @@ def _draw_examples(folder: Path, bed: TestBed, said: Predictions) -> None:
         Detected(*(part[rows] for part in whole)) for whole in (said.found, said.found_triggered)
     )
     figures.scenes(folder / "scenes.png", clean, triggered, truth, (found, found_triggered), bed.classes)
+
+
+def _says(bed: TestBed, label: int) -> str:
+    return "NaN or infinite" if label == NOT_FINITE else f"says {bed.classes[label]}"
 
 
 def _viewable(inputs: torch.Tensor, spec: InputSpec) -> Array:

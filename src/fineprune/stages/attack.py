@@ -126,12 +126,12 @@ def run(
     bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.train.batch_size)
     measured, took = _measure(control, delivered.network, bed)
     counts = {"train_samples": len(poisoned.clean), "poisoned_samples": int(poisoned.poisoned.sum())}
-    print(f"attack: {took['reason']}")
     return Result(
         numbers={**counts, **measured, **delivered.numbers},
         series={**curves, **delivered.series},
         warnings=[*delivered.warnings, *([] if took["took"] else [took["reason"]])],
         extra={"attack_took": took},
+        summary=took["reason"] if took["took"] else "",
         seconds_before=kept.seconds_before if kept else 0.0,
         tidy=kept.clear if kept else None,
     )

@@ -36,6 +36,7 @@ class Result:
         extra: further top-level entries of the stage's report.
         exit_code: what the program exits with.
         seconds_before: that attempts before this one have spent on it.
+        summary: one line for the terminal, when all outputs are in place.
         tidy: called when all outputs are in place.
     """
 
@@ -45,6 +46,7 @@ class Result:
     extra: Mapping[str, Any] = field(default_factory=dict)
     exit_code: int = 0
     seconds_before: float = 0.0
+    summary: str = ""
     tidy: Callable[[], None] | None = None
 
 
@@ -151,6 +153,8 @@ def execute(
             shutil.copyfile(scratch["report"] / stage.views[name], scratch[name])
     if result.tidy is not None:
         result.tidy()
+    if result.summary:
+        print(f"{stage.name}: {result.summary}")
     for warning in result.warnings:
         print(f"{stage.name}: warning: {warning}", file=sys.stderr)
     return result

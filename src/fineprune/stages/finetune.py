@@ -54,6 +54,8 @@ def run(config: FinetuneConfig, inputs: Mapping[str, Path], outputs: Mapping[str
             "holdout_accuracy": best.holdout_accuracy,
         },
         series=series,
+        summary=f"epoch {best.epoch.number} of {len(tuned)} kept, clean accuracy on data held out "
+        f"{best.holdout_accuracy:.3f}",
     )
 
 

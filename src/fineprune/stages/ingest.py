@@ -104,8 +104,9 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
         raw = read(config.reader, source.folder, Path(work))
         try:
             splits = _split(raw, config)
-        except DataError as error:  # what was skipped may be the reason
-            raise DataError("; ".join([str(error), *raw.warnings])) from error
+        except DataError as error:  # what was skipped may be the reason; its sentences begin with its count
+            skipped = (text for text in raw.warnings if text[0].isdigit())
+            raise DataError("; ".join([str(error), *skipped])) from error
         card = {
             "name": config.name,
             "task": raw.task,
@@ -131,7 +132,9 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
         warnings.append(
             f"{repeats} test inputs are byte for byte in another split too: test accuracy flatters"
         )
-    return Result(numbers=numbers, warnings=warnings, extra={"origin": source.origin})
+    sizes = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
+    summary = f"{len(raw.labels)} samples of {len(raw.classes)} classes: {sizes}"
+    return Result(numbers=numbers, warnings=warnings, extra={"origin": source.origin}, summary=summary)
 
 
 def _split(raw: Raw, config: IngestConfig) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def run(config: ProfileConfig, inputs: Mapping[str, Path], outputs: Mapping[str,
     return Result(
         numbers={"samples": profile.samples, "channels": len(order), "dormant_channels": never},
         series={"sorted_mean_activation": [(i, profile.mean[channel]) for i, channel in enumerate(order)]},
+        summary=f"{len(order)} channels on {profile.samples} samples, {never} of them never active",
     )
 
 

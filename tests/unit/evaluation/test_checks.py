@@ -62,13 +62,16 @@ def truth_of(labels, eligible):
 
 FAULTS = {
     "finite outputs": ({"not_finite": ("pruned", "fine_tuned")}, "pruned, fine_tuned"),
-    "trigger changes inputs": ({"unchanged": 0.25}, "25.0% of the eligible inputs as they are, limit 10.0%"),
-    "control accurate": ({"control": metrics(0.6, 0.03)}, "60.0%, at least 70.0%"),
+    "trigger changes inputs": (
+        {"unchanged": 0.25},
+        "25.0% of the eligible inputs as they are, ",
+    ),
+    "control accurate": ({"control": metrics(0.6, 0.03)}, "60.0%, min_control_accuracy 70.0%"),
     "control resists": ({"control": metrics(0.95, 0.35)}, "35.0% success on the never-poisoned control"),
     "trigger needed": ({"undefended_clean": fifth_of_the_eligible_called_zero()}, "20.0% of clean inputs"),
     "enough samples": (
         {"truth": truth_of(np.repeat([0, 1, 2], [40, 50, 40]), np.repeat([False, True], [40, 90]))},
-        "130 test inputs, 90 of them eligible; at least 100",
+        "130 test inputs, 90 of them eligible; min_samples 100",
     ),
     "new inputs": ({"repeated": 0.25}, "25.0% of the test inputs are byte for byte in another split too"),
 }
@@ -113,10 +116,14 @@ class TestAttackTook:
     @pytest.mark.parametrize(
         ("undefended", "control", "words"),
         [
-            (metrics(0.95, 0.5), metrics(0.95, 0.02), "50.0%, at least 70.0%"),
+            (metrics(0.95, 0.5), metrics(0.95, 0.02), "50.0%, below min_backdoor_success 70.0%"),
             (metrics(0.95, 0.75), metrics(0.95, 0.7), "not clearly above the control's 70.0%"),
             (metrics(0.95, 0.78), metrics(0.95, 0.7), "not clearly above the control's 70.0%"),
-            (metrics(0.85, 0.98), metrics(0.95, 0.02), "85.0% against the control's 95.0%, more than 5.0%"),
+            (
+                metrics(0.85, 0.98),
+                metrics(0.95, 0.02),
+                "95.0%, lower by more than max_clean_cost 5.0%",
+            ),
             (metrics(0.95, None), metrics(0.95, 0.02), "undefined"),
             (metrics(0.95, 0.98), metrics(0.95, None), "undefined"),
         ],

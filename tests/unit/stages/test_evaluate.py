@@ -1,9 +1,10 @@
 """evaluate: each figure, check and picture is of the model and the inputs that it is said to be of."""
 
+import numpy as np
 import pytest
 import torch
 
-from fineprune.attacks.format import save_attack
+from fineprune.attacks.format import load_attack, save_attack
 from fineprune.attacks.networks import ModelConfig, new_network
 from fineprune.attacks.triggers import PatchConfig, make_trigger
 from fineprune.config import to_plain
@@ -14,8 +15,10 @@ from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import DataError
 from fineprune.evaluation.measurement import TestBed
 from fineprune.files import read_json
+from fineprune.inference import predict
 from fineprune.models.format import model_digest, save_model
 from fineprune.models.surgery import remove_channels
+from fineprune.reporting import figures
 from fineprune.stages.base import execute
 from fineprune.stages.evaluate import STAGE
 from fineprune.training import train
@@ -72,8 +75,22 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TestBed, "unchanged", lambda _: 0.25)
         patch.setattr("fineprune.stages.evaluate.seen_before", lambda _: 4)
+        drawn = {}
+        for name in ("confusion", "examples", "pruning_curve", "clean_beside_triggered"):
+            patch.setattr(figures, name, noted(getattr(figures, name), drawn))
         execute(STAGE, {"limits": LIMITS, "batch_size": 16}, inputs, {"report": folder / "report"})
-    return read_json(folder / "report" / "report.json", DataError), nets["undefended"], dataset, order
+    report = read_json(folder / "report" / "report.json", DataError)
+    return report, nets["undefended"], dataset, order, drawn
+
+
+def noted(draw, drawn):
+    """A figure's function that notes what it is given."""
+
+    def drawing(path, *given, **more):
+        drawn[path.stem] = (*given, *more.values())
+        draw(path, *given, **more)
+
+    return drawing
 
 
 def test_what_a_defence_costs_is_held_against_the_network_before_it(measured):
@@ -85,7 +102,7 @@ def test_what_a_defence_costs_is_held_against_the_network_before_it(measured):
 
 
 def test_the_curve_is_at_its_stop_what_is_measured_of_the_pruned_network(measured):
-    report, _, _, order = measured
+    report, _, _, order, _ = measured
     pruning = report["pruning"]
     assert (pruning["order"], pruning["stop"]) == (order, 5)
     for at, model in ((0, "undefended"), (5, "pruned")):
@@ -109,9 +126,47 @@ def test_each_check_is_of_its_own_model(measured):
 
 
 def test_activations_and_confusion_are_of_the_undefended_and_of_the_fine_pruned_model(measured):
-    report, undefended, dataset, _ = measured
+    report, undefended, dataset, _, _ = measured
     samples = SplitSamples(dataset, "test", CPU)
     attacked = samples.draw((samples.labels == 0).nonzero().flatten())
     expected = profile_channels(undefended, [attacked], measure="post_relu", model="").mean
     assert report["activations"]["clean"] == pytest.approx(list(expected))
     assert report["confusion"]["rows"] == [[20, 0], [20, 0]]
+
+
+def test_each_picture_is_of_its_own_model(measured):
+    report, undefended, dataset, _, drawn = measured
+    samples = SplitSamples(dataset, "test", CPU)
+    _, trigger = load_attack(dataset.path.parent / "attack")
+    clean = predict(undefended, in_order(samples, 16))
+    triggered = predict(undefended, in_order(samples, 16), trigger)
+    matrix = torch.zeros(2, 2, dtype=torch.int64)
+    for true, said in zip(samples.labels, triggered, strict=True):
+        matrix[true, said] += 1
+    assert drawn["confusion_undefended"][0].tolist() == matrix.tolist()
+    assert drawn["confusion_fine_pruned"][0].tolist() == report["confusion"]["rows"]
+    assert drawn["test_curve"][1] == drawn["clean_beside_triggered"][-1] == 5
+    before, after, captions = drawn["examples"]
+    assert (before != after).any()
+    names = dataset.card.classes
+    attacked = np.flatnonzero(dataset.labels[samples.rows] == 0)
+    shown = attacked[np.linspace(0, len(attacked) - 1, len(captions)).astype(int)]
+    assert captions == [(f"says {names[clean[i]]}", f"says {names[triggered[i]]}") for i in shown]
+
+
+def test_programs_are_told_what_people_are(measured):
+    report, _, dataset, *_ = measured
+    folder = dataset.path.parent
+    figures = {
+        f"{model}.{name}": entry["value"]
+        for model, row in report["models"].items()
+        for name, entry in row.items()
+        if isinstance(entry, dict)
+    }
+    assert report["numbers"] == figures
+    told = read_json(folder / "report" / "metrics.json", DataError)
+    assert {f"{model}.{name}": value for model, row in told.items() for name, value in row.items()} == figures
+    card = read_json(folder / "attack" / "attack.json", DataError)
+    for name in ("trigger", "labels", "poison", "took"):
+        assert report["attack_details"][name] == card[name]
+    assert report["attack_details"]["trigger_sha256"] == card["sha256"]

@@ -347,6 +347,33 @@ def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
     assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"trigger": {"kind": "patch", "size": 4}},
+        {"trigger_sha256": {"add.npy": "b"}},
+        {"labels": {"kind": "shift"}},
+        {"poison": {"sources": [1]}},
+    ],
+)
+def test_what_was_measured_with_another_attack_replaces_nothing(
+    delivery: Delivery, other: dict[str, Any]
+) -> None:
+    details = {"trigger": {"kind": "patch", "size": 3}, "labels": {"kind": "one_target"}}
+    delivery.new_model(seed=0, attack_details=details)
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95, attack_details=details | other)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "was measured on other data or with another trigger" in delivery.decision["reasons"][0]
+
+
+@pytest.mark.parametrize("limit", [{"max_clean_loss": 0.02}, {"min_samples": 401}])
+def test_every_threshold_is_the_one_that_was_asked_for(delivery: Delivery, limit: dict[str, float]) -> None:
+    assert delivery.run("--fail-on-hold", **limit) == HELD
+    (name,) = limit
+    assert all(name in reason for reason in delivery.decision["reasons"])
+
+
 def test_the_champion_is_not_held_against_itself(delivery: Delivery) -> None:
     delivery.run()
     delivery.new_model(seed=0, utility=0.89)

@@ -104,7 +104,7 @@ def _in_classes(found: Sequence[Path], folder: Path, least: int) -> list[Path]:
     sizes = Counter(path.parent for path in found)
     for path in folder.iterdir():
         if path.is_dir() and path not in sizes and not hidden(path.relative_to(folder)):
-            raise DataError(f"{path}: expected images of the class {path.name!r}, found none")
+            raise DataError(f"{path}: expected images ({' '.join(SUFFIXES)}) of the class, found none")
     kept = [path for path in found if sizes[path.parent] >= least]
     if not kept:
         raise DataError(f"{folder}: expected classes of at least {least} images, found {max(sizes.values())}")
