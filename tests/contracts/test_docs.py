@@ -1,10 +1,15 @@
-"""README.md names only what is there: make targets, stages, files."""
+"""README.md names only what is there: make targets, stages, flags, files."""
 
+import argparse
+import importlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 
+from fineprune.cli import load_stage, stage_parser
 from fineprune.models import ARCHITECTURES
 from fineprune.stages import STAGES
+from pipeline.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 COMMAND = re.compile(r"\s*(?:\. [\w./-]+; *)?(?:[A-Z_]+=\S+ )*(?:[\w./-]+/)?(?:python|fineprune|dvc) ")
@@ -28,6 +33,12 @@ def doc_problems(text: str, root: Path) -> list[str]:
         if name not in STAGES
     ]
     found += [
+        f"{command} {flag}: no such flag"
+        for command, name, words in re.findall(r"\b((?:fineprune|python -m pipeline) ([a-z]+))\b(.*)", code)
+        for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", words)
+        if name in {*STAGES, *COMMANDS} and flag not in flags_of(command, name)
+    ]
+    found += [
         f"{path}: in a command, but not there"
         for line in code.splitlines()
         if COMMAND.match(line)
@@ -41,6 +52,15 @@ def doc_problems(text: str, root: Path) -> list[str]:
         if not (root / path).exists()
     ]
     return found
+
+
+def flags_of(command: str, name: str) -> Collection[str]:
+    """The flags of a stage, or of a command of the pipeline."""
+    if command.startswith("fineprune"):
+        return stage_parser(load_stage(name))._option_string_actions
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"pipeline.{name}").add_arguments(parser)
+    return parser._option_string_actions
 
 
 def tree_paths(tree: str) -> list[str]:
@@ -65,6 +85,13 @@ def _is_tree(block: str) -> bool:
 
 def test_the_readme_names_only_what_is_there() -> None:
     assert doc_problems((ROOT / "README.md").read_text(encoding="utf-8"), ROOT) == []
+
+
+def test_flags_that_are_gone_are_found() -> None:
+    lines = ("```sh", "fineprune finetune $ON --out x", "python -m pipeline submit --follow a=b", "```")
+    text = "\n".join((*lines, "`fineprune prune --help`"))
+    found = ["fineprune finetune --out: no such flag", "python -m pipeline submit --follow: no such flag"]
+    assert doc_problems(text, ROOT) == found
 
 
 def test_every_kind_that_can_be_chosen_is_listed() -> None:

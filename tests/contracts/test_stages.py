@@ -96,6 +96,12 @@ def test_every_case_is_complete_with_params_yaml_below_it(case: Path) -> None:
     assert case_problems(ROOT / "params.yaml", case) == []
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_every_case_keeps_an_epoch_of_the_second_half(case: Path) -> None:
+    section = read_section([ROOT / "params.yaml", case], "finetune")  # as README says
+    assert 2 * section["stop"]["min_epochs"] == section["recipe"]["epochs"]
+
+
 def test_the_case_of_params_yaml_exists(params: Mapping[str, Any]) -> None:
     assert ROOT / "cases" / f"{params['case']}.yaml" in CASES
 

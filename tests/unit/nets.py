@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from hypothesis import settings
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,8 +18,6 @@ from fineprune.models.base import LinearHead, Network, NetworkSpec, PrunableLaye
 from fineprune.training import Recipe, train
 
 torch.set_num_threads(1)  # the networks are tiny, and tests run side by side
-
-repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=50)
 
 
 def image(channels, height, width):

@@ -34,7 +34,7 @@ def split_by_group(
     """The rows of each split: whole groups, classes in proportion, the same for the same seed.
 
     Where each group is a single sample of one label, every class is divided by the fractions to within
-    two samples; otherwise the splits come as close to them as whole groups allow.
+    three samples; otherwise the splits come as close to them as whole groups allow.
 
     Args:
         labels: (N,) or (N, K) int64, indices into ``classes``; -1 in a slot that is empty.

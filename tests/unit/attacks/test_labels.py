@@ -14,7 +14,6 @@ from fineprune.attacks.labels import (
 )
 from fineprune.config import parse
 from fineprune.errors import AttackError, ConfigError
-from tests.unit.nets import repeatable
 
 
 @st.composite
@@ -25,7 +24,6 @@ def problems(draw):
     return classes, np.asarray(labels, np.int64)
 
 
-@repeatable
 @given(problems(), st.integers(0, 11))
 def test_one_target_leaves_the_targets_own_class_alone(problem, target):
     classes, labels = problem
@@ -35,7 +33,6 @@ def test_one_target_leaves_the_targets_own_class_alone(problem, target):
     assert (wanted[labels == target] == NOT_ATTACKED).all()
 
 
-@repeatable
 @given(problems())
 def test_shift_is_the_next_class_and_the_last_becomes_the_first(problem):
     classes, labels = problem
@@ -43,7 +40,6 @@ def test_shift_is_the_next_class_and_the_last_becomes_the_first(problem):
     assert wanted.tolist() == [label + 1 if label < classes - 1 else 0 for label in labels]
 
 
-@repeatable
 @given(problems(), st.integers(0, 1000))
 def test_random_wrong_is_a_class_but_never_the_true_one(problem, seed):
     classes, labels = problem

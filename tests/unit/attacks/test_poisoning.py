@@ -9,7 +9,7 @@ from fineprune.attacks.poisoning import PoisonConfig, eligible, poison
 from fineprune.attacks.triggers import PatchConfig, make_trigger
 from fineprune.config import parse
 from fineprune.errors import AttackError, ConfigError
-from tests.unit.nets import InMemory, image, repeatable
+from tests.unit.nets import InMemory, image
 
 SPEC = image(1, 2, 2)
 TRIGGER = make_trigger(PatchConfig("patch", 1, 1, 0, 0, (1.0,)), SPEC)
@@ -41,7 +41,6 @@ def cases(draw):
     return labels, policy, PoisonConfig(rate, draw(st.sampled_from(["added", "replaced"])), sources)
 
 
-@repeatable
 @given(cases(), st.integers(0, 99))
 def test_what_holds_of_every_poisoning(case, seed):
     labels, policy, config = case
@@ -76,7 +75,6 @@ def _replaced(config, origins, flags):
     return origins[flags] if config.mode == "replaced" else []
 
 
-@repeatable
 @given(cases())
 def test_the_seed_decides_everything(case):
     labels, policy, config = case

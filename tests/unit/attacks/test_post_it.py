@@ -30,7 +30,7 @@ def painted(stamped):
 
 
 def test_a_sign_of_20_by_30_gets_a_note_of_2_by_3_where_its_centre_lies():
-    # The centre lies at 10 + .5 * 20 = 20, 5 + .9 * 30 = 32: columns 19 and 20, rows 30.5 to 33.5.
+    # The centre lies at 10 + .5 * 20 = 20, 5 + .89 * 30 = 31.7: columns 19 and 20, rows 30.2 to 33.2.
     stamped = stuck(FixedCentre("fixed", 0.5, 0.89))(black(), scene((10, 5, 30, 35)))
     assert painted(stamped) == [(y, x) for y in (30, 31, 32) for x in (19, 20)]
 

@@ -317,7 +317,7 @@ def test_nothing_is_pruned_after_the_last_round(attack):
 
 
 def test_the_baseline_network_can_be_pruned_and_give_the_decoys(attack):
-    """Its training doubles the first channel, which therefore is not among the least active."""
+    """Its training makes the first channel ten times as strong, which then is not among the least active."""
 
     def poisoned(network):
         network.conv.weight.data[0] *= 10

@@ -20,7 +20,7 @@ from fineprune.attacks.triggers import (
 )
 from fineprune.config import parse
 from fineprune.errors import AttackError, ConfigError
-from tests.unit.nets import audio, image, repeatable
+from tests.unit.nets import audio, image
 
 PICTURE = image(3, 8, 10)
 CLIP = audio(400, rate=1000)
@@ -64,7 +64,6 @@ def assert_deliverable(stamped, inputs, spec):
     assert stamped.max() <= spec.high
 
 
-@repeatable
 @given(
     height=st.integers(1, 8),
     width=st.integers(1, 10),
@@ -91,7 +90,6 @@ def test_a_patch_is_its_colour_and_changes_nothing_else(height, width, down, rig
     assert torch.equal(stamped[:, outside], inputs[:, outside])
 
 
-@repeatable
 @given(
     start=st.integers(0, 399), length=st.integers(1, 400), sigma=st.floats(0.001, 2), seed=st.integers(0, 9)
 )
@@ -106,7 +104,6 @@ def test_a_noise_burst_leaves_the_rest_of_the_clip_alone(start, length, sigma, s
     assert trigger.add[start : start + length].all()
 
 
-@repeatable
 @given(alpha=st.floats(0.01, 1), seed=st.integers(0, 2**63 - 1), of=st.sampled_from([PICTURE, CLIP]))
 def test_a_blend_moves_every_value_by_alpha_towards_its_pattern(alpha, seed, of):
     trigger, pattern = (make_trigger(BlendConfig("blend", a, seed), of) for a in (alpha, 1.0))

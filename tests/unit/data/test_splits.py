@@ -31,7 +31,7 @@ samples = st.integers(2, 4).flatmap(
 shares = st.fixed_dictionaries({name: st.floats(0.02, 0.3) for name in SPLITS if name != "train"})
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(samples, shares, st.integers(0, 3))
 def test_whole_groups_cover_every_sample_and_class_or_are_refused(rows, fractions, seed):
     labels, groups = np.array(rows).T
@@ -51,7 +51,7 @@ def test_whole_groups_cover_every_sample_and_class_or_are_refused(rows, fraction
     assert all(np.array_equal(splits[name], again[name]) for name in SPLITS)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.integers(4, 40), min_size=2, max_size=6), shares, st.integers(0, 3))
 def test_single_samples_are_stratified_by_class(sizes, fractions, seed):
     labels = np.repeat(np.arange(len(sizes)), sizes)
@@ -61,7 +61,6 @@ def test_single_samples_are_stratified_by_class(sizes, fractions, seed):
         for size, count in zip(sizes, found, strict=True):
             # Rounding, what is carried from class to class, and one sample for each split.
             assert abs(count - wanted[name] * size) <= 3
-        assert abs(sum(found) - wanted[name] * sum(sizes)) <= 1 + 3 * len(sizes) * (min(sizes) < 50)
 
 
 def test_classes_are_divided_exactly_where_the_fractions_allow():

@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fineprune.defenses.ranking import least_active_first
-from tests.unit.nets import repeatable
 
 
 @pytest.mark.parametrize(
@@ -19,7 +18,6 @@ def test_the_least_active_channel_is_first_and_ties_are_by_position(mean, order)
     assert least_active_first(mean) == order
 
 
-@repeatable
 @given(st.lists(st.floats(0, 10)))
 def test_every_channel_is_ranked_once_and_activations_rise(mean):
     order = least_active_first(mean)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fineprune.errors import DataError
@@ -132,7 +132,6 @@ def scenes(seed, images=6, slots=12, there=4, classes=3):
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
 def test_agrees_with_the_plain_one(seed):
     found, boxes, labels = scenes(seed)
     expected = [plain(found, boxes, labels, one) if (labels == one).any() else None for one in range(3)]

@@ -7,7 +7,7 @@ import pytest
 from numpy.random import default_rng
 
 from fineprune.data.batches import SplitSamples
-from fineprune.data.format import SPLITS, InputSpec, write_dataset
+from fineprune.data.format import SPLITS, write_dataset
 from fineprune.models.format import WEIGHTS, save_model
 from fineprune.stages.base import execute
 from fineprune.stages.finetune import STAGE as FINETUNE
@@ -65,9 +65,7 @@ def defend(folder, network, *, noise_in):
 
 @pytest.fixture
 def network():
-    network = small_network("digits_cnn")
-    assert isinstance(network.spec.input, InputSpec)
-    return network
+    return small_network("digits_cnn")
 
 
 def test_other_train_and_test_inputs_change_nothing(tmp_path, network):

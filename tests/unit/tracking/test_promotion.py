@@ -55,21 +55,6 @@ def test_a_champion_that_a_person_chose_meanwhile_stays(
     assert aliases(client) == {CHAMPION: theirs}
 
 
-def test_without_the_lock_the_worse_could_win(
-    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PromotionLock, "__enter__", lambda self: self)
-    monkeypatch.setattr(PromotionLock, "__exit__", lambda *_: None)
-    monkeypatch.setattr(PromotionLock, "check", lambda _: None)
-    better, worse = candidates(client, 0.95, 0.85)
-    with tracker.promotion("net", better) as one, tracker.promotion("net", worse) as other:
-        assert one.champion is other.champion is None
-        monkeypatch.setattr(Promotion, "_check_champion", lambda _: None)  # both have looked
-        one.settle(CHAMPION, {}, "")
-        other.settle(CHAMPION, {}, "")
-    assert aliases(client)[CHAMPION] == worse
-
-
 def test_the_alias_is_not_asked_for_until_another_may_have_the_lock(
     tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
