@@ -21,14 +21,14 @@ import torch
 
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import CONFIDENCE, Estimate, wilson
+from fineprune.evaluation.metrics import Classes
 from fineprune.models.detection.boxes import overlap
+from fineprune.models.detection.detections import FOUND
 
-OVERLAP = 0.5
 RESAMPLES = 1000
 BLOCK = 1 << 24  # floats per block of resamples: 128 MiB
 
 Numbers = npt.NDArray[np.floating[Any]]
-Classes = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
 
 
@@ -73,11 +73,11 @@ def average_precision(
     Average precision is the area under a curve that is made of all images' detections in one ranking. It
     is no share of independent outcomes, so that no closed form fits; the images are drawn anew, with
     replacement, and all boxes of an image stay together, as do all images of a group. Where every draw
-    gives the same, as with a detector that is always right, Wilson's limits of as many images (groups)
-    stand in, lest a few images prove certainty.
+    gives the same, as with a detector that is always right, Wilson's limits for that many images (groups) are
+    used instead: a few images must not look like certainty.
 
-    On few images the area is .01 to .03 too high, as a maximum over a noisy curve is, and so are the
-    intervals: of 95 % they keep 83 to 91 % (simulated with 50 to 200 images), the true value being below.
+    On few images the area is .01 to .03 too high, as a maximum over a noisy curve is, and so are its 95 %
+    intervals: they cover the true value 83 to 91 % of the time (simulated with 50 to 200 images).
 
     Args:
         found: what the detector says; its scores are compared between images.
@@ -158,7 +158,7 @@ def _ranking(found: Detected, boxes: Numbers, labels: Classes, units: Classes, o
     )
     shared = np.where(labels[images] == one, overlap(detected, there)[:, 0].numpy(), 0.0)
     nearest = shared.argmax(1)
-    near = np.take_along_axis(shared, nearest[:, None], 1)[:, 0] >= OVERLAP
+    near = np.take_along_axis(shared, nearest[:, None], 1)[:, 0] >= FOUND
     first = np.zeros(len(images), dtype=bool)
     claims = images * labels.shape[1] + nearest
     candidates = np.flatnonzero(near)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from fineprune.attacks.format import AttackCard
@@ -22,13 +21,11 @@ from fineprune.errors import DataError
 from fineprune.evaluation.average_precision import AveragePrecision, Detected, average_precision
 from fineprune.evaluation.checks import attack_took
 from fineprune.evaluation.intervals import Estimate
-from fineprune.evaluation.metrics import ModelMetrics, Truth, accuracy_by_class, measure
+from fineprune.evaluation.metrics import Classes, ModelMetrics, Truth, accuracy_by_class, measure
 from fineprune.inference import outputs
 from fineprune.models.base import NOT_FINITE, Detections, Network
 from fineprune.models.format import describe_input
 from fineprune.progress import progress
-
-Classes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

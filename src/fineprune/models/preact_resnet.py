@@ -39,7 +39,7 @@ class PreActResNet18(Network):
     no longer read there, while the block's first half still reads it.
 
     Args:
-        spec: for images (C, H, W) of at least 8×8 pixels.
+        spec: for images (C, H, W).
         width: channels of the first stage (64 in the original).
     """
 
