@@ -512,7 +512,7 @@ def test_a_pickle_in_place_of_safetensors_is_never_opened(
     model, mark = copied("finetune/fine_pruned/model"), tmp_path / "payload ran"
     write_weights(model, pickle.dumps(Payload(mark), protocol=protocol))
     expected = f"{model / 'model.safetensors'}: expected safetensors, found a pickle"
-    refused(stage, expected, "not opened", **{READ_A_MODEL[stage]: model})
+    refused(stage, expected, "never opened", **{READ_A_MODEL[stage]: model})
     assert not mark.exists()
 
 
@@ -537,7 +537,7 @@ def test_a_layer_that_is_not_prunable_is_refused(
         ({"architecture": "resnet999"}, "expected one of digits_cnn"),
         ({"arguments": {"width": 32, "depth": 3}}, "model digits_cnn"),
         ({"arguments": {"width": 16}}, "does not fit architecture digits_cnn"),
-        ({"pruned": [1, 999]}, "pruned names channels outside 0…63 of conv3"),
+        ({"pruned": [1, 999]}, "pruned: expected some of channels 0…63 of conv3"),
         ({"mean": []}, "mean: expected one value for each of 1 channels, found 0"),
         ({"std": [0]}, "std: expected positive values, found 0"),
         ({"format": 2}, "expected format 1, found 2"),

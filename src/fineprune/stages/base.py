@@ -67,7 +67,8 @@ class Stage:
         options: the same for the stage's optional texts (``--run-id``).
         work: names of optional folders (``--checkpoints``) for what an attempt that is interrupted leaves to
             the next one, given to ``run`` as keywords.
-        after: ``after(report, folder)``, called with the finished report and the folder it is in.
+        after: ``after(report, folder, inputs)``, called with the finished report, the folder it is in and
+            the paths of the inputs.
         views: files of the report's folder, by the name of the optional flag that puts a copy of the
             file at a path of its own (``--page``).
         final: whether ``run`` does what cannot be taken back. It is given ``check`` then, to call before
@@ -83,7 +84,7 @@ class Stage:
     flags: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     work: tuple[str, ...] = ()
-    after: Callable[[Mapping[str, Any], Path], None] | None = None
+    after: Callable[[Mapping[str, Any], Path, Mapping[str, Path]], None] | None = None
     views: Mapping[str, str] = field(default_factory=dict)
     final: bool = False
 
@@ -148,7 +149,7 @@ def execute(
         }
         write_json(scratch["report"] / REPORT, report)
         if stage.after is not None:
-            stage.after(report, scratch["report"])
+            stage.after(report, scratch["report"], inputs)
         for name in views:
             shutil.copyfile(scratch["report"] / stage.views[name], scratch[name])
     if result.tidy is not None:

@@ -101,7 +101,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     )
 
 
-def write_views(report: Mapping[str, Any], folder: Path) -> None:
+def write_views(report: Mapping[str, Any], folder: Path, _: Mapping[str, Path]) -> None:
     """Write the report as one self-contained page, ``report.html``, and its figures alone, ``row.json``."""
     (folder / "row.json").write_text(as_row(report), encoding="utf-8")
     pictures = {path.stem: path for path in sorted((folder / "figures").glob("*.png"))}

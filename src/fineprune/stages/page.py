@@ -26,13 +26,14 @@ NOTES = {
 }
 
 
-def write_page(report: Mapping[str, Any], folder: Path) -> None:
-    """Write the finished report, with the pictures beside it, as ``page.html``."""
+def write_page(report: Mapping[str, Any], folder: Path, inputs: Mapping[str, Path]) -> None:
+    """Write the finished report, with the pictures beside it, as ``page.html``; the model by its path."""
     figures = {path.stem: path for path in sorted(folder.glob("*.png"))}
     html = page.render(
         "stage.html.j2",
         report=report,
         purpose=STAGES[report["stage"]],
+        model="/".join(inputs["model"].parts[-3:]) if "model" in inputs else None,
         numbers={_noted(name): _short(value) for name, value in report["numbers"].items()},
         figures=page.pictures(figures),
         cost=page.cost(report),

@@ -49,7 +49,7 @@ def run(config: TabulateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     )
 
 
-def write_page(report: Mapping[str, Any], folder: Path) -> None:
+def write_page(report: Mapping[str, Any], folder: Path, _: Mapping[str, Path]) -> None:
     """Write the tables as one page, ``page.html``."""
     html = page.render("sweep.html.j2", report=report)
     (folder / PAGE).write_text(html, encoding="utf-8")

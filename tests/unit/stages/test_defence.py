@@ -76,6 +76,7 @@ def test_every_stage_has_a_page_with_its_numbers_warnings_and_pictures(given, ca
     for text in (*report["numbers"], *report["warnings"]):
         assert html.escape(text.replace("_", " "), quote=False) in html.unescape(page), text
     assert page.count("<img ") == 1
+    assert f"<li>model: {'/'.join((folder / 'model').parts[-3:])}</li>" in page
     summary = "prune: 7 of 8 channels removed, clean accuracy on data held out "
     assert summary in capsys.readouterr().out
 
