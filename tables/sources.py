@@ -54,12 +54,9 @@ def _write(file: Path, told: Mapping[str, str]) -> None:
 def _linked(root: Path, folder: Path, case: str, path: Path) -> dict[str, str]:
     kind = next((suffix for suffix in ARCHIVES if path.name.endswith(suffix)), "")
     link = folder / f"{case}{kind}"
-    told = {
-        "source": str(link),
-        "md5": dvc_md5(path),
-    }  # which may take minutes: the link is of before until then
+    md5 = dvc_md5(path)  # may take minutes: the old link stays until it is known
     aside = (root / link).with_name(f".{link.name}.new")
     aside.unlink(missing_ok=True)
     aside.symlink_to(path)
     aside.replace(root / link)
-    return told
+    return {"source": str(link), "md5": md5}

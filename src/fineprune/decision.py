@@ -48,6 +48,11 @@ class Decision:
         return self.verdict == "promoted" and self.champion_before == self.registered_version
 
     @property
+    def contradicts_alias(self) -> bool:
+        """Whether it is held, but was champion before and so still is."""
+        return self.verdict == "held" and self.champion_before == self.registered_version
+
+    @property
     def place(self) -> str:
         """Where the version is in the registry, and who is champion."""
         before, version = self.champion_before, f"{self.registered_name} version {self.registered_version}"
@@ -56,7 +61,7 @@ class Decision:
         if self.verdict == "promoted":
             replaced = f"in place of version {before}" if before else "the first"
             return f"{version} is now {self.alias}, {replaced}"
-        if before == self.registered_version:
+        if self.contradicts_alias:
             text = "but still champion from an earlier decision: move the alias by hand"
             return f"{version} is held now, {text}"
         champion = f"version {before} stays champion" if before else "there is no champion"

@@ -129,8 +129,7 @@ def run(
         look_at = tracker.look_at(parent)
         text = as_text(decision, report=inputs["evaluation"] / "report.html", look_at=look_at)
         write(outputs["report"], decision, page=page, text=text)
-        held_champion = decision.verdict == "held" and decision.champion_before == decision.registered_version
-        doubts = [decision.place] if held_champion else []
+        doubts = [decision.place] if decision.contradicts_alias else []
         try:
             tracker.log_stage(parent, decision_record(decision, to_show(config), outputs["report"]))
             metrics = dict(headline(evidence.numbers, config.model))
