@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fineprune.data.format import InputSpec
 from fineprune.errors import missing_extra
 
 # Checked when a stage starts, not when it has its result in hand and wants to draw it.
@@ -28,7 +29,7 @@ except ImportError as error:
 Array = npt.NDArray[Any]
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#009e73", "#8e5a9e", "#e69f00"
-LIGHT_VERMILION, INK, GREY, PALE = "#f0b98f", "#24292f", "#8b949e", "#d0d7de"
+LIGHT_VERMILION, SKY, INK, GREY, PALE = "#f0b98f", "#56b4e9", "#24292f", "#8b949e", "#d0d7de"
 MEANING = {
     "clean": BLUE,
     "backdoor": VERMILION,
@@ -38,6 +39,7 @@ MEANING = {
     "undefended": VERMILION,
 }
 OTHERS = (BLUE, ORANGE, PURPLE, GREY, INK)
+SPLITS = {"train": GREY, "defender_fit": BLUE, "defender_holdout": SKY, "test": ORANGE}
 CLASSES = (BLUE, ORANGE, PURPLE, GREEN, VERMILION)  # of objects in a scene, in turn
 
 STYLE: Any = {
@@ -228,6 +230,14 @@ def example(on: Axes, one: Array, bounds: tuple[float, float], colour: str) -> N
         on.set_ylim(*bounds)
     else:
         on.imshow(_shown(one), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def viewable(inputs: Array, spec: InputSpec) -> Array:
+    """Raw images with their range stretched to 0…255; audio as it is."""
+    if spec.kind == "audio":
+        return inputs
+    stretched: Array = (inputs.astype(float) - spec.low) * 255 / (spec.high - spec.low)
+    return stretched
 
 
 def _shown(image: Array) -> Array:

@@ -15,7 +15,87 @@ from fineprune.reporting.drawing import BLUE, INK, PALE, VERMILION, Array
 from fineprune.reporting.table import ROWS, Models, number, rows
 
 LEAST_SCORE = 0.5  # of a detection that is drawn
+NAMED_CLASSES = 20  # more names would not be readable
 Series = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def samples(path: Path, inputs: Array, captions: Sequence[str]) -> None:
+    """Some inputs, five in a row.
+
+    Args:
+        path: the PNG to write.
+        inputs: (N, channels, height, width) images in 0…255, or (N, samples) waveforms.
+        captions: what stands above each, cut where it would reach into the next.
+    """
+    columns = min(5, len(inputs))
+    lines = -(-len(inputs) // columns)
+    tall = 1.7 if inputs.ndim > 2 else 1.2
+    bounds = float(inputs.min()), float(inputs.max())
+    with drawing.picture(path, width=max(3.6, 1.45 * columns), height=tall * lines) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axes, one, caption in zip(grid, inputs, captions, strict=False):
+            drawing.example(axes, one, bounds, BLUE)
+            short = caption if len(caption) <= 18 else f"{caption[:17]}…"
+            axes.set_title(short, fontsize=8.5, fontweight="normal", loc="center")
+        for axes in grid[len(inputs) :]:
+            axes.set_axis_off()
+
+
+def labelled_scenes(path: Path, images: Array, truth: tuple[Array, Array], classes: Sequence[str]) -> None:
+    """Some images with the boxes that are in them, each with the colour and the name of its class.
+
+    Args:
+        path: the PNG to write.
+        images: (n, channels, height, width) in 0…255.
+        truth: boxes (n, K, 4) in pixels and their classes (n, K), -1 where the slot is empty.
+        classes: names.
+    """
+    height = 0.2 + 3.4 * images.shape[2] / images.shape[3]
+    with drawing.picture(path, width=max(3.6, 3.6 * len(images)), height=height) as figure:
+        grid = figure.subplots(1, len(images), squeeze=False)[0]
+        for axes, image, boxes, labels in zip(grid, images, *truth, strict=True):
+            there = labels >= 0
+            drawing.scene(axes, image, boxes[:0])
+            for box, kind in zip(boxes[there], labels[there], strict=True):
+                drawing.found_box(axes, box, drawing.CLASSES[kind % len(drawing.CLASSES)], classes[kind])
+
+
+def class_counts(path: Path, counts: Mapping[str, Array], classes: Sequence[str], what: str) -> None:
+    """How many of each class there are, stacked by split: by name up to 20 classes, by rank beyond.
+
+    Args:
+        path: the PNG to write.
+        counts: ``{split: (K,) counts}``.
+        classes: K names.
+        what: what is counted.
+    """
+    named = len(classes) <= NAMED_CLASSES
+    total = np.sum(list(counts.values()), axis=0)
+    order = np.arange(len(classes)) if named else np.argsort(-total, kind="stable")
+    places, below = np.arange(len(classes)), np.zeros(len(classes), int)
+    with drawing.picture(path, height=0.9 + 0.27 * len(classes) if named else 3.5) as figure:
+        axes = drawing.axes(figure, what if named else "class, most first", "" if named else what)
+        axes.grid(axis="y", visible=not named)
+        axes.grid(axis="x", visible=named)
+        for split, of_class in counts.items():
+            colour, label, values = drawing.SPLITS[split], split.replace("_", " "), of_class[order]
+            if named:
+                axes.barh(places, values, 0.7, left=below, color=colour, linewidth=0, label=label)
+            else:
+                axes.bar(places, values, 1.0, bottom=below, color=colour, linewidth=0, label=label)
+            below = below + values
+        if named:
+            axes.set_yticks(places, list(classes))
+            axes.tick_params(axis="y", length=0)
+            axes.set_ylim(len(classes) - 0.4, -0.6)
+        else:
+            axes.margins(x=0.01)
+            axes.locator_params(axis="x", integer=True)
+            most, least = (f"{classes[order[i]]}: {total[order[i]]:,}" for i in (0, -1))
+            axes.annotate(
+                f"most: {most}\nleast: {least}", (0.98, 0.95), xycoords="axes fraction", va="top", ha="right"
+            )
+        figure.legend(loc="outside upper left", ncols=len(counts))
 
 
 def activation_profile(path: Path, mean: Sequence[float]) -> None:
@@ -280,7 +360,7 @@ def confusion(path: Path, matrix: Array, classes: Sequence[str]) -> None:
         axes.spines[:].set_visible(False)
         if len(answers) > len(classes):
             axes.axvline(len(classes) - 0.5, color=INK, linewidth=0.8)
-        if len(classes) <= 20:
+        if len(classes) <= NAMED_CLASSES:
             axes.set_xticks(range(len(answers)), answers)
             if max(map(len, answers)) > 2:
                 for label in axes.get_xticklabels():

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fineprune.data.format import InputSpec
 from fineprune.evaluation.average_precision import Detected
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import Classes, confusion
 from fineprune.models.base import NOT_FINITE, NOTHING
 from fineprune.reporting import figures
+from fineprune.reporting.drawing import viewable
 
 CONFUSION_CLASSES = 50  # more would be neither readable nor small
 EXAMPLES, SCENES = 5, 3
@@ -77,8 +77,10 @@ def _draw_examples(folder: Path, bed: TestBed, said: Predictions) -> None:
     count = EXAMPLES if said.found is None else SCENES
     rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
     batch = bed.samples.draw(torch.from_numpy(rows))
-    clean = _viewable(batch.inputs, bed.card.input)
-    triggered = _viewable(bed.trigger(batch.inputs, batch.places), bed.card.input)
+    clean, triggered = (
+        viewable(inputs.cpu().numpy(), bed.card.input)
+        for inputs in (batch.inputs, bed.trigger(batch.inputs, batch.places))
+    )
     if said.found is None or said.found_triggered is None or batch.places is None:
         captions = [(_says(bed, said.clean[i]), _says(bed, said.triggered[i])) for i in rows]
         figures.examples(folder / "examples.png", clean, triggered, captions)
@@ -92,11 +94,3 @@ def _draw_examples(folder: Path, bed: TestBed, said: Predictions) -> None:
 
 def _says(bed: TestBed, label: int) -> str:
     return "NaN or infinite" if label == NOT_FINITE else f"says {bed.classes[label]}"
-
-
-def _viewable(inputs: torch.Tensor, spec: InputSpec) -> Array:
-    """Images with their range stretched to 0…255; audio as it is."""
-    values = inputs.cpu().numpy()
-    return (
-        values if spec.kind == "audio" else (values.astype(float) - spec.low) * 255 / (spec.high - spec.low)
-    )

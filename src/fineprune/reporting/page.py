@@ -64,13 +64,19 @@ CAPTIONS = {
         "Average precision by class",
         "The same for the average precision of a detector, with the number of true boxes.",
     ),
+    "samples": ("Samples", "Of the split that the defender ranks channels on and trains with."),
+    "labelled_scenes": (
+        "Images and the boxes in them",
+        "Of the split that the defender ranks channels on and trains with.",
+    ),
+    "class_counts": ("Classes", "How many of each class there are in each split."),
     "training_curves": (
         "Training",
         "Loss and accuracy by epoch: start is the clean training that both networks go on from, attack clean "
         "that of the pruning-aware attacker.",
     ),
 }
-WIDE = frozenset({"scenes"})
+WIDE = frozenset({"scenes", "labelled_scenes"})
 
 
 def render(template: str, *, beside: Path = TEMPLATES, **values: Any) -> str:

@@ -28,6 +28,7 @@ from fineprune.data.readers.youtube_faces import YoutubeFacesOptions
 from fineprune.data.sources import open_source
 from fineprune.data.splits import seen_before, split_by_group
 from fineprune.errors import ConfigError, DataError
+from fineprune.reporting import contents
 from fineprune.stages.base import Result, Stage
 from fineprune.stages.page import VIEWS, write_page
 
@@ -121,6 +122,7 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
         written = write_dataset(
             outputs["dataset"], raw.inputs, raw.labels, raw.groups, card, places=raw.places
         )
+    contents.draw(outputs["report"], written)
     repeats = seen_before(written)
     numbers = {"samples": len(raw.labels), "classes": len(raw.classes), "groups": len(np.unique(raw.groups))}
     numbers |= {f"samples_{name}": len(rows) for name, rows in splits.items()}

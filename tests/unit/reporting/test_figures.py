@@ -43,7 +43,21 @@ def draw_scenes(path, n=2, found=FOUND):
     figures.scenes(path, SCENES[:n], SCENES[:n], (BOXES[:n], KINDS[:n]), (some, some), ["stop", "warning"])
 
 
+COUNTS = {name: np.array([3, 1]) for name in ("train", "defender_fit", "defender_holdout", "test")}
+MANY = {name: np.arange(43) for name in COUNTS}
+LONG = "a name that is too long"
+
 PICTURES = {
+    "samples": lambda path: figures.samples(path, IMAGES, ["one", "two", LONG]),
+    "samples, wave": lambda path: figures.samples(path, np.concatenate([WAVES] * 3), ["one"] * 9),
+    "labelled_scenes": lambda path: figures.labelled_scenes(path, SCENES, (BOXES, KINDS), ["stop", "yield"]),
+    "labelled_scenes, one": lambda path: figures.labelled_scenes(
+        path, SCENES[:1], (BOXES[:1], KINDS[:1]), ["stop", "yield"]
+    ),
+    "class_counts": lambda path: figures.class_counts(path, COUNTS, ["yes", "$x^$"], "samples"),
+    "class_counts, many": lambda path: figures.class_counts(
+        path, MANY, [str(k) for k in range(43)], "objects"
+    ),
     "activation_profile": lambda path: figures.activation_profile(path, MEAN),
     "activation_profile, all dormant": lambda path: figures.activation_profile(path, [0.0, 0.0]),
     "clean_beside_triggered": lambda path: figures.clean_beside_triggered(path, MEAN, MEAN[::-1], range(C)),
@@ -129,6 +143,35 @@ def test_examples_do_not_depend_on_the_dtype(tmp_path):
     for name, kind in (("one", np.uint8), ("two", float)):
         figures.examples(tmp_path / f"{name}.png", IMAGES.astype(kind), IMAGES.astype(kind), WORDS)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_samples_have_their_names_and_empty_places_no_frame(drawn):
+    PICTURES["samples, wave"]("p.png")
+    PICTURES["samples"]("p.png")
+    assert [axes.axison for axes in drawn[0].axes] == [True] * 9 + [False]
+    assert [axes.get_title("center") for axes in drawn[1].axes] == ["one", "two", "a name that is to…"]
+
+
+def test_labelled_scenes_name_what_is_in_them(drawn):
+    PICTURES["labelled_scenes"]("p.png")
+    assert [[text.get_text() for text in axes.texts] for axes in drawn[0].axes] == [["yield", "stop"], []]
+
+
+def test_classes_are_stacked_by_split_in_their_order(drawn):
+    PICTURES["class_counts"]("p.png")
+    (axes,) = drawn[0].axes
+    bars = [(bar.get_x(), bar.get_width()) for bar in axes.patches]
+    assert bars == [(0, 3), (0, 1), (3, 3), (1, 1), (6, 3), (2, 1), (9, 3), (3, 1)]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["yes", "$x^$"]
+    assert texts(drawn[0]) == ["train", "defender fit", "defender holdout", "test"]
+
+
+def test_many_classes_are_ranked(drawn):
+    PICTURES["class_counts, many"]("p.png")
+    (axes,) = drawn[0].axes
+    first = axes.containers[0]
+    assert [bar.get_height() for bar in first] == list(range(42, -1, -1))
+    assert "most: 42: 168\nleast: 0: 0" in texts(drawn[0])
 
 
 def test_profile_counts_the_dormant_channels(drawn):

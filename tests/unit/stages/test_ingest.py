@@ -98,6 +98,8 @@ def test_digits_need_no_download(tmp_path):
     assert dataset.card.origin == {"source": "digits"}
     assert report(out)["numbers"]["samples_test"] == 539
     assert report(out)["outputs"]["dataset"] == dataset.digest
+    assert (out / "report/page.html").read_text().count("<img ") == 2
+    assert {path.name for path in (out / "report").glob("*.png")} == {"samples.png", "class_counts.png"}
 
 
 def test_the_same_section_gives_the_same_bytes(tmp_path, clips):
