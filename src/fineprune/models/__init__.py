@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from fineprune.errors import ModelError, excerpt
+from fineprune.config import parse
+from fineprune.errors import ConfigError, ModelError
 from fineprune.models.base import Network, NetworkSpec
 
 ARCHITECTURES = {
@@ -26,19 +27,16 @@ def build(spec: NetworkSpec) -> Network:
     if spec.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ModelError(f"model architecture: expected one of {known}, found {spec.architecture!r}")
-    width = spec.arguments.get("width", 1)
-    if isinstance(width, bool) or not isinstance(width, (int, float)) or not width > 0:
-        raise ModelError(
-            f"model {spec.architecture}: width: expected a number above 0, found {excerpt(width)}"
-        )
     module, name = ARCHITECTURES[spec.architecture].split(":")
     architecture: Any = getattr(importlib.import_module(module), name)
     if spec.input.kind != architecture.reads:
         raise ModelError(f"{_unfit(spec)}: expected {architecture.reads}, found {spec.input.kind}")
     try:
-        network: Network = architecture(spec, **spec.arguments)
-    except TypeError as error:
-        raise ModelError(f"model {spec.architecture}: {error}") from error
+        options = parse(architecture.options, spec.arguments, f"model {spec.architecture}")
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
+    try:
+        network: Network = architecture(spec, options)
     except (ValueError, RuntimeError, ArithmeticError) as error:
         raise ModelError(f"{_unfit(spec)}: {error}") from error
     empty = next((name for name, weights in network.named_parameters() if not weights.numel()), None)

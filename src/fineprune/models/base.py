@@ -54,7 +54,7 @@ class NetworkSpec:
 
     Attributes:
         architecture: a name of :data:`fineprune.models.ARCHITECTURES`.
-        arguments: the architecture's own keyword arguments.
+        arguments: the plain values of the architecture's options.
         input: what one raw input is.
         classes: class names, one per logit.
         mean, std: per channel, in raw units, for image normalisation.
@@ -108,9 +108,11 @@ class Network(nn.Module):
     ``forward`` takes raw inputs (B, *shape) in the integer dtype of ``spec.input`` and gives
     float32 logits (B, classes): normalisation or the spectrogram is the network's first step, so
     that triggers and registered models work on what a microphone or a camera delivers. A detector
-    gives :class:`Detections` instead, and has a ``loss`` and ``answers`` of its own.
+    gives :class:`Detections` instead, and has a ``loss`` and ``answers`` of its own. It is made of a
+    spec and, as a second argument, of ``options``, a config of its own.
     """
 
+    options: type
     task: Task = "classification"
     reads: Literal["image", "audio"] = "image"
     prunable: PrunableLayer

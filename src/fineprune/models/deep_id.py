@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fineprune.config import Positive
 from fineprune.models.base import Network, NetworkSpec, PrunableLayer
 from fineprune.models.frontends import Normalise
 
 
-class DeepID(Network):
-    """Four convolutions and two parallel linear layers, summed; ``conv3`` is prunable.
+@dataclass(frozen=True)
+class DeepIDOptions:
+    """Its size.
 
-    The third pooling is read by conv4 and, past it, by the linear layer ``fc160_1``; ``fc160_2`` reads
-    conv4. conv3 is thus the last convolution that every path shares, and removing one of its channels cuts
-    both. On 3×55×47 images of 1283 people the network has the released one's 601,643 parameters.
+    Attributes:
+        width: factor on every hidden layer's width.
+    """
+
+    width: Positive
+
+
+class DeepID(Network):
+    """Four convolutions and two parallel linear layers, summed, for images (C, H, W) of 24×24 pixels or more.
+
+    ``conv3`` is prunable. The third pooling is read by conv4 and, past it, by the linear layer
+    ``fc160_1``; ``fc160_2`` reads conv4. conv3 is thus the last convolution that every path shares, and
+    removing one of its channels cuts both. On 3×55×47 images of 1283 people the network has the released
+    one's 601,643 parameters.
 
     The released network started from Gaussians of standard deviation 0.01. On little data that start costs
     more than half of conv3's channels, which die (35 of 60 on 34 people of LFW), and a quarter of the
     accuracy (.64 held out, against .90); here weights start as He et al. 2015 have it for ReLUs.
-
-    Args:
-        spec: for images (C, H, W) of at least 24×24 pixels.
-        width: factor on every hidden layer's width.
     """
 
+    options = DeepIDOptions
     prunable = PrunableLayer(conv="conv3", consumers=("conv4", "fc160_1"))
 
-    def __init__(self, spec: NetworkSpec, *, width: float) -> None:
+    def __init__(self, spec: NetworkSpec, options: DeepIDOptions) -> None:
         super().__init__(spec)
         channels, *size = spec.input.shape
         height, breadth = (_pooled(length) for length in size)
 
         def wide(count: int) -> int:
-            return max(1, round(count * width))
+            return max(1, round(count * options.width))
 
         self.normalise = Normalise(spec.mean, spec.std)
         self.conv1 = nn.Conv2d(channels, wide(20), 4)

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fineprune.config import Count
 from fineprune.models.base import LinearHead, Network, NetworkSpec, PrunableLayer
 from fineprune.models.frontends import Normalise
 
 
-class DigitsCNN(Network):
-    """Three 3×3 convolutions and two linear layers; ``conv3`` is prunable.
+@dataclass(frozen=True)
+class DigitsCNNOptions:
+    """Its size.
 
-    Args:
-        spec: for images (C, H, W) of at least 4×4 pixels.
+    Attributes:
         width: channels of the first convolution; the others have twice as many.
     """
 
+    width: Count
+
+
+class DigitsCNN(Network):
+    """Three 3×3 convolutions and two linear layers, for images (C, H, W) of at least 4×4 pixels.
+
+    ``conv3`` is prunable.
+    """
+
+    options = DigitsCNNOptions
     prunable = PrunableLayer(conv="conv3", consumers=("fc1",))
 
-    def __init__(self, spec: NetworkSpec, *, width: int) -> None:
+    def __init__(self, spec: NetworkSpec, options: DigitsCNNOptions) -> None:
         super().__init__(spec)
         channels, height, breadth = spec.input.shape
+        width = options.width
         self.normalise = Normalise(spec.mean, spec.std)
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, 2 * width, 3, padding=1)

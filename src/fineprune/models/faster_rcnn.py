@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fineprune.config import parse
+from fineprune.config import Fraction, Positive
 from fineprune.models.base import Detections, Network, NetworkSpec, PrunableLayer, Step
 from fineprune.models.detection.anchors import AnchorSpec, anchor_grid
 from fineprune.models.detection.detections import DetectionSpec, detect, what_was_found
@@ -30,46 +31,48 @@ class Regions(NamedTuple):
     offsets: Tensor
 
 
+@dataclass(frozen=True)
+class FasterRCNNOptions:
+    """Its size, and where it looks for signs.
+
+    Attributes:
+        width: factor on every hidden layer's width.
+        dropout: behind fc6 and fc7, 0…1 (paper: 0.5).
+        anchors: the boxes that proposals start from.
+        proposals: the regions that are looked at.
+        sampling: what it learns from in each image.
+        detections: what is given out.
+    """
+
+    width: Positive
+    dropout: Fraction
+    anchors: AnchorSpec
+    proposals: ProposalSpec
+    sampling: SamplingSpec
+    detections: DetectionSpec
+
+
 class FasterRCNN(Network):
     """Region proposals on ``conv5``, and a classifier of what the same ``conv5`` shows in each region.
 
+    It is for images (C, H, W); its spec's ``classes`` are without the background.
     ``conv5`` is prunable: removing a channel cuts the region proposal network and, through the pooled
     regions, fc6. At width 1 it is the paper's network, with 58.9 M parameters for three classes.
     Batches are of images of one size. In training mode dropout and the sampling of anchors and
     regions are random; in evaluation mode the loss, too, is always the same.
-
-    Args:
-        spec: for images (C, H, W); ``classes`` without the background.
-        width: factor on every hidden layer's width.
-        dropout: behind fc6 and fc7, 0…1 (paper: 0.5).
-        anchors: the fields of :class:`AnchorSpec`.
-        proposals: the fields of :class:`ProposalSpec`.
-        sampling: the fields of :class:`SamplingSpec`.
-        detections: the fields of :class:`DetectionSpec`.
     """
 
+    options = FasterRCNNOptions
     task = "detection"
     prunable = PrunableLayer(conv="conv5", consumers=("rpn", "fc6"))
     anchors: Tensor
 
-    def __init__(
-        self,
-        spec: NetworkSpec,
-        *,
-        width: float,
-        dropout: float,
-        anchors: dict[str, Any],
-        proposals: dict[str, Any],
-        sampling: dict[str, Any],
-        detections: dict[str, Any],
-    ) -> None:
+    def __init__(self, spec: NetworkSpec, options: FasterRCNNOptions) -> None:
         super().__init__(spec)
-        self.proposals = parse(ProposalSpec, proposals, "proposals")
-        self.sampling = parse(SamplingSpec, sampling, "sampling")
-        self.detections = parse(DetectionSpec, detections, "detections")
-        anchor_spec = parse(AnchorSpec, anchors, "anchors")
-        self._add_layers(width, dropout, len(anchor_spec))
-        grid = anchor_grid(anchor_spec, *self._cells(), STRIDE)
+        self.proposals, self.sampling = options.proposals, options.sampling
+        self.detections = options.detections
+        self._add_layers(options)
+        grid = anchor_grid(options.anchors, *self._cells(), STRIDE)
         self.register_buffer("anchors", grid, persistent=False)
 
     def preactivation(self, inputs: Tensor) -> Tensor:
@@ -150,10 +153,11 @@ class FasterRCNN(Network):
         hidden = self.dropout(F.relu(self.fc7(hidden)))
         return self.fc_class(hidden).float(), self.fc_box(hidden).float().unflatten(-1, (-1, 4))
 
-    def _add_layers(self, width: float, dropout: float, anchors: int) -> None:
+    def _add_layers(self, options: FasterRCNNOptions) -> None:
         def wide(count: int) -> int:
-            return max(1, round(count * width))
+            return max(1, round(count * options.width))
 
+        anchors = len(options.anchors)
         outputs = 1 + len(self.spec.classes)
         self.normalise = Normalise(self.spec.mean, self.spec.std)
         self.conv1 = nn.Conv2d(self.spec.input.shape[0], wide(96), 7, stride=2, padding=3)
@@ -169,7 +173,7 @@ class FasterRCNN(Network):
         self.fc7 = nn.Linear(wide(4096), wide(4096))
         self.fc_class = nn.Linear(wide(4096), outputs)
         self.fc_box = nn.Linear(wide(4096), 4 * outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(options.dropout)
         self._initialise()
 
     def _initialise(self) -> None:

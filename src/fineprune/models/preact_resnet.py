@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fineprune.config import Count
 from fineprune.models.base import ChannelSelect, LinearHead, Network, NetworkSpec, PrunableLayer
 from fineprune.models.frontends import Normalise
 
@@ -30,25 +33,34 @@ class PreActBlock(nn.Module):
         return out
 
 
+@dataclass(frozen=True)
+class PreActResNet18Options:
+    """Its size.
+
+    Attributes:
+        width: channels of the first stage (64 in the original).
+    """
+
+    width: Count
+
+
 class PreActResNet18(Network):
-    """ResNet-18 for small images, with a final batch norm and ReLU before pooling.
+    """ResNet-18 for small images (C, H, W), with a final batch norm and ReLU before pooling.
 
     The last convolution, ``layer4.1.conv2``, is prunable: its channels meet the shortcut, then the
     final batch norm, then the ReLU whose output is pooled and classified. Removing channel c
     removes its filter, its batch norm entry and its column in ``fc``; the shortcut's channel c is
     no longer read there, while the block's first half still reads it.
-
-    Args:
-        spec: for images (C, H, W).
-        width: channels of the first stage (64 in the original).
     """
 
+    options = PreActResNet18Options
     prunable = PrunableLayer(
         conv="layer4.1.conv2", norms=("bn",), consumers=("fc",), selects=("layer4.1.select",)
     )
 
-    def __init__(self, spec: NetworkSpec, *, width: int) -> None:
+    def __init__(self, spec: NetworkSpec, options: PreActResNet18Options) -> None:
         super().__init__(spec)
+        width = options.width
         self.normalise = Normalise(spec.mean, spec.std)
         self.conv1 = nn.Conv2d(spec.input.shape[0], width, 3, padding=1, bias=False)
         self.layer1 = nn.Sequential(PreActBlock(width, width, 1), PreActBlock(width, width, 1))

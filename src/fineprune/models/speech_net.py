@@ -2,63 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fineprune.config import parse
+from fineprune.config import Count, Fraction, Positive
 from fineprune.models.base import LinearHead, Network, NetworkSpec, PrunableLayer
 from fineprune.models.frontends import Spectrogram, SpectrogramSpec
 
 
-class SpeechNet(Network):
-    """Five convolutions and three linear layers on a spectrogram; ``conv5`` is prunable.
+@dataclass(frozen=True)
+class SpeechNetOptions:
+    """What it hears, and its size.
 
-    conv2, conv4 and conv5 have two groups, and there is no activation after conv1 and conv2, as in
-    the released network. With ``channels=3, kernel=11, stride=4`` on 512×512 spectrograms and 10
-    classes it has that network's 17.1 M parameters; a smaller kernel and stride fit shorter clips.
-
-    Args:
-        spec: for audio (samples,).
-        spectrogram: the fields of :class:`SpectrogramSpec`.
+    Attributes:
+        spectrogram: its first step.
         channels: copies of the spectrogram that conv1 reads (3 in the paper, an RGB picture).
         kernel, stride: of conv1.
         width: factor on every hidden layer's width.
         dropout: behind fc6 and fc7, 0…1 (0.5 in the paper).
     """
 
+    spectrogram: SpectrogramSpec
+    channels: Count
+    kernel: Count
+    stride: Count
+    width: Positive
+    dropout: Fraction
+
+
+class SpeechNet(Network):
+    """Five convolutions and three linear layers on the spectrogram of audio (samples,).
+
+    ``conv5`` is prunable. conv2, conv4 and conv5 have two groups, and there is no activation after conv1
+    and conv2, as in the released network. With ``channels=3, kernel=11, stride=4`` on 512×512 spectrograms
+    and 10 classes it has that network's 17.1 M parameters; a smaller kernel and stride fit shorter clips.
+    """
+
+    options = SpeechNetOptions
     reads = "audio"
     prunable = PrunableLayer(conv="conv5", consumers=("fc6",))
 
-    def __init__(
-        self,
-        spec: NetworkSpec,
-        *,
-        spectrogram: dict[str, Any],
-        channels: int,
-        kernel: int,
-        stride: int,
-        width: float,
-        dropout: float,
-    ) -> None:
+    def __init__(self, spec: NetworkSpec, options: SpeechNetOptions) -> None:
         super().__init__(spec)
 
         def wide(count: int) -> int:
-            return max(2, 2 * round(count * width / 2))
+            return max(2, 2 * round(count * options.width / 2))
 
-        self.spectrogram = Spectrogram(parse(SpectrogramSpec, spectrogram, "spectrogram"))
-        self.copies = channels
-        self.conv1 = nn.Conv2d(channels, wide(96), kernel, stride)
+        self.spectrogram = Spectrogram(options.spectrogram)
+        self.copies = options.channels
+        self.conv1 = nn.Conv2d(options.channels, wide(96), options.kernel, options.stride)
         self.conv2 = nn.Conv2d(wide(96), wide(256), 5, padding=2, groups=2)
         self.conv3 = nn.Conv2d(wide(256), wide(384), 3, padding=1)
         self.conv4 = nn.Conv2d(wide(384), wide(384), 3, padding=1, groups=2)
         self.conv5 = nn.Conv2d(wide(384), wide(256), 3, padding=1, groups=2)
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.fc6 = nn.Linear(wide(256) * self._pooled(spec.input.shape[0], kernel, stride), wide(256))
+        positions = self._pooled(spec.input.shape[0], options.kernel, options.stride)
+        self.fc6 = nn.Linear(wide(256) * positions, wide(256))
         self.fc7 = nn.Linear(wide(256), wide(128))
         self.fc8 = nn.Linear(wide(128), len(spec.classes))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(options.dropout)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 # What Caffe calls xavier: uniform, with variance 1 / fan-in.

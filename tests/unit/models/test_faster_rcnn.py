@@ -6,7 +6,7 @@ from torch import nn
 
 from fineprune.data.batches import Batch
 from fineprune.defenses.curve import BLOCK, matches_along_curve
-from fineprune.errors import ConfigError, ModelError
+from fineprune.errors import ModelError
 from fineprune.models import build
 from fineprune.models.base import NOT_FINITE
 from fineprune.models.detection.boxes import overlap
@@ -272,14 +272,19 @@ def test_it_learns_four_scenes_by_heart():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"anchors": {"sizes": [0.0], "ratios": [1.0]}}, "sizes"),
-        ({"proposals": ARGUMENTS["proposals"] | {"train": 0}}, "train"),
-        ({"detections": ARGUMENTS["detections"] | {"overlap": 1.5}}, "overlap"),
-        ({"sampling": {"anchors": 1}}, "regions"),
+        ({"anchors": {"sizes": [0.0], "ratios": [1.0]}}, r"anchors\.sizes\[0\]: expected a value in"),
+        ({"proposals": ARGUMENTS["proposals"] | {"train": 0}}, r"proposals\.train: expected a value in"),
+        (
+            {"detections": ARGUMENTS["detections"] | {"overlap": 1.5}},
+            r"detections\.overlap: expected a value in",
+        ),
+        ({"sampling": {"anchors": 1}}, r"sampling\.regions: missing; .*sampling\.signs: missing"),
+        ({"droput": 0.5}, r"droput: unknown key"),
+        ({"dropout": 1.5}, "dropout: expected a value in"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ModelError, match=rf"^model faster_rcnn\.{message}"):
         network_of(**changes)
 
 

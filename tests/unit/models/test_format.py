@@ -148,8 +148,8 @@ def test_weights_of_another_type_are_not_cast_in_silence(folder, dtype):
             {"architecture": "alexnet"},
             f"expected one of {', '.join(ARCHITECTURES)}, found 'alexnet'",
         ),
-        ({"arguments": {}}, "missing 1 required keyword-only argument: 'width'"),
-        ({"arguments": {"width": 4, "depth": 2}}, "unexpected keyword argument 'depth'"),
+        ({"arguments": {}}, r"model digits_cnn\.width: missing"),
+        ({"arguments": {"width": 4, "depth": 2}}, r"model digits_cnn\.depth: unknown key"),
         ({"arguments": {"width": 5}}, "does not fit architecture digits_cnn"),
         ({"classes": ["a", "b"]}, "does not fit architecture digits_cnn"),
         (
