@@ -10,6 +10,7 @@ from fineprune.errors import ModelError
 from fineprune.models import build
 from fineprune.models.base import NOT_FINITE
 from fineprune.models.detection.boxes import overlap
+from fineprune.models.detection.targets import anchor_targets
 from fineprune.models.surgery import remove_channels
 from tests.unit.nets import audio, image, masked_logits, questions_of_a_step, spec_of
 
@@ -200,6 +201,42 @@ def test_the_loss_in_evaluation_mode_is_always_the_same():
     assert torch.equal(first.loss, again.loss)
     assert first.total == again.total
     assert len({float(loss) for loss in other}) == 3
+
+
+def test_the_outputs_of_both_linear_layers_are_dropped():
+    network, read = network_of(dropout=1.0).train(), {}
+    for name in ("fc7", "fc_class", "fc_box"):
+        nn.init.ones_(getattr(network, name).bias)  # something to drop even behind nothing
+        getattr(network, name).register_forward_pre_hook(
+            lambda _, given, name=name: read.update({name: given[0]})
+        )
+    network.loss(*scenes(2))
+    assert {name: values.any().item() for name, values in read.items()} == dict.fromkeys(read, False)
+    assert len(read) == 3
+
+
+@pytest.mark.parametrize(("changed", "loss", "detections"), [("train", False, True), ("test", True, False)])
+def test_proposals_for_training_and_for_detection_are_counted_apart(changed, loss, detections):
+    proposals, batch = ARGUMENTS["proposals"], scenes(4)
+    one, other = lively(), lively(proposals=proposals | {changed: 1})
+    with torch.no_grad():
+        assert torch.equal(one.loss(*batch).loss, other.loss(*batch).loss) == loss
+        assert torch.equal(one(batch[0]).scores, other(batch[0]).scores) == detections
+
+
+def test_the_loss_of_proposed_boxes_is_straight_from_an_error_of_a_ninth():
+    network, (inputs, labels, places) = network_of(), scenes(4)
+    given = []
+    network.rpn_box.register_forward_hook(lambda _, __, output: given.append(output))
+    loss = network.loss(inputs, labels, places).loss
+    offsets, slopes = (
+        values.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+        for values in (*given, *torch.autograd.grad(loss, given))
+    )
+    targets = anchor_targets(network.anchors, places, network.sampling, shuffle=False)
+    errors, slopes = (offsets - targets.offsets)[targets.foreground], slopes[targets.foreground]
+    assert ((errors.abs() > 1 / 9) & (errors.abs() < 1)).any()
+    torch.testing.assert_close(slopes / slopes.abs().max(), (9 * errors).clamp(-1, 1))
 
 
 def test_every_layer_learns():
