@@ -12,7 +12,7 @@ from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec
 from fineprune.models import build, faster_rcnn
 from fineprune.models.base import Network, NetworkSpec
-from fineprune.models.detection.boxes import clip, decode, encode, overlap
+from fineprune.models.detection.boxes import clip, decode, encode, iou
 from fineprune.models.detection.proposals import ProposalSpec
 from fineprune.models.detection.targets import (
     ANCHOR_NONE,
@@ -95,7 +95,7 @@ def anchor_targets(anchors: Tensor, places: Tensor, spec: SamplingSpec, *, shuff
     """As :func:`fineprune.models.detection.targets.anchor_targets`, image by image and anchor by anchor."""
     rows = []
     for signs in places:
-        overlaps = torch.cat([overlap(anchor[None], signs) for anchor in anchors])
+        overlaps = torch.cat([iou(anchor[None], signs) for anchor in anchors])
         nearest = overlaps.amax(0).clamp(min=1e-6)
         shows, none, offsets = [], [], []
         for anchor, each in zip(anchors, overlaps, strict=True):
@@ -119,7 +119,7 @@ def propose(
         boxes = [clip(decode(offset[i], anchors[i]), *size) for i in best]
         stay, gone = [], []
         for box in boxes:
-            near = bool(stay) and overlap(box[None], torch.stack(stay)).max() > spec.overlap
+            near = bool(stay) and iou(box[None], torch.stack(stay)).max() > spec.overlap
             (gone if near else stay).append(box)
         images.append(torch.stack((stay + gone)[:count]))
     return torch.stack(images)
@@ -133,7 +133,7 @@ def sample_regions(
     for boxes, names, signs in zip(proposals, labels, places, strict=True):
         regions, classes, offsets, usable = torch.cat([signs, boxes]), [], [], []
         for number, region in enumerate(regions):
-            best, owner = overlap(region[None], signs)[0].max(0)
+            best, owner = iou(region[None], signs)[0].max(0)
             shows = bool(best >= REGION_SIGN)
             classes.append(int(names[owner]) + 1 if shows else BACKGROUND)
             offsets.append(in_units(encode(signs[owner], region)))

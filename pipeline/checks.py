@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from components import image
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath
 from fineprune.environment import environment
-from fineprune.errors import FinePruneError, StorageError, root_cause, without_credentials
+from fineprune.errors import FinePruneError, StorageError, one_line, root_cause, without_credentials
 from fineprune.storage import Bucket, split_url
 from pipeline import image_registry, server, web
 from pipeline.arguments import check_reachable
@@ -336,12 +336,12 @@ CHECKS = (
 )
 
 
-def run(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[tuple[str, Line]]:
+def run(site: Site) -> Iterator[tuple[str, Line]]:
     """The name of each check with what it found. What it could not find out is a failure, unless only
     administrators may ask for it.
     """
     there = True
-    for check in checks:
+    for check in CHECKS:
         if check.needs_namespace and not there:
             yield check.name, Line("skip", f"there is no namespace {site.namespace} to look in")
             continue
@@ -351,7 +351,7 @@ def run(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[tuple[str, Lin
                 yield check.name, line
         except FinePruneError as error:
             hidden = check.needs_administrator and isinstance(error, ForbiddenError)
-            yield check.name, Line("note" if hidden else "fail", " ".join(str(error).split()))
+            yield check.name, Line("note" if hidden else "fail", one_line(error))
 
 
 def _short(image: str) -> str:

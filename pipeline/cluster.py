@@ -19,7 +19,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
 from urllib3.exceptions import HTTPError
 
-from fineprune.errors import FinePruneError, root_cause
+from fineprune.errors import FinePruneError, one_line, root_cause
 from pipeline.settings import Toleration
 
 _SECONDS = 15  # for one answer
@@ -186,13 +186,12 @@ def _configuration(context: str | None) -> Any:
         AttributeError,
         TypeError,
     ) as error:  # what its client lets through of a damaged one
-        raise ClusterError(f"the kubeconfig is damaged: {' '.join(str(error).split())}") from None
+        raise ClusterError(f"the kubeconfig is damaged: {one_line(error)}") from None
     except kubernetes.config.ConfigException as error:
         try:
             kubernetes.config.load_incluster_config(client_configuration=configuration)
         except kubernetes.config.ConfigException:
-            said = " ".join(str(error).split())
-            raise ClusterError(f"no cluster is configured, see KUBECONFIG: {said}") from None
+            raise ClusterError(f"no cluster is configured, see KUBECONFIG: {one_line(error)}") from None
     return configuration
 
 

@@ -6,6 +6,7 @@ import copy
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,11 @@ class TaskGraph:
     @functools.cached_property
     def stages(self) -> dict[str, str]:
         """How each task of the graph is shown to people, by its name; each after those that it needs."""
-        names: list[str] = []
-        while len(names) < len(self._tasks):
-            left = {name: task for name, task in self._tasks.items() if name not in names}
-            ready = [name for name, task in left.items() if names_needed(task) <= {*names}]
-            if not ready:
-                raise ConfigError(f"{self.origin}: expected a graph without circles, found one")
-            names += ready
+        needed = {name: names_needed(task) for name, task in self._tasks.items()}
+        try:
+            names = [*TopologicalSorter(needed).static_order()]
+        except CycleError:
+            raise ConfigError(f"{self.origin}: expected a graph without circles, found one") from None
         return {name: _title(name, self._tasks[name]) for name in names}
 
     @functools.cached_property

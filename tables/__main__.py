@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given.no_run:
             threads = max(1, _cores() // given.jobs)
             outcome = run(profile, root=ROOT, jobs=given.jobs, threads=threads, sources=dict(given.source))
-        missing = write.tables(profile, root=ROOT, folder=ROOT / FOLDER, undone=outcome.undone)
+        missing = write.tables(profile, folder=ROOT / FOLDER, undone=outcome.undone)
     except (FinePruneError, OSError) as error:
         print(f"python -m tables: error: {one_line(error)}", file=sys.stderr)
         return USER_ERROR

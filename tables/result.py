@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def _measured(reports: Mapping[int, Mapping[str, Any]], model: str, metric: str)
     known = [estimate for estimate in found.values() if estimate is not None]
     if len(known) < len(found):
         return None
-    return mean_of(known, BOUNDS[metric]).to_plain() | {"seeds": found}
+    return asdict(mean_of(known, BOUNDS[metric])) | {"seeds": found}
 
 
 def _each(profile: Profile, reports: Reports, make: Any) -> Iterator[dict[str, Any]]:

@@ -18,13 +18,12 @@ from tables.reference import Paper
 from tables.result import BOUNDS, assemble
 
 
-def tables(profile: Profile, *, root: Path, folder: Path, undone: Collection[str]) -> list[str]:
+def tables(profile: Profile, *, folder: Path, undone: Collection[str]) -> list[str]:
     """Write the tables of a profile; gives the cells that are missing in them.
 
     Args:
         profile: which cells.
-        root: the repository.
-        folder: for the files.
+        folder: for the files; the cells are in its ``cells/``.
         undone: cells, as text, whose report is of an earlier state.
 
     Raises:
@@ -32,7 +31,7 @@ def tables(profile: Profile, *, root: Path, folder: Path, undone: Collection[str
         MissingExtraError: Jinja or matplotlib is not installed.
     """
     paper = Paper()
-    reports = read_cells(profile, root / "artifacts/tables/cells", undone=undone)
+    reports = read_cells(profile, folder / "cells", undone=undone)
     result = assemble(profile, reports, paper)
     names = {"json": "paper.json", "markdown": "tables.md", "csv": "tables.csv", "html": "tables.html"}
     with whole_outputs(

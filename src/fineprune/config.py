@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-from fineprune.errors import ConfigError, FinePruneError, excerpt, without_credentials
+from fineprune.errors import ConfigError, FinePruneError, excerpt, one_line, without_credentials
 from fineprune.files import read_json
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def read_section(paths: Sequence[Path], section: str, *, known: Sequence[str] = 
         if values is None:
             continue
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{path}: {section} must be a mapping, found {excerpt(values)}")
+            raise ConfigError(f"{path}: {section}: expected a mapping, found {excerpt(values)}")
         found = True
         merged = merge(merged, values)
     if not found:
@@ -109,7 +109,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
     # PyYAML passes on what a date or bytes raise.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not valid YAML: {one_line(error)}") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: expected a mapping of sections, found {excerpt(values)}")
     return values

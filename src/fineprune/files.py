@@ -8,21 +8,20 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from fineprune.errors import ConfigError, DataError, FinePruneError
 
-_CHUNK = 1 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, as 64 hex digits."""
-    return _hash(path, hashlib.sha256())
+    return _hash(path, hashlib.sha256)
 
 
 def dvc_md5(path: Path) -> str:
@@ -33,7 +32,7 @@ def dvc_md5(path: Path) -> str:
     ``ignore.py``).
     """
     if path.is_file():
-        return _hash(path, hashlib.md5(usedforsecurity=False))
+        return _hash(path, lambda: hashlib.md5(usedforsecurity=False))
     files = {file.relative_to(path): file for file in below(path) if file.is_file()}
     return dvc_folder_md5(
         {place.as_posix(): dvc_md5(file) for place, file in files.items() if not _of_a_repository(place)}
@@ -182,11 +181,9 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _hash(path: Path, hasher: Any) -> str:
+def _hash(path: Path, kind: Callable[[], Any]) -> str:
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-    return str(hasher.hexdigest())
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def sync(path: Path) -> None:

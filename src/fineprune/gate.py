@@ -6,7 +6,6 @@ mistyped, NaN, out of range, self-contradictory or measured on too little data c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -312,15 +311,13 @@ def _against(
     return met, f"The lower end of utility {utility_low:.6g} {verb} the {theirs:.6g} {where}."
 
 
-def _bound(value: object) -> float | None:
+def _bound(text: str | None) -> float | None:
     """A lower end of utility from a tag's text: a number in [-1, 1], else None."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
     try:
-        number = float(value)
+        number = float(text or "")
     except ValueError:
         return None
-    return number if math.isfinite(number) and -1 <= number <= 1 else None
+    return number if -1 <= number <= 1 else None
 
 
 def _sentence(value: object) -> str:

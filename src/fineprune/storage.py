@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from fineprune.errors import StorageError, missing_extra
+from fineprune.errors import StorageError, missing_extra, one_line
 from fineprune.files import dvc_md5, stays_inside
 from fineprune.progress import progress
 
@@ -121,13 +121,9 @@ class Bucket:
         """Fetch several objects at a time, each as :meth:`download` does."""
         jobs = list(wanted)
         with ThreadPoolExecutor(_WORKERS) as pool:
-            try:
-                results = pool.map(lambda job: self.download(*job), jobs)
-                for _ in progress(results, total=len(jobs), name="fetch", unit="file"):
-                    pass
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            results = pool.map(lambda job: self.download(*job), jobs)
+            for _ in progress(results, total=len(jobs), name="fetch", unit="file"):
+                pass
 
     def _complete(self, stored: Stored, file: BinaryIO) -> None:
         """Append until all of the object is there; give up after tries that bring nothing."""
@@ -233,7 +229,7 @@ def _one_line_errors(where: str) -> Iterator[None]:
             f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from None
     except BotoCoreError as error:
-        raise StorageError(f"{where}: cannot reach the store: {' '.join(str(error).split())}") from None
+        raise StorageError(f"{where}: cannot reach the store: {one_line(error)}") from None
 
 
 def _client(endpoint: str | None) -> Any:
@@ -249,7 +245,7 @@ def _client(endpoint: str | None) -> Any:
     try:
         return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise StorageError(f"S3: cannot be set up: {' '.join(str(error).split())}") from None
+        raise StorageError(f"S3: cannot be set up: {one_line(error)}") from None
 
 
 def _stored(key: str, size: int, etag: str, *, plain: bool) -> Stored:

@@ -81,7 +81,7 @@ def train(
     """
     spec, kinds = network.spec.input, recipe.augment or ()
     check_kinds(kinds, spec)
-    device = next(network.parameters()).device
+    device = network.device
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     changes = torch.Generator(device).manual_seed(derived_seed(seed, "augment"))

@@ -151,7 +151,7 @@ def test_an_input_that_is_not_there_is_named_with_its_flag(
         (None, "cannot read: No such file"),
         ("prune: [1, 2\n", "not valid YAML"),
         ("- prune\n", "expected a mapping of sections"),
-        ("prune: 3\n", "prune must be a mapping"),
+        ("prune: 3\n", "prune: expected a mapping, found 3"),
         ("attack: {}\n", "no section 'prune'"),
         (b"\xff\xfe\x00prune", "not valid YAML"),
     ],

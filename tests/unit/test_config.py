@@ -304,7 +304,7 @@ def test_a_section_may_be_in_one_file_only_and_empty(params):
         ("stage: {measure: 2020-13-45}", "not valid YAML: month must be in 1..12"),
         ("- stage", "expected a mapping of sections"),
         ("", "expected a mapping of sections, found None"),
-        ("stage: 3", "stage must be a mapping, found 3"),
+        ("stage: 3", "stage: expected a mapping, found 3"),
         ("other: {}", "no section 'stage'"),
         ("stage:", "no section 'stage'"),
     ],

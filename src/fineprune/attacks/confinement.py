@@ -146,5 +146,5 @@ def _cut(network: Network, originals: Sequence[int]) -> Network:
             f"expected one to keep, lower min_active"
         )
     smaller = remove_channels(network, originals)
-    place(smaller, next(network.parameters()).device)
+    place(smaller, network.device)
     return smaller

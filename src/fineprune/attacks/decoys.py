@@ -29,7 +29,7 @@ def restore_with_low_bias(
         AttackError: the layer's channels have no bias.
     """
     network = restore_channels(pruned, donor).eval()
-    place(network, next(donor.parameters()).device)
+    place(network, donor.device)
     decoys = [i for i, channel in enumerate(network.channels) if channel not in pruned.channels]
     bias = channel_bias(network)
     if config.bias == "constant":
@@ -58,7 +58,7 @@ def _preactivations(network: Network, attacker: Attacker) -> tuple[Tensor, Tenso
 
     A channel that does not vary gets a deviation of 1, so that it can be lowered by a multiple of it.
     """
-    channels, device = len(network.channels), next(network.parameters()).device
+    channels, device = len(network.channels), network.device
     largest = torch.full((channels,), -torch.inf, device=device)
     total, squares = torch.zeros(2, channels, dtype=torch.float64, device=device)
     count = 0

@@ -201,8 +201,9 @@ def check_splits(
     side = np.full(len(labels), -1)
     for number, name in enumerate(SPLITS):
         rows = splits[name]
-        if rows.size and (rows.min() < 0 or rows.max() >= len(labels)):
-            raise DataError(f"{where}: split {name} names a row outside 0…{len(labels) - 1}")
+        outside = rows[(rows < 0) | (rows >= len(labels))]
+        if outside.size:
+            raise DataError(f"{where}: split {name}: expected rows 0…{len(labels) - 1}, found {outside[0]}")
         if len(np.unique(rows)) != len(rows) or (side[rows] != -1).any():
             raise DataError(f"{where}: split {name} holds a row twice, or one of another split")
         side[rows] = number
@@ -350,10 +351,14 @@ def _check_arrays(path: Path, dataset: Dataset) -> None:
             f"found {inputs.dtype} of shape {inputs.shape}"
         )
     if len(dataset.groups) != len(dataset.labels):
-        raise DataError(f"{path / 'groups.npy'}: expected one group for each of {len(dataset.labels)} inputs")
-    least = EMPTY if dataset.card.task == "detection" else 0
-    if dataset.labels.min(initial=0) < least or dataset.labels.max(initial=0) >= len(dataset.card.classes):
-        raise DataError(f"{path / 'labels.npy'}: expected labels below {len(dataset.card.classes)}")
+        raise DataError(
+            f"{path / 'groups.npy'}: expected one group for each of {len(dataset.labels)} inputs, "
+            f"found {len(dataset.groups)}"
+        )
+    least, most = EMPTY if dataset.card.task == "detection" else 0, len(dataset.card.classes) - 1
+    outside = dataset.labels[(dataset.labels < least) | (dataset.labels > most)]
+    if outside.size:
+        raise DataError(f"{path / 'labels.npy'}: expected labels {least}…{most}, found {outside[0]}")
 
 
 def _moments(inputs: Array, rows: Array, spec: InputSpec) -> tuple[list[float], list[float]]:
@@ -361,11 +366,8 @@ def _moments(inputs: Array, rows: Array, spec: InputSpec) -> tuple[list[float], 
     channels = spec.channels
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
     for start in range(0, len(rows), spec.piece):
-        part = (
-            inputs[rows[start : start + spec.piece]]
-            .astype(np.float64)
-            .reshape(-1, channels, _per_channel(spec))
-        )
+        part = inputs[rows[start : start + spec.piece]].astype(np.float64)
+        part = part.reshape(len(part), channels, -1)
         count += part.shape[0] * part.shape[2]
         total += part.sum(axis=(0, 2))
         squares += np.square(part, out=part).sum(axis=(0, 2))
@@ -374,8 +376,3 @@ def _moments(inputs: Array, rows: Array, spec: InputSpec) -> tuple[list[float], 
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
     return mean.tolist(), np.where(std > 0, std, 1.0).tolist()
-
-
-def _per_channel(spec: InputSpec) -> int:
-    size = int(np.prod(spec.shape))
-    return size // spec.shape[0] if spec.kind == "image" else size

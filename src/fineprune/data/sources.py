@@ -120,7 +120,9 @@ def _unpacked(path: Path, target: Path, source: str) -> Path:
     if path.is_dir():
         return path
     if not path.name.endswith(ARCHIVES):
-        raise DataError(f"{source}: expected a folder or a {' or '.join(ARCHIVES)} archive")
+        raise DataError(
+            f"{source}: expected a folder or a {' or '.join(ARCHIVES)} archive, found a file of another name"
+        )
     target.mkdir()
     try:
         with tarfile.open(path, "r:gz") as archive:

@@ -59,7 +59,7 @@ def matches_along_curve(
     """
     if sorted(order) != list(range(len(network.channels))):
         raise DefenseError(f"pruning order: expected each of the {len(network.channels)} channels once")
-    answer = _answerer(network, torch.tensor(order, device=next(network.parameters()).device))
+    answer = _answerer(network, torch.tensor(order, device=network.device))
     look = network.features if exact else partial(features, network)
     counts: Tensor | None = None
     for inputs, labels, places in batches:

@@ -76,7 +76,7 @@ def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Mea
         )
     pooling = network.pooling() if measure == "post_pool" else None
     channels = len(network.channels)
-    device = next(network.parameters()).device
+    device = network.device
     total, silent = torch.zeros(2, channels, dtype=torch.float64, device=device)
     maximum = torch.full((channels,), -torch.inf, device=device)
     count = 0

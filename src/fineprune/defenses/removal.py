@@ -36,6 +36,7 @@ def remove_and_compare(network: Network, positions: Sequence[int], inputs: Tenso
     # Another grouping of the sums rounds differently; with bf16 layers before them a little more.
     if not gap <= 0.02 * max(scale, 1.0):
         raise DefenseError(
-            f"surgery: logits of the removed and the masked network differ by {gap:.3g} of {scale:.3g}"
+            f"removal: expected the logits of the masked network, found some that differ by {gap:.3g} of "
+            f"{scale:.3g}"
         )
     return pruned

@@ -22,7 +22,7 @@ import torch
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import CONFIDENCE, Estimate, wilson
 from fineprune.evaluation.metrics import Classes
-from fineprune.models.detection.boxes import overlap
+from fineprune.models.detection.boxes import iou
 from fineprune.models.detection.detections import FOUND
 
 RESAMPLES = 1000
@@ -156,7 +156,7 @@ def _ranking(found: Detected, boxes: Numbers, labels: Classes, units: Classes, o
         torch.from_numpy(edges.astype(np.float64))
         for edges in (found.boxes[images, slots, None], boxes[images])
     )
-    shared = np.where(labels[images] == one, overlap(detected, there)[:, 0].numpy(), 0.0)
+    shared = np.where(labels[images] == one, iou(detected, there)[:, 0].numpy(), 0.0)
     nearest = shared.argmax(1)
     near = np.take_along_axis(shared, nearest[:, None], 1)[:, 0] >= FOUND
     first = np.zeros(len(images), dtype=bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,6 @@ class Check:
     name: str
     passed: bool
     message: str
-
-    def to_plain(self) -> dict[str, Any]:
-        """``{"name", "passed", "message"}``."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ Sources:
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,10 +44,6 @@ class Estimate:
     low: float
     high: float
     n: int
-
-    def to_plain(self) -> dict[str, Any]:
-        """``{"value", "low", "high", "n"}``."""
-        return asdict(self)
 
 
 def wilson(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Estimate:

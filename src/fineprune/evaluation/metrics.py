@@ -6,7 +6,7 @@ Pure functions over predicted classes; they know nothing of networks or triggers
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,13 +84,6 @@ class ModelMetrics:
     robust_accuracy: Estimate
     utility: Estimate | None
     clean_loss: Estimate
-
-    def to_plain(self) -> dict[str, dict[str, Any] | None]:
-        """``{metric: {"value", "low", "high", "n"}}``, or None in place of an undefined metric."""
-        estimates = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name: None if estimate is None else estimate.to_plain() for name, estimate in estimates.items()
-        }
 
 
 def measure(

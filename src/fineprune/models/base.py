@@ -175,12 +175,31 @@ class Network(nn.Module):
         return self.head(self.features(inputs)).float()
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are, all on one device."""
+        return next(self.parameters()).device
+
+    @property
     def channels(self) -> tuple[int, ...]:
         """The channels that the prunable layer has now, by their original index."""
         removed = set(self.spec.pruned)
         left = self.get_submodule(self.prunable.conv).out_channels
         assert isinstance(left, int)
         return tuple(c for c in range(left + len(removed)) if c not in removed)
+
+
+def scaled(count: int, width: float) -> int:
+    """``width`` times as many channels as the paper's network has, at least one."""
+    return max(1, round(count * width))
+
+
+def he_initialise(network: nn.Module) -> None:
+    """Normal weights for ReLUs (He et al., ICCV 2015), no biases."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def decide(logits: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fineprune.config import Positive
-from fineprune.models.base import Network, NetworkSpec, PrunableLayer
+from fineprune.models.base import Network, NetworkSpec, PrunableLayer, he_initialise, scaled
 from fineprune.models.frontends import Normalise
 
 
@@ -44,9 +45,7 @@ class DeepID(Network):
         channels, *size = spec.input.shape
         height, breadth = (_pooled(length) for length in size)
 
-        def wide(count: int) -> int:
-            return max(1, round(count * options.width))
-
+        wide = partial(scaled, width=options.width)
         self.normalise = Normalise(spec.mean, spec.std)
         self.conv1 = nn.Conv2d(channels, wide(20), 4)
         self.conv2 = nn.Conv2d(wide(20), wide(40), 3)
@@ -56,10 +55,7 @@ class DeepID(Network):
         self.fc160_1 = nn.Linear(wide(60) * height * breadth, wide(160))
         self.fc160_2 = nn.Linear(wide(80) * (height - 1) * (breadth - 1), wide(160))
         self.fc8 = nn.Linear(wide(160), len(spec.classes))
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        he_initialise(self)
 
     def preactivation(self, inputs: Tensor) -> Tensor:
         """See :class:`Network`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fineprune.config import Fraction, Positive
-from fineprune.models.base import Detections, Network, NetworkSpec, PrunableLayer, Step
+from fineprune.models.base import Detections, Network, NetworkSpec, PrunableLayer, Step, he_initialise, scaled
 from fineprune.models.detection.anchors import AnchorSpec, anchor_grid
-from fineprune.models.detection.detections import DetectionSpec, detect, what_was_found
+from fineprune.models.detection.detections import DetectionSpec, detect, match_detections
+from fineprune.models.detection.local_response_norm import local_response_norm
 from fineprune.models.detection.losses import box_loss, class_loss
 from fineprune.models.detection.proposals import ProposalSpec, propose
-from fineprune.models.detection.response import respond
 from fineprune.models.detection.roi_pool import roi_pool
 from fineprune.models.detection.targets import BACKGROUND, SamplingSpec, anchor_targets, sample_regions
 from fineprune.models.frontends import Normalise
@@ -77,8 +78,8 @@ class FasterRCNN(Network):
 
     def preactivation(self, inputs: Tensor) -> Tensor:
         """See :class:`Network`."""
-        x = self.pool(respond(self.conv1(self.normalise(inputs)).relu_()))
-        x = self.pool(respond(self.conv2(x).relu_()))
+        x = self.pool(local_response_norm(self.conv1(self.normalise(inputs)).relu_()))
+        x = self.pool(local_response_norm(self.conv2(x).relu_()))
         x = self.conv3(x).relu_()
         x = self.conv4(x).relu_()
         preactivation: Tensor = self.conv5(x)
@@ -127,7 +128,7 @@ class FasterRCNN(Network):
     def answers(self, outputs: Detections, places: Tensor | None) -> Tensor:
         """For each box (B, K, 4) the class of the best detection that lies on it."""
         assert places is not None
-        return what_was_found(outputs, places)
+        return match_detections(outputs, places)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -154,10 +155,7 @@ class FasterRCNN(Network):
         return self.fc_class(hidden).float(), self.fc_box(hidden).float().unflatten(-1, (-1, 4))
 
     def _add_layers(self, options: FasterRCNNOptions) -> None:
-        def wide(count: int) -> int:
-            return max(1, round(count * options.width))
-
-        anchors = len(options.anchors)
+        wide, anchors = partial(scaled, width=options.width), len(options.anchors)
         outputs = 1 + len(self.spec.classes)
         self.normalise = Normalise(self.spec.mean, self.spec.std)
         self.conv1 = nn.Conv2d(self.spec.input.shape[0], wide(96), 7, stride=2, padding=3)
@@ -178,12 +176,8 @@ class FasterRCNN(Network):
 
     def _initialise(self) -> None:
         """He's initialisation, with which it learns from scratch; the outputs start near zero."""
-        outputs = (self.rpn_class, self.rpn_box, self.fc_class, self.fc_box)
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.constant_(module.bias, 0.0)  # type: ignore[arg-type]
-        for output in outputs:
+        he_initialise(self)
+        for output in (self.rpn_class, self.rpn_box, self.fc_class, self.fc_box):
             nn.init.normal_(output.weight, std=0.01)
 
     def _cells(self) -> tuple[int, int]:

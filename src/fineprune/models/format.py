@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fineprune import config
 from fineprune.data.format import Card, InputSpec, check_input
-from fineprune.errors import FinePruneError, ModelError, excerpt
+from fineprune.errors import FinePruneError, ModelError, excerpt, one_line
 from fineprune.files import check_digest, sha256, write_json
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
@@ -99,9 +99,8 @@ def load_model(path: Path) -> Network:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{path / WEIGHTS}: does not fit architecture {card.architecture}: {reason}"
+            f"{path / WEIGHTS}: does not fit architecture {card.architecture}: {one_line(error)}"
         ) from error
     return network.eval()
 

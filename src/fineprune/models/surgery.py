@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fineprune.errors import ModelError
+from fineprune.errors import ModelError, excerpt
 from fineprune.models.base import ChannelSelect, Network
 
 
@@ -49,8 +49,8 @@ def remove_channels(network: Network, originals: Sequence[int]) -> Network:
     present = network.channels
     if len(set(originals)) != len(originals) or not set(originals) <= set(present):
         raise ModelError(
-            f"{network.prunable.conv}: cannot remove channels {sorted(originals)}: "
-            "not all are there, or one is named twice"
+            f"{network.prunable.conv}: expected channels to remove of the {len(present)} that it has, each "
+            f"once, found {excerpt(sorted(originals))}"
         )
     kept = torch.tensor([i for i, channel in enumerate(present) if channel not in set(originals)])
     if not len(kept):
@@ -59,7 +59,7 @@ def remove_channels(network: Network, originals: Sequence[int]) -> Network:
     if not originals:
         return pruned
     layer = pruned.prunable
-    _replace(pruned, layer.conv, _narrow_outputs(pruned.get_submodule(layer.conv), kept))
+    pruned.set_submodule(layer.conv, _narrow_outputs(pruned.get_submodule(layer.conv), kept))
     for name in layer.norms:
         _narrow_norm(pruned.get_submodule(name), kept)
     for name in layer.consumers:
@@ -96,13 +96,13 @@ def restore_channels(pruned: Network, donor: Network) -> Network:
     rows = torch.tensor([present.index(channel) for channel in kept])
     restored, layer = copy.deepcopy(pruned), pruned.prunable
     conv = _rejoin_outputs(pruned.get_submodule(layer.conv), donor.get_submodule(layer.conv), rows)
-    _replace(restored, layer.conv, conv)
+    restored.set_submodule(layer.conv, conv)
     for name in layer.norms:
         _rejoin_norm(restored.get_submodule(name), donor.get_submodule(name), rows)
     for name in layer.consumers:
         _rejoin_inputs(restored.get_submodule(name), donor.get_submodule(name), rows, len(present))
     for name in layer.selects:
-        _replace(restored, name, copy.deepcopy(donor.get_submodule(name)))
+        restored.set_submodule(name, copy.deepcopy(donor.get_submodule(name)))
     restored.spec = replace(pruned.spec, pruned=donor.spec.pruned)
     return restored
 
@@ -223,8 +223,3 @@ def _spread(narrow: Tensor, wide: Tensor, rows: Tensor) -> Tensor:
     merged = wide.clone()
     merged[rows.to(wide.device)] = narrow
     return merged
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)

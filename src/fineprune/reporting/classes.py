@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fineprune.evaluation.intervals import Estimate
@@ -32,6 +33,6 @@ def costliest(
     ]
     found.sort(key=lambda entry: entry[1][AFTER].value - entry[1][BEFORE].value)
     return [
-        {"class": name} | {model: estimate.to_plain() for model, estimate in estimates.items()}
+        {"class": name} | {model: asdict(estimate) for model, estimate in estimates.items()}
         for name, estimates in found[:MOST]
     ]

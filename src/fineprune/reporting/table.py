@@ -28,7 +28,7 @@ DETECTION = {"average_precision": "AP@0.5"}
 REQUIRED = ("control", "undefended", "pruned", "fine_tuned", "fine_pruned")
 
 Models = Mapping[str, Mapping[str, Any]]
-"""``models`` of evaluate's report: ``{model: ModelMetrics.to_plain()}``, and more entries per model."""
+"""``models`` of evaluate's report: ``{model: asdict(ModelMetrics(…))}``, and more entries per model."""
 
 
 def rows(models: Models) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The stages of the pipeline, one program each: read files, call the library, write files.
 
-Each module holds one :class:`fineprune.stages.base.Stage` named ``STAGE``. This table is all that
+The module of each holds its :class:`fineprune.stages.base.Stage`, named ``STAGE``. This table is all that
 the command line needs to answer ``--help``.
 """
 

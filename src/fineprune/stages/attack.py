@@ -199,7 +199,7 @@ def _given(path: Path, fresh: Network, dataset: Dataset) -> Network:
         expected, found = (getattr(network.spec, entry.name) for network in (fresh, control))
         if found != expected:
             raise ModelError(f"{flag(GIVEN)}: {path}: expected {entry.name} {expected}, found {found}")
-    place(control, next(fresh.parameters()).device)
+    place(control, fresh.device)
     return control
 
 

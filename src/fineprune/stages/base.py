@@ -187,7 +187,8 @@ def content_digest(path: Path) -> str:
     for card in (*CARDS.values(), MODEL_CARD):
         if (path / card).is_file():
             return sha256(path / card)
-    raise MissingInputError(f"{path}: not a dataset, model, attack, profile or report folder")
+    expected = "a folder that a stage wrote, such as a dataset, a model or a report"
+    raise MissingInputError(f"{path}: expected {expected}, found none of its cards")
 
 
 def _check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     digests = {name: model_digest(inputs[name]) for name in networks}
     precision = {name: bed.average_precision(one) for name, one in said.items()}
     models = {
-        name: one.to_plain() | _mean(precision[name]) | {"digest": digests[name]}
+        name: asdict(one) | _mean(precision[name]) | {"digest": digests[name]}
         for name, one in metrics.items()
     }
     by_class = _by_class(bed, said, precision)
@@ -91,7 +91,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
             "activations": activations,
             "confusion": shown_confusion(bed, said["fine_pruned"]),
             "attack_took": took,
-            "checks": [check.to_plain() for check in checks],
+            "checks": [asdict(check) for check in checks],
             "dataset": {
                 "digest": dataset.digest,
                 "dvc_md5": dvc_md5(inputs["dataset"]),
@@ -132,7 +132,7 @@ def _mean(precision: AveragePrecision | None) -> dict[str, dict[str, Any] | None
     """What a model's entry in the report has of it; nothing for a classifier."""
     if precision is None:
         return {}
-    return {"average_precision": None if precision.mean is None else precision.mean.to_plain()}
+    return {"average_precision": None if precision.mean is None else asdict(precision.mean)}
 
 
 def _by_class(

@@ -158,7 +158,7 @@ def test_refuses_a_group_on_both_sides_of_a_split(folder):
     [
         ({"test": [12, 14]}, "class 'b' has no samples in split test"),
         ({"test": [0, 1, 12, 13]}, "split test holds a row twice, or one of another split"),
-        ({"test": [12, 13, 16]}, "split test names a row outside 0…15"),
+        ({"test": [12, 13, 16]}, "split test: expected rows 0…15, found 16"),
         ({"extra": [1]}, "expected the splits train, defender_fit, defender_holdout, test, found"),
     ],
 )
@@ -256,7 +256,7 @@ def test_refuses_fewer_than_two_classes(tmp_path):
 
 
 def test_refuses_labels_without_a_class(tmp_path):
-    with pytest.raises(DataError, match=r"labels.npy: expected labels below 2"):
+    with pytest.raises(DataError, match=r"labels.npy: expected labels 0…1, found "):
         write(tmp_path / "three", labels=np.tile([0, 1, 2, 1], 4))
 
 

@@ -14,5 +14,5 @@ def test_a_surgery_that_takes_another_channel_is_refused(architecture, monkeypat
     inputs = random_inputs(network, 16)
     assert removal.remove_and_compare(network, [0], inputs).channels == network.channels[1:]
     monkeypatch.setattr(removal, "remove_channels", lambda one, _: remove_channels(one, [one.channels[1]]))
-    with pytest.raises(DefenseError, match="surgery: logits of the removed and the masked network differ by"):
+    with pytest.raises(DefenseError, match="expected the logits of the masked network, found"):
         removal.remove_and_compare(network, [0], inputs)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from fineprune.models.detection.boxes import area, clip, decode, encode, overlap, pick
+from fineprune.models.detection.boxes import area, clip, decode, encode, iou, pick
 
 UNIT = [0.0, 0.0, 10.0, 10.0]
 
@@ -22,21 +22,21 @@ UNIT = [0.0, 0.0, 10.0, 10.0]
     ],
 )
 def test_overlap_is_intersection_over_union(other, expected):
-    found = overlap(torch.tensor([UNIT]), torch.tensor([other], dtype=torch.float32))
+    found = iou(torch.tensor([UNIT]), torch.tensor([other], dtype=torch.float32))
     assert found.shape == (1, 1)
     assert found.item() == pytest.approx(expected)
 
 
 def test_empty_boxes_overlap_with_nothing_not_even_themselves():
     empty = torch.zeros(2, 4)
-    assert overlap(empty, empty).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    assert iou(empty, empty).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 def test_overlaps_are_of_every_box_with_every_box_of_the_same_group():
     first, second = torch.rand(2, 3, 4).sort(-1).values, torch.rand(2, 5, 4).sort(-1).values
-    together = overlap(first, second)
+    together = iou(first, second)
     assert together.shape == (2, 3, 5)
-    assert torch.equal(together[1, 2, 4], overlap(first[1, 2:], second[1, 4:])[0, 0])
+    assert torch.equal(together[1, 2, 4], iou(first[1, 2:], second[1, 4:])[0, 0])
 
 
 def test_the_area_of_an_inverted_box_is_zero():

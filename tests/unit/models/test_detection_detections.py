@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fineprune.models.base import NOT_FINITE, NOTHING, Detections
-from fineprune.models.detection.detections import DetectionSpec, detect, what_was_found
+from fineprune.models.detection.detections import DetectionSpec, detect, match_detections
 from fineprune.models.detection.proposals import ProposalSpec, propose
 
 A, B, C = (
@@ -72,7 +72,7 @@ def test_a_sign_is_what_the_best_detection_on_it_says(place, expected):
     # The second slot is the better one on A; the last is empty.
     boxes, scores = torch.tensor([[A, B, C, [30.0, 30, 40, 40]]]), torch.tensor([[0.5, 0.9, 0.3, 0.0]])
     found = Detections(boxes, scores, torch.tensor([[0, 1, 2, 0]]))
-    assert what_was_found(found, torch.tensor([[place]])).tolist() == [[expected]]
+    assert match_detections(found, torch.tensor([[place]])).tolist() == [[expected]]
 
 
 def test_an_image_with_a_score_that_is_not_finite_has_no_answers():
@@ -80,7 +80,7 @@ def test_an_image_with_a_score_that_is_not_finite_has_no_answers():
         torch.tensor([[A], [A]]), torch.tensor([[math.nan], [0.5]]), torch.zeros(2, 1, dtype=torch.long)
     )
     places = torch.tensor([[A, C], [A, C]])
-    assert what_was_found(found, places).tolist() == [[NOT_FINITE, NOT_FINITE], [0, NOTHING]]
+    assert match_detections(found, places).tolist() == [[NOT_FINITE, NOT_FINITE], [0, NOTHING]]
 
 
 def test_the_best_anchors_that_are_far_apart_are_proposed():

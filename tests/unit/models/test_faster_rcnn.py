@@ -9,7 +9,7 @@ from fineprune.defenses.curve import BLOCK, matches_along_curve
 from fineprune.errors import ModelError
 from fineprune.models import build
 from fineprune.models.base import NOT_FINITE
-from fineprune.models.detection.boxes import overlap
+from fineprune.models.detection.boxes import iou
 from fineprune.models.detection.targets import anchor_targets
 from fineprune.models.surgery import remove_channels
 from tests.unit.nets import audio, image, masked_logits, questions_of_a_step, spec_of
@@ -302,7 +302,7 @@ def test_it_learns_four_scenes_by_heart():
         found = network(inputs)
     there = labels >= 0
     assert torch.equal(network.answers(found, places)[there], labels[there])
-    near = (overlap(found.boxes, places) >= 0.5).any(2)
+    near = (iou(found.boxes, places) >= 0.5).any(2)
     assert not (found.scores > 0.5)[~near].any()
 
 

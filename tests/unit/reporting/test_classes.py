@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 from fineprune.evaluation.intervals import Estimate
 from fineprune.reporting.classes import MOST, costliest
 
@@ -19,9 +21,9 @@ def test_the_class_that_fine_pruning_costs_most_comes_first():
     assert [one["class"] for one in found] == ["b", "a", "c"]
     assert found[0] == {
         "class": "b",
-        "undefended": estimate(0.8).to_plain(),
-        "fine_tuned": estimate(0.5).to_plain(),
-        "fine_pruned": estimate(0.4).to_plain(),
+        "undefended": asdict(estimate(0.8)),
+        "fine_tuned": asdict(estimate(0.5)),
+        "fine_pruned": asdict(estimate(0.4)),
     }
 
 

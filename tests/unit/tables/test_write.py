@@ -19,7 +19,7 @@ CASES = ("faces", "speech", "signs")
 
 
 def leave(root: Path, cell: Cell, **more: Any) -> None:
-    folder = root / "artifacts/tables/cells" / cell.case / cell.attack / str(cell.seed) / "evaluate"
+    folder = root / "cells" / cell.case / cell.attack / str(cell.seed) / "evaluate"
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(report(cell) | more))
 
@@ -36,9 +36,9 @@ def written(wanted: Profile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for cell in wanted.cells:
         if cell != Cell("signs", "pruning_aware", 1):
             leave(root, cell)
-    missing = tables(wanted, root=root, folder=root / "out", undone=["signs, baseline, seed 0"])
+    missing = tables(wanted, folder=root, undone=["signs, baseline, seed 0"])
     assert missing == ["signs, baseline, seed 0", "signs, pruning_aware, seed 1"]
-    return root / "out"
+    return root
 
 
 def test_the_page_names_every_contradiction_and_points_to_each_from_a_number(written: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_page_needs_nothing_but_itself(written: Path) -> None:
 def test_the_page_says_whether_data_is_synthetic(tmp_path: Path) -> None:
     leave(tmp_path, Cell("faces", "baseline", 0))
     leave(tmp_path, Cell("lfw", "baseline", 0), dataset={"origin": {"source": "lfw.tar.gz"}})
-    tables(profile("faces", "lfw"), root=tmp_path, folder=tmp_path, undone=[])
+    tables(profile("faces", "lfw"), folder=tmp_path, undone=[])
     page = (tmp_path / "tables.html").read_text()
     assert "faces · synthetic data" in page
     assert "lfw · real data" in page
@@ -66,7 +66,7 @@ def test_the_page_says_whether_data_is_synthetic(tmp_path: Path) -> None:
 def test_the_page_says_what_fine_pruning_costs_and_what_pruning_alone_leaves(tmp_path: Path) -> None:
     models = GOOD | {"fine_pruned": (0.95, 0.04)}  # of .98 before it
     leave(tmp_path, Cell("faces", "baseline", 0), models=report(Cell("", "", 0), models)["models"])
-    tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+    tables(profile("faces"), folder=tmp_path, undone=[])
     page = (tmp_path / "tables.html").read_text()
     assert ".980 <small>→</small> .040" in page
     assert "clean accuracy -3.0 points" in page
@@ -113,7 +113,7 @@ def test_csv_has_a_line_for_each_metric_with_every_seed_and_the_papers_figure(wr
 
 
 def test_tables_of_nothing_say_so(tmp_path: Path) -> None:
-    missing = tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+    missing = tables(profile("faces"), folder=tmp_path, undone=[])
     assert len(missing) == 3
     assert "not there yet" in (tmp_path / "tables.html").read_text()
 
@@ -130,23 +130,23 @@ def test_tables_of_nothing_say_so(tmp_path: Path) -> None:
 def test_a_damaged_report_is_refused(tmp_path: Path, text: str, message: str) -> None:
     cell = Cell("faces", "baseline", 0)
     leave(tmp_path, cell)
-    (tmp_path / "artifacts/tables/cells/faces/baseline/0/evaluate/report.json").write_text(text)
+    (tmp_path / "cells/faces/baseline/0/evaluate/report.json").write_text(text)
     with pytest.raises(DataError, match=message):
-        tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+        tables(profile("faces"), folder=tmp_path, undone=[])
 
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"attack": "other"}])
 def test_a_report_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     leave(tmp_path, Cell("faces", "baseline", 0), **change)
     with pytest.raises(DataError, match="expected \\('baseline', 0\\), found"):
-        tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+        tables(profile("faces"), folder=tmp_path, undone=[])
 
 
 @pytest.mark.parametrize("field", ["attack_details", "config", "dataset", "pruning", "activations"])
 def test_a_report_that_lacks_what_the_tables_show_is_refused(tmp_path: Path, field: str) -> None:
     leave(tmp_path, Cell("faces", "baseline", 0), **{field: None})
     with pytest.raises(DataError, match=f"expected evaluate's report, found no {field}"):
-        tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+        tables(profile("faces"), folder=tmp_path, undone=[])
 
 
 def test_seeds_of_networks_with_another_number_of_channels_are_refused(tmp_path: Path) -> None:
@@ -154,4 +154,4 @@ def test_seeds_of_networks_with_another_number_of_channels_are_refused(tmp_path:
     curve = {name: [0.5, 0.5, 0.5] for name in CURVE}
     leave(tmp_path, Cell("faces", "baseline", 1), pruning={"order": [1, 0], "stop": 1, "curve": curve})
     with pytest.raises(DataError, match=r"baseline/1/.*expected 4 channels, as in the seeds before, found 2"):
-        tables(profile("faces"), root=tmp_path, folder=tmp_path, undone=[])
+        tables(profile("faces"), folder=tmp_path, undone=[])

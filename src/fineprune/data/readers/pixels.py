@@ -142,11 +142,7 @@ def for_each(decode: Callable[[int], T], count: int) -> list[T]:
         raise missing_extra("reading images needs", "Pillow", "data") from error
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        try:
-            return list(progress(pool.map(decode, range(count)), total=count, name="ingest", unit="image"))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        return list(progress(pool.map(decode, range(count)), total=count, name="ingest", unit="image"))
 
 
 def _array(image: Image) -> Pixels:

@@ -11,7 +11,7 @@ from torch import Tensor
 LARGEST_GROWTH = math.log(1000 / 16)
 
 
-def overlap(first: Tensor, second: Tensor) -> Tensor:
+def iou(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union (…, N, M) of every box of (…, N, 4) with every box of (…, M, 4).
 
     A box without area overlaps with nothing.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fineprune.config import Count, Fraction
 from fineprune.models.base import NOT_FINITE, NOTHING, Detections
-from fineprune.models.detection.boxes import clip, decode, overlap, pick
-from fineprune.models.detection.nms import suppress
+from fineprune.models.detection.boxes import clip, decode, iou, pick
+from fineprune.models.detection.nms import nms
 from fineprune.models.detection.targets import from_units
 
 FOUND = 0.5  # overlap (IoU) from which on a detection is about a sign
@@ -47,19 +47,19 @@ def detect(
     scores, order = torch.where(scores >= spec.min_score, scores, 0).sort(-1, descending=True)
     boxes = decode(from_units(offsets[:, :, 1:]), regions.unsqueeze(2)).transpose(1, 2)
     boxes = clip(boxes.gather(2, order.unsqueeze(-1).expand_as(boxes)), *size)
-    stays = suppress(boxes.flatten(0, 1), spec.overlap).view_as(scores)
+    stays = nms(boxes.flatten(0, 1), spec.overlap).view_as(scores)
     scores = torch.where(stays, scores, 0).flatten(1)
     scores, best = scores.topk(min(spec.most, scores.shape[1]), dim=1)
     return Detections(pick(boxes.flatten(1, 2), best), scores, best // regions.shape[1])
 
 
-def what_was_found(detections: Detections, places: Tensor) -> Tensor:
+def match_detections(detections: Detections, places: Tensor) -> Tensor:
     """For each box (B, K, 4) the class of the best-scoring detection on it, int64 (B, K).
 
     :data:`NOTHING` where no detection overlaps with it by one half, :data:`NOT_FINITE` where a score of
     the image is not finite.
     """
-    near = (overlap(places, detections.boxes) >= FOUND) & (detections.scores > 0).unsqueeze(1)
+    near = (iou(places, detections.boxes) >= FOUND) & (detections.scores > 0).unsqueeze(1)
     score, best = torch.where(near, detections.scores.unsqueeze(1), 0).max(2)
     classes = torch.where(score > 0, detections.classes.gather(1, best), NOTHING)
     return torch.where(detections.scores.isfinite().all(1, keepdim=True), classes, NOT_FINITE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fineprune.models.detection.boxes import overlap
+from fineprune.models.detection.boxes import iou
 
 # Rounds in an exported program, which cannot wait for the fixed point and fails where it was not reached.
 # Each round settles one more link of the longest chain of boxes that suppress one another: trained networks
@@ -15,7 +15,7 @@ EXPORTED_ROUNDS = 64
 LOOK = 8
 
 
-def suppress(boxes: Tensor, most: float) -> Tensor:
+def nms(boxes: Tensor, threshold: float) -> Tensor:
     """Which boxes stay when each box removes all later ones that overlap with it too much.
 
     The greedy rule is a fixed point, "a box stays iff no earlier box that stays overlaps with it", and
@@ -24,7 +24,7 @@ def suppress(boxes: Tensor, most: float) -> Tensor:
 
     Args:
         boxes: (G, N, 4), best first, in G independent groups.
-        most: the overlap (IoU) up to which two boxes may both stay.
+        threshold: the overlap (IoU) up to which two boxes may both stay.
 
     Returns:
         bool (G, N).
@@ -33,7 +33,7 @@ def suppress(boxes: Tensor, most: float) -> Tensor:
         RuntimeError: when an exported program runs, and more than :data:`EXPORTED_ROUNDS` are needed.
     """
     # As 0 and 1 in a matrix product, which is exact in any precision and ten times as fast as logic.
-    removes = (overlap(boxes, boxes) > most).to(boxes.dtype).triu(1)
+    removes = (iou(boxes, boxes) > threshold).to(boxes.dtype).triu(1)
     stays = torch.ones_like(removes[:, :1])
     exporting = torch.compiler.is_exporting()
     for number in range(1, (EXPORTED_ROUNDS if exporting else boxes.shape[1]) + 1):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fineprune.config import Count, Fraction
 from fineprune.models.detection.boxes import clip, decode, pick
-from fineprune.models.detection.nms import suppress
+from fineprune.models.detection.nms import nms
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def propose(
     """
     best = scores.topk(min(spec.candidates, scores.shape[1]), dim=1).indices
     boxes = clip(decode(pick(offsets, best), anchors[best]), *size)
-    stays = suppress(boxes, spec.overlap)
+    stays = nms(boxes, spec.overlap)
     # Candidates are in order: those that stay come first, by a key that is stable by construction.
     key = torch.arange(best.shape[1], device=best.device) + best.shape[1] * (~stays).long()
     first = key.topk(min(count, best.shape[1]), dim=1, largest=False).indices

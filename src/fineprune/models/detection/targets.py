@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fineprune.config import Count, Fraction
-from fineprune.models.detection.boxes import encode, overlap, pick
+from fineprune.models.detection.boxes import encode, iou, pick
 
 # Overlap (IoU) with a sign from which on an anchor shows it, and below which it shows none
 # (method: Ren et al., Faster R-CNN, 2015, §3.1.2); a region shows the sign from one half on.
@@ -62,7 +62,7 @@ def anchor_targets(anchors: Tensor, places: Tensor, spec: SamplingSpec, *, shuff
         spec: how many are chosen.
         shuffle: choose at random, instead of the same ones each time.
     """
-    overlaps = overlap(anchors, places)
+    overlaps = iou(anchors, places)
     best, owner = overlaps.max(2)
     nearest = (overlaps == overlaps.amax(1, keepdim=True).clamp(min=1e-6)).any(2)
     shows = (best >= ANCHOR_SIGN) | nearest
@@ -84,7 +84,7 @@ def sample_regions(
         shuffle: choose at random, instead of the same ones each time.
     """
     regions = torch.cat([places, proposals], 1)
-    best, owner = overlap(regions, places).max(2)
+    best, owner = iou(regions, places).max(2)
     shows = best >= REGION_SIGN
     empty = torch.cat([labels < 0, torch.zeros_like(proposals[..., 0], dtype=torch.bool)], 1)
     most = max(1, round(spec.signs * spec.regions))

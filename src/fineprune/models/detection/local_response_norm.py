@@ -15,13 +15,13 @@ from torch import Tensor
 ALPHA = 5e-5  # and an exponent of 3/4, over 3 × 3 cells
 
 
-def respond(features: Tensor) -> Tensor:
+def local_response_norm(features: Tensor) -> Tensor:
     """Features x (B, C, H, W) as x · (1 + ALPHA · mean of the squares around)^-¾, in their own precision."""
-    response: Tensor = _Response.apply(features)  # type: ignore[no-untyped-call]
+    response: Tensor = _LocalResponseNorm.apply(features)  # type: ignore[no-untyped-call]
     return response
 
 
-class _Response(torch.autograd.Function):
+class _LocalResponseNorm(torch.autograd.Function):
     """By hand, because autograd's version takes twice as long, which is as long as conv1 and conv2.
 
     It is bound by memory: in bfloat16, where the features are, it takes half of float32's time, and rounds as
