@@ -13,11 +13,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-# Student's t, 97.5 %, for 1 to 9 degrees of freedom; more seeds take the last, which errs to the safe side.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+from fineprune.evaluation.intervals import student
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,6 @@ class Mean:
     high: float
     between: float | None
     within: tuple[float, float]
-
-    def to_plain(self) -> dict[str, Any]:
-        """The fields as plain values."""
-        return asdict(self) | {"within": list(self.within)}
 
 
 def mean_of(estimates: Sequence[Mapping[str, float]], bounds: tuple[float, float] = (0.0, 1.0)) -> Mean:
@@ -63,4 +57,4 @@ def half_width(values: Sequence[float]) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    return _T[min(n - 1, len(_T)) - 1] * statistics.stdev(values) / math.sqrt(n)
+    return student(n - 1) * statistics.stdev(values) / math.sqrt(n)

@@ -26,7 +26,7 @@ class CheckLimits:
     """Where each doubt begins.
 
     Attributes:
-        max_repeated: share of test inputs that are, byte for byte, in another split too.
+        max_repeated: share of test inputs that are, byte for byte, in another split too, or in test before.
         max_unchanged: share of eligible inputs that the trigger may leave as they are.
         max_control_success: backdoor success of the never-poisoned control.
         max_untriggered_success: share of eligible clean inputs that the undefended model may call
@@ -51,7 +51,7 @@ class Observations:
         truth: labels of the N test inputs.
         control: metrics of the never-poisoned model.
         undefended_clean: (N,) int, what the undefended model predicts on the clean inputs.
-        repeated: share of test inputs that are, byte for byte, in another split too.
+        repeated: share of test inputs that are, byte for byte, in another split too, or in test before.
         unchanged: share of eligible inputs that are the same with and without the trigger.
         not_finite: names of the models that gave NaN or infinite outputs.
     """
@@ -91,8 +91,8 @@ def enough_samples(truth: Truth, *, minimum: int) -> Check:
 
 
 def new_inputs(repeated: float, *, maximum: float) -> Check:
-    """The test inputs were not trained on: what a model has seen, it knows by heart."""
-    told = f"{repeated:.1%} of the test inputs are byte for byte in another split too"
+    """The test inputs are new: what a model has seen it knows by heart, and a copy tells nothing more."""
+    told = f"{repeated:.1%} of the test inputs are byte for byte copies, of another split's or of one another"
     message = f"{told}, max_repeated {maximum:.1%}"
     return Check("new inputs", repeated <= maximum, message)
 

@@ -10,14 +10,20 @@ Wilson's coverage is 95 % on average over the rate and dips to 84 % at single ra
 (Brown, Cai and DasGupta 2001, Stat. Sci. 16:101). Every miss there is on the side of the nearer end of
 [0, 1]; the other limit, the one that a gate should use, covers more than its 97.5 %.
 
-All intervals take the inputs as independent. Where several come from one speaker, video or track,
-they are narrower than they should be.
+Inputs of one group (a speaker, a video, an image with several signs) are alike, and tell less than as many
+independent ones. Counts are divided by the design effect before Wilson's formula sees them (Rao and Scott
+1992), and where groups are few by the square of Student's quantile over the normal one (Korn and Graubard
+1998). Where every input is a group of its own nothing changes. With a dozen groups that differ much, the
+intervals of rates beyond .9 still cover but 86 to 95 %: errors that are rare do not show that they come
+together. Groups left out, they would cover 42 to 84 % there.
 
 Sources:
     Wilson (1927), J. Am. Stat. Assoc. 22:209.
     Newcombe (1998a, b, c), Stat. Med. 17:857 (one rate), 17:873 (two rates), 17:2635 (paired rates).
     Zou and Donner (2008), Stat. Med. 27:1693 (MOVER for a difference).
     Donner and Zou (2012), Stat. Methods Med. Res. 21:347 (MOVER for a ratio).
+    Rao and Scott (1992), Biometrics 48:577 (rates of groups).
+    Korn and Graubard (1998), Survey Methodology 24:193 (rates of few groups).
 """
 
 from __future__ import annotations
@@ -32,7 +38,10 @@ import numpy.typing as npt
 from fineprune.errors import DataError
 
 CONFIDENCE = 0.95
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # of 1 to 9 degrees of freedom
 
+Groups = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
@@ -46,8 +55,14 @@ class Estimate:
     n: int
 
 
-def wilson(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Estimate:
+def wilson(successes: int, n: int, *, effect: float = 1.0, confidence: float = CONFIDENCE) -> Estimate:
     """The share ``successes / n`` with Wilson's score interval, in [0, 1].
+
+    Args:
+        successes: how many.
+        n: of how many.
+        effect: how many inputs tell as much as one independent one, at least 1.
+        confidence: of the interval.
 
     Raises:
         DataError: ``n`` is not positive, or ``successes`` is not in 0…n.
@@ -56,19 +71,62 @@ def wilson(successes: int, n: int, *, confidence: float = CONFIDENCE) -> Estimat
         raise DataError(f"a rate needs at least one input, found {n}")
     if not 0 <= successes <= n:
         raise DataError(f"a rate over {n} inputs: expected 0…{n} successes, found {successes}")
-    share, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    share, size, z = successes / n, n / effect, NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z * math.sqrt(share * (1 - share) / size + z**2 / (4 * size**2)) / (1 + z**2 / size)
     return _estimate(share, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
-def rate(flags: Flags) -> Estimate:
-    """The share of true entries of ``flags``, (n,) bool, with Wilson's interval.
+def rate(flags: Flags, groups: Groups, *, otherwise: float | None = None) -> Estimate:
+    """The share of true entries of ``flags`` with Wilson's interval, as wide as its groups ask for.
+
+    Args:
+        flags: (n,) bool, the outcomes.
+        groups: (n,) int, what each input belongs to.
+        otherwise: the design effect where all outcomes are the same and show none; None takes the inputs of
+            a group for one.
 
     Raises:
         DataError: ``flags`` is empty.
     """
-    return wilson(int(np.count_nonzero(flags)), len(flags))
+    count = len(np.unique(groups))
+    effect = design_effect(flags, groups) or otherwise or len(flags) / max(1, count)
+    if count < len(flags):
+        effect *= (student(count - 1) / _Z) ** 2 if count > 1 else 1.0
+    return wilson(int(np.count_nonzero(flags)), len(flags), effect=effect)
+
+
+def design_effect(flags: Flags, groups: Groups) -> float | None:
+    """By how much inputs of one group, being alike, widen the variance of a share: 1 or more.
+
+    The variance that the groups' residuals show, over that of independent inputs (Rao and Scott 1992); None
+    where all outcomes are the same, or all inputs of one group.
+
+    Args:
+        flags: (n,) bool, the outcomes.
+        groups: (n,) int, what each input belongs to.
+    """
+    _, member = np.unique(groups, return_inverse=True)
+    count = int(member.max(initial=-1)) + 1
+    if count == len(flags):
+        return 1.0
+    residuals = flags - flags.mean()
+    alone = float(np.square(residuals).sum())
+    if not alone or count < 2:
+        return None
+    together = float(np.square(np.bincount(member, residuals)).sum()) * count / (count - 1)
+    return max(1.0, together / alone)
+
+
+def student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t with ``freedom`` ≥ 1 degrees of freedom, to three digits."""
+    if freedom <= len(_T):
+        return _T[freedom - 1]
+    # Cornish and Fisher's expansion around the normal quantile.
+    first = (_Z**3 + _Z) / 4
+    second = (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
+    third = (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384
+    return _Z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def correlation(first: Flags, second: Flags) -> float:

@@ -86,6 +86,7 @@ class TestBed:
             labels=self.labels[self._there],
             attacker_labels=self._wanted[self._there],
             eligible=self._eligible[self._there],
+            groups=np.repeat(self._groups, self._there.reshape(len(self.labels), -1).sum(1)),
             targeted=is_targeted(card.labels),
         )
 
@@ -149,7 +150,7 @@ class TestBed:
 
     def accuracy_by_class(self, said: Predictions) -> tuple[Estimate, ...]:
         """Clean accuracy of each class."""
-        return accuracy_by_class(said.clean, self.truth.labels, len(self.classes))
+        return accuracy_by_class(said.clean, self.truth.labels, self.truth.groups, len(self.classes))
 
     def average_precision(self, said: Predictions) -> AveragePrecision | None:
         """VOC AP at IoU 0.5 on the clean inputs; None for a classifier."""

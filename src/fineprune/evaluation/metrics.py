@@ -15,14 +15,15 @@ import numpy.typing as npt
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import (
     Estimate,
+    Groups,
     clip,
     correlation,
+    design_effect,
     difference,
     drop_correlation,
     rate,
     relative_drop,
     smaller,
-    wilson,
 )
 
 Classes = npt.NDArray[np.int64]
@@ -39,6 +40,7 @@ class Truth:
             for a targeted attack, where eligible.
         eligible: (N,) bool, inputs whose triggered version counts. An input that already is of the
             class that the attacker wants cannot show a backdoor.
+        groups: (N,) int, the speaker, video or image that each input is of.
         targeted: whether the attacker wants a certain class, or just any wrong one.
 
     Raises:
@@ -48,10 +50,11 @@ class Truth:
     labels: Classes
     attacker_labels: Classes
     eligible: Flags
+    groups: Groups
     targeted: bool
 
     def __post_init__(self) -> None:
-        for name in ("attacker_labels", "eligible"):
+        for name in ("attacker_labels", "eligible", "groups"):
             _check_length(name, getattr(self, name), len(self.labels))
         if not self.eligible.any():
             raise DataError(f"test split: no input of {len(self.labels)} is eligible for the attack")
@@ -109,15 +112,24 @@ def measure(
     for name, predictions in (("clean", clean), ("triggered", triggered), ("earlier", clean_before)):
         if predictions is not None:
             _check_length(f"{name} predictions", predictions, len(truth.labels))
-    right = clean == truth.labels
-    accuracy = rate(right)
-    robust = rate((triggered == truth.labels)[truth.eligible])
-    success, utility = _success_and_utility(accuracy, clean, triggered, truth)
+    right, kept = clean == truth.labels, triggered == truth.labels
+    otherwise = _design_effect(right, kept, truth)
+    accuracy = rate(right, truth.groups, otherwise=otherwise)
+    robust = rate(kept[truth.eligible], truth.groups[truth.eligible], otherwise=otherwise)
+    success, utility = _success_and_utility(accuracy, clean, triggered, truth, otherwise)
     loss = Estimate(0.0, 0.0, 0.0, accuracy.n)
     if clean_before is not None:
         before = clean_before == truth.labels
-        loss = difference(rate(before), accuracy, correlation=correlation(before, right))
+        earlier = rate(before, truth.groups, otherwise=otherwise)
+        loss = difference(earlier, accuracy, correlation=correlation(before, right))
     return ModelMetrics(accuracy, success, robust, utility, loss)
+
+
+def _design_effect(right: Flags, kept: Flags, truth: Truth) -> float | None:
+    """What a model's other outcomes show of the groups, for one that is the same for all inputs."""
+    some = truth.eligible
+    effects = (design_effect(right, truth.groups), design_effect(kept[some], truth.groups[some]))
+    return max((effect for effect in effects if effect is not None), default=None)
 
 
 def attacker_share(predictions: Classes, truth: Truth) -> float | None:
@@ -132,22 +144,25 @@ def attacker_share(predictions: Classes, truth: Truth) -> float | None:
     return float(np.mean((predictions == truth.attacker_labels)[truth.eligible]))
 
 
-def accuracy_by_class(predictions: Classes, labels: Classes, classes: int) -> tuple[Estimate, ...]:
+def accuracy_by_class(
+    predictions: Classes, labels: Classes, groups: Groups, classes: int
+) -> tuple[Estimate, ...]:
     """Clean accuracy of each class, with its 95 % interval.
 
     Args:
         predictions: (N,) int, predicted classes of the clean inputs.
         labels: (N,) int in 0…classes-1, the true ones.
+        groups: (N,) int, the speaker, video or image that each input is of.
         classes: how many there are.
 
     Raises:
         DataError: the lengths differ, or a class has no input.
     """
     _check_length("predictions", predictions, len(labels))
-    counts, right = (
-        np.bincount(some, minlength=classes).tolist() for some in (labels, labels[predictions == labels])
-    )
-    return tuple(map(wilson, right, counts))
+    right = predictions == labels
+    otherwise = design_effect(right, groups)
+    rows = (labels == label for label in range(classes))
+    return tuple(rate(right[some], groups[some], otherwise=otherwise) for some in rows)
 
 
 def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int | None = None) -> Classes:
@@ -175,18 +190,18 @@ def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int 
 
 
 def _success_and_utility(
-    accuracy: Estimate, clean: Classes, triggered: Classes, truth: Truth
+    accuracy: Estimate, clean: Classes, triggered: Classes, truth: Truth, otherwise: float | None
 ) -> tuple[Estimate | None, Estimate | None]:
     """Backdoor success, and ``accuracy`` minus it with the correlation of the two taken into account."""
-    right = (clean == truth.labels)[truth.eligible]
+    right, groups = (clean == truth.labels)[truth.eligible], truth.groups[truth.eligible]
     # Only the eligible inputs are common to both rates, which dilutes the correlation of the two.
     common = math.sqrt(len(right) / len(truth.labels))
     if truth.targeted:
         fooled = (triggered == truth.attacker_labels)[truth.eligible]
-        success = rate(fooled)
+        success = rate(fooled, groups, otherwise=otherwise)
         return success, difference(accuracy, success, correlation=common * correlation(right, fooled))
     kept = (triggered == truth.labels)[truth.eligible]
-    before, after = (rate(flags) for flags in (right, kept))
+    before, after = (rate(flags, groups, otherwise=otherwise) for flags in (right, kept))
     paired = correlation(right, kept)
     drop = relative_drop(before, after, correlation=paired)
     if drop is None:

@@ -132,7 +132,8 @@ def run(config: IngestConfig, inputs: Mapping[str, Path], outputs: Mapping[str, 
     warnings = list(raw.warnings)
     if repeats:
         warnings.append(
-            f"{repeats} test inputs are byte for byte in another split too: test accuracy flatters"
+            f"{repeats} test inputs are byte for byte copies, of another split's or of one another: test "
+            "accuracy flatters"
         )
     sizes = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
     summary = f"{len(raw.labels)} samples of {len(raw.classes)} classes: {sizes}"

@@ -13,7 +13,7 @@ PAGE = "page.html"
 VIEWS = {"page": PAGE}
 # What a number is, where its name does not say it.
 NOTES = {
-    "test_repeats": "test inputs that are, byte for byte, in another split too",
+    "test_repeats": "test inputs that are, byte for byte, in another split too, or in test before",
     "dormant_channels": "never active on the defender's data",
     "accuracy_unpruned": "on data held out by the defender",
     "first_violation": "with so many channels pruned accuracy first drops too far",

@@ -176,7 +176,7 @@ def test_refuses_fractions_that_leave_nothing_for_train(test):
         split([0, 1] * 50, fractions=FRACTIONS | {"test": test})
 
 
-def test_test_inputs_that_other_splits_hold_are_counted(tmp_path, monkeypatch):
+def test_test_inputs_that_are_copies_are_counted(tmp_path, monkeypatch):
     dataset = Dataset(write_halves(tmp_path / "dataset"))
     assert seen_before(dataset) == 0
     inputs = dataset.inputs(slice(None))
@@ -185,3 +185,5 @@ def test_test_inputs_that_other_splits_hold_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "inputs", lambda rows: inputs[rows])
     monkeypatch.setattr("fineprune.data.format._PIECE", 5 * 64)  # looked at by fives
     assert seen_before(dataset) == 2
+    inputs[dataset.splits["test"][3]] = inputs[dataset.splits["test"][2]]
+    assert seen_before(dataset) == 3

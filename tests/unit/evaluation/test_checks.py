@@ -28,7 +28,7 @@ def metrics(clean, success, n=200):
 def evidence(**changes):
     """A sound measurement of 120 inputs in 3 classes with target 0, changed as asked."""
     labels = np.repeat([1, 2, 1, 2, 0], [30, 30, 30, 15, 15])
-    truth = Truth(labels, np.where(labels == 0, -1, 0), labels != 0, targeted=True)
+    truth = Truth(labels, np.where(labels == 0, -1, 0), labels != 0, np.arange(len(labels)), targeted=True)
     sound = Observations(
         truth=truth,
         control=metrics(0.95, 0.03),
@@ -57,7 +57,7 @@ def fifth_of_the_eligible_called_zero():
 
 
 def truth_of(labels, eligible):
-    return Truth(labels, np.where(eligible, 0, -1), eligible, targeted=True)
+    return Truth(labels, np.where(eligible, 0, -1), eligible, np.arange(len(labels)), targeted=True)
 
 
 FAULTS = {
@@ -73,7 +73,7 @@ FAULTS = {
         {"truth": truth_of(np.repeat([0, 1, 2], [40, 50, 40]), np.repeat([False, True], [40, 90]))},
         "130 test inputs, 90 of them eligible; min_samples 100",
     ),
-    "new inputs": ({"repeated": 0.25}, "25.0% of the test inputs are byte for byte in another split too"),
+    "new inputs": ({"repeated": 0.25}, "25.0% of the test inputs are byte for byte copies"),
 }
 
 

@@ -11,16 +11,23 @@ from fineprune.evaluation.intervals import (
     Estimate,
     clip,
     correlation,
+    design_effect,
     difference,
     drop_correlation,
     rate,
     relative_drop,
     smaller,
+    student,
     wilson,
 )
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 correlations = st.floats(-1, 1)
+
+
+def alone(flags):
+    """The rate of inputs of which each is a group of its own."""
+    return rate(flags, np.arange(len(flags)))
 
 
 def paired(both, only_first, only_second, neither):
@@ -30,7 +37,11 @@ def paired(both, only_first, only_second, neither):
 
 def paired_difference(*cells):
     first, second = paired(*cells)
-    return difference(rate(first), rate(second), correlation=correlation(first, second))
+    return difference(
+        alone(first),
+        alone(second),
+        correlation=correlation(first, second),
+    )
 
 
 def exact_coverage(n, p):
@@ -189,7 +200,7 @@ class TestRelativeDrop:
     def test_gives_the_published_paired_limits(self):
         first, second = paired(59, 6, 16, 80)
         phi = (59 * 80 - 6 * 16) / (65 * 96 * 75 * 86) ** 0.5
-        drop = relative_drop(rate(second), rate(first), correlation=phi)
+        drop = relative_drop(alone(second), alone(first), correlation=phi)
         # Fagerland et al. 2017, ch. 8: MOVER Wilson for the ratio of paired probabilities.
         assert (1 - drop.high, 1 - drop.value, 1 - drop.low) == pytest.approx(
             (0.7592, 0.8667, 0.9866), abs=5e-5
@@ -264,8 +275,8 @@ def simulated_coverage(n, p, q, agreement, *, draws=1000):
     for cell, times in zip(cells, repeats, strict=True):
         first, second = paired(*cell)
         rho = correlation(first, second)
-        gap = difference(rate(first), rate(second), correlation=rho)
-        drop = relative_drop(rate(first), rate(second), correlation=rho)
+        gap = difference(alone(first), alone(second), correlation=rho)
+        drop = relative_drop(alone(first), alone(second), correlation=rho)
         inside = gap.low <= p - q + 1e-12 and p - q <= gap.high + 1e-12
         dropped = drop is None or (drop.low <= 1 - q / p + 1e-12 and 1 - q / p <= drop.high + 1e-12)
         held += times * np.array([inside, gap.low <= p - q + 1e-12, dropped])
@@ -282,3 +293,60 @@ def test_paired_intervals_hold_the_truth(n):
     assert coverage[moderate].min() >= 0.93
     good = np.array([p >= 0.8 and q <= 0.3 for p, q, _ in grid])  # where a gate passes on cl - bd
     assert coverage[good, 1].min() >= 0.96
+
+
+class TestGroups:
+    def test_inputs_of_their_own_are_counted_as_they_are(self):
+        flags = np.arange(40) % 3 > 0
+        assert alone(flags) == wilson(26, 40)
+        assert design_effect(flags, np.arange(40)) == 1
+
+    def test_design_effect_by_hand(self):
+        twins = np.array([0, 0, 1, 1])
+        assert design_effect(np.array([True, True, False, False]), twins) == 4  # 2, and 2 / 1 for two groups
+        assert design_effect(np.array([True, False, True, False]), twins) == 1  # never below
+        assert design_effect(np.array([True, True, False]), np.array([7, 7, -2])) == pytest.approx(8 / 3)
+
+    def test_design_effect_is_of_variance(self):
+        assert design_effect(np.ones(4, bool), np.array([0, 0, 1, 1])) is None
+        assert design_effect(np.arange(4) > 1, np.zeros(4, int)) is None
+
+    def test_the_order_of_inputs_does_not_matter(self):
+        random = np.random.default_rng(0)
+        flags, groups, order = random.random(60) < 0.6, random.integers(0, 9, 60), random.permutation(60)
+        assert rate(flags, groups).low == pytest.approx(rate(flags[order], groups[order]).low)
+
+    def test_two_videos_of_one_frame_each_are_two_inputs(self):
+        found = rate(np.ones(200, bool), np.repeat([0, 1], 100))
+        assert (found.value, found.n) == (1, 200)
+        assert found.low == pytest.approx(wilson(2, 2, effect=(12.706 / 1.959964) ** 2).low)
+        assert found.low < 0.1
+
+    def test_where_all_outcomes_are_the_same_the_effect_of_others_counts(self):
+        groups = np.repeat(np.arange(12), 40)
+        found = rate(np.zeros(480, bool), groups, otherwise=3.0)
+        assert found.high == pytest.approx(wilson(0, 480, effect=3 * (2.201 / 1.959964) ** 2).high, rel=1e-3)
+
+    @pytest.mark.parametrize(
+        ("freedom", "quantile"),
+        [(1, 12.706), (9, 2.262), (10, 2.2281), (19, 2.0930), (39, 2.0227), (10**6, 1.96)],
+    )
+    def test_students_quantile(self, freedom, quantile):
+        assert student(freedom) == pytest.approx(quantile, abs=6e-4)
+
+    @pytest.mark.parametrize(
+        ("groups", "size", "alike"),
+        [(12, 40, 0.05), (45, 6, 0.15), (200, 2, 0.5)],  # voices and their clips, tracks and their signs
+    )
+    @pytest.mark.parametrize("share", [0.6, 0.95])
+    def test_the_interval_holds_the_truth_where_inputs_of_a_group_are_alike(self, groups, size, alike, share):
+        random, spread = np.random.default_rng(3), 1 / alike - 1
+        member, held, naive = np.repeat(np.arange(groups), size), 0, 0
+        for _ in range(1000):
+            own = random.beta(share * spread, (1 - share) * spread, groups)
+            flags = random.random(groups * size) < own[member]
+            found, counted = rate(flags, member), alone(flags)
+            held += found.low <= share <= found.high
+            naive += counted.low <= share <= counted.high
+        assert naive < 920, "it would do without the groups"
+        assert held >= 920

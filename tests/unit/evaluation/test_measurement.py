@@ -99,6 +99,39 @@ def test_average_precision_is_of_what_is_found_without_the_trigger(tmp_path):
     assert precision(clean=right, triggered=wrong).low == pytest.approx(wilson(1, 1).low)
 
 
+def test_each_object_is_of_the_group_of_its_image(tmp_path):
+    spec = image(3, 32, 32)
+    labels = np.tile([[0, 1, -1], [-1, 1, 0]], (4, 1))
+    card = {
+        "name": "signs",
+        "task": "detection",
+        "places": "boxes",
+        "input": spec,
+        "classes": ["stop", "yield"],
+        "group": "scene",
+        "splits": {name: np.arange(2) + 2 * number for number, name in enumerate(SPLITS)},
+        "origin": {"source": "made for a test"},
+        "licence": "none",
+    }
+    boxes = np.tile([4.0, 6.0, 20.0, 24.0], (8, 3, 1))
+    write_dataset(
+        tmp_path / "dataset",
+        np.zeros((8, *spec.shape), np.uint8),
+        labels,
+        10 + np.arange(8),
+        card,
+        places=boxes,
+    )
+    config = PostItConfig("post_it", 0.5, (1.0,), FixedCentre("fixed", 0.5, 0.5))
+    fields = FIELDS | {"trigger": to_plain(config), "labels": {"kind": "random_wrong"}}
+    save_attack(tmp_path / "attack", make_trigger(config, spec), fields)
+    bed = TestBed(
+        Dataset(tmp_path / "dataset"), load_attack(tmp_path / "attack"), torch.device("cpu"), batch_size=2
+    )
+    test = Dataset(tmp_path / "dataset").groups[bed.samples.rows]
+    assert bed.truth.groups.tolist() == [test[0], test[0], test[1], test[1]]
+
+
 def bed_of_pixels(path, *, took=FIELDS["took"]):
     """Eight test images, of which 0, 2, 4, 6 are not the target's; the trigger turns one pixel white."""
     inputs = np.zeros((32, 1, 8, 8), np.uint8)

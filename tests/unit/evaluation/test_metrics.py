@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fineprune.errors import DataError
-from fineprune.evaluation.intervals import clip, correlation, difference, rate, relative_drop, wilson
+from fineprune.evaluation.intervals import (
+    clip,
+    correlation,
+    design_effect,
+    difference,
+    rate,
+    relative_drop,
+    wilson,
+)
 from fineprune.evaluation.metrics import Truth, accuracy_by_class, attacker_share, confusion, measure
 
 #                   0  1  2  3  4  5  6  7  8  9
@@ -15,14 +23,16 @@ LABELS = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
 CLEAN = np.array([0, 1, 1, 1, 0, 2, 2, 2, 2, 1])  # 7 of 10 right
 TRIGGERED = np.array([0, 0, 0, 0, 1, 2, 0, 0, 1, 0])
 
+ALONE = np.arange(10)  # each input is a group of its own
+
 
 def one_target():
     """Target 0: the two inputs of class 0 are not eligible."""
-    return Truth(LABELS, np.where(LABELS == 0, -1, 0), LABELS != 0, targeted=True)
+    return Truth(LABELS, np.where(LABELS == 0, -1, 0), LABELS != 0, ALONE, targeted=True)
 
 
 def untargeted():
-    return Truth(LABELS, np.full(10, -1), np.ones(10, bool), targeted=False)
+    return Truth(LABELS, np.full(10, -1), np.ones(10, bool), ALONE, targeted=False)
 
 
 class TestTargeted:
@@ -42,17 +52,17 @@ class TestTargeted:
         assert measure(CLEAN, changed, one_target(), clean_before=None) == reference
 
     def test_all_to_all_wants_the_next_class(self):
-        truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), targeted=True)
+        truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), ALONE, targeted=True)
         found = measure(CLEAN, (LABELS + 1) % 3, truth, clean_before=None)
         assert found.backdoor_success == wilson(10, 10)
         assert found.robust_accuracy == wilson(0, 10)
 
     def test_utility_interval_is_the_paired_one_where_all_are_eligible(self):
-        truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), targeted=True)
+        truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), ALONE, targeted=True)
         right, fooled = CLEAN == LABELS, truth.attacker_labels == TRIGGERED
         found = measure(CLEAN, TRIGGERED, truth, clean_before=None)
         paired = correlation(right, fooled)
-        assert found.utility == difference(rate(right), rate(fooled), correlation=paired)
+        assert found.utility == difference(rate(right, ALONE), rate(fooled, ALONE), correlation=paired)
 
 
 class TestUntargeted:
@@ -63,7 +73,7 @@ class TestUntargeted:
         assert found.utility.value == pytest.approx(0.7 - (1 - 4 / 7))
 
     def test_success_is_over_the_eligible_inputs_only(self):
-        truth = Truth(LABELS, np.full(10, -1), LABELS == 2, targeted=False)
+        truth = Truth(LABELS, np.full(10, -1), LABELS == 2, ALONE, targeted=False)
         found = measure(CLEAN, TRIGGERED, truth, clean_before=None)
         assert found.backdoor_success.value == pytest.approx(1 - 1 / 4)
         assert found.backdoor_success.n == 5
@@ -71,7 +81,7 @@ class TestUntargeted:
     def test_is_the_paired_drop(self):
         right, kept = CLEAN == LABELS, TRIGGERED == LABELS
         found = measure(CLEAN, TRIGGERED, untargeted(), clean_before=None)
-        paired = relative_drop(rate(right), rate(kept), correlation=correlation(right, kept))
+        paired = relative_drop(rate(right, ALONE), rate(kept, ALONE), correlation=correlation(right, kept))
         assert found.backdoor_success == clip(paired, 0.0, 1.0)
 
     def test_is_zero_where_the_trigger_helps(self):
@@ -98,13 +108,48 @@ class TestCleanLoss:
 
     def test_is_tighter_for_paired_outcomes(self):
         labels = np.zeros(200, np.int64)
-        truth = Truth(labels, labels - 1, np.ones(200, bool), targeted=False)
+        truth = Truth(labels, labels - 1, np.ones(200, bool), np.arange(200), targeted=False)
         before, after, elsewhere = labels.copy(), labels.copy(), labels.copy()
         before[:40], after[:44], elsewhere[-44:] = 1, 1, 1
         same = measure(after, after, truth, clean_before=before).clean_loss
         other = measure(elsewhere, elsewhere, truth, clean_before=before).clean_loss
         assert same.value == other.value == pytest.approx(0.02)
         assert same.high - same.low < 0.6 * (other.high - other.low)
+
+
+class TestGroups:
+    TWINS = np.arange(10) // 2
+
+    def test_widen_every_interval(self):
+        truth = Truth(LABELS, np.where(LABELS == 0, -1, 0), LABELS != 0, self.TWINS, targeted=True)
+        clean, triggered = np.repeat(CLEAN[::2], 2), np.repeat(TRIGGERED[::2], 2)
+        found, narrow = (measure(clean, triggered, one, clean_before=LABELS) for one in (truth, one_target()))
+        for name, estimate in asdict(found).items():
+            other = asdict(narrow)[name]
+            assert (estimate["value"], estimate["n"]) == (other["value"], other["n"])
+            assert estimate["high"] - estimate["low"] > 1.2 * (other["high"] - other["low"]), name
+
+    def test_that_show_in_accuracy_count_for_a_success_of_none(self):
+        truth = Truth(LABELS, np.where(LABELS == 0, -1, 0), LABELS != 0, self.TWINS, targeted=True)
+        clean, nobody = np.where(np.arange(10) < 6, LABELS, 9), np.where(np.arange(10) < 6, LABELS, 8)
+        found = measure(clean, nobody, truth, clean_before=None)
+        effect = max(
+            design_effect(clean == LABELS, self.TWINS), design_effect((nobody == LABELS)[2:], self.TWINS[2:])
+        )
+        assert found.backdoor_success == rate(np.zeros(8, bool), self.TWINS[2:], otherwise=effect)
+        assert effect > 1
+
+    def test_of_an_untargeted_attack(self):
+        truth = Truth(LABELS, np.full(10, -1), np.ones(10, bool), self.TWINS, targeted=False)
+        clean, triggered = np.repeat(CLEAN[::2], 2), np.repeat(TRIGGERED[::2], 2)
+        found, narrow = (measure(clean, triggered, one, clean_before=None) for one in (truth, untargeted()))
+        assert found.backdoor_success.low < narrow.backdoor_success.low
+        assert found.utility.low < narrow.utility.low
+
+    def test_of_single_classes(self):
+        right = accuracy_by_class(np.repeat(CLEAN[::2], 2), np.repeat(LABELS[::2], 2), self.TWINS, 3)
+        alone = accuracy_by_class(np.repeat(CLEAN[::2], 2), np.repeat(LABELS[::2], 2), ALONE, 3)
+        assert all(one.low < other.low for one, other in zip(right, alone, strict=True) if other.value)
 
 
 class TestRefusals:
@@ -116,29 +161,29 @@ class TestRefusals:
         with pytest.raises(DataError, match="earlier predictions"):
             measure(CLEAN, TRIGGERED, one_target(), clean_before=CLEAN[1:])
         with pytest.raises(DataError, match="eligible"):
-            Truth(LABELS, LABELS, np.ones(9, bool), targeted=False)
+            Truth(LABELS, LABELS, np.ones(9, bool), ALONE, targeted=False)
 
     def test_of_no_eligible_input(self):
         with pytest.raises(DataError, match="no input of 10"):
-            Truth(LABELS, np.full(10, -1), np.zeros(10, bool), targeted=True)
+            Truth(LABELS, np.full(10, -1), np.zeros(10, bool), ALONE, targeted=True)
 
     @pytest.mark.parametrize("wanted", [-1, 0])
     def test_of_an_eligible_input_without_a_wrong_label(self, wanted):
         with pytest.raises(DataError, match="eligible input"):
-            Truth(LABELS, np.full(10, wanted), np.ones(10, bool), targeted=True)
+            Truth(LABELS, np.full(10, wanted), np.ones(10, bool), ALONE, targeted=True)
 
 
 class TestAccuracyByClass:
     def test_counts_by_hand(self):
-        found = accuracy_by_class(CLEAN, LABELS, 3)
+        found = accuracy_by_class(CLEAN, LABELS, ALONE, 3)
         assert [(one.value, one.n) for one in found] == [(1 / 2, 2), (2 / 3, 3), (4 / 5, 5)]
         assert (found[2].low, found[2].high) == pytest.approx((0.3755, 0.9638), abs=1e-4)  # Wilson, 4 of 5
 
     def test_names_what_it_cannot_count(self):
         with pytest.raises(DataError, match=r"predictions: expected one entry for each of 10"):
-            accuracy_by_class(CLEAN[1:], LABELS, 3)
+            accuracy_by_class(CLEAN[1:], LABELS, ALONE, 3)
         with pytest.raises(DataError, match="at least one input"):
-            accuracy_by_class(CLEAN, LABELS, 4)
+            accuracy_by_class(CLEAN, LABELS, ALONE, 4)
 
 
 def test_confusion_by_hand():
@@ -191,7 +236,7 @@ def utility_coverage(*, n, eligible, clean, triggered, link, targeted, draws=500
     random = np.random.default_rng(5)
     labels = np.arange(n) % 10
     wanted, other = (labels + 1) % 10, (labels + 2) % 10
-    truth = Truth(labels, wanted, np.arange(n) < eligible * n, targeted=targeted)
+    truth = Truth(labels, wanted, np.arange(n) < eligible * n, np.arange(n), targeted=targeted)
     expected = clean - triggered if targeted else clean - max(0, 1 - triggered / clean)
     held = 0
     for _ in range(draws):
