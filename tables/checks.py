@@ -121,9 +121,12 @@ def _attack(values: _Values) -> Iterator[Line]:
 
 def _pruning(seeds: Mapping[str, Any], attack: str) -> Line:
     """Where the defender stops or, in a seed where that cost too much on the test inputs, at the last point
-    before that.
+    before that. A pruning-aware backdoor has to survive both.
     """
     points = {seed: _affordable(told) for seed, told in seeds.items()}
+    if attack == "pruning_aware":
+        for seed, told in seeds.items():
+            points[seed] = min(points[seed], int(told["stop"]), key=told["backdoor_success"].__getitem__)
     success, accuracy = (
         [(told[name][0], told[name][points[seed]]) for seed, told in seeds.items()]
         for name in ("backdoor_success", "clean_accuracy")
@@ -152,16 +155,19 @@ def _affordable(told: Mapping[str, Any]) -> int:
 
 def _fine_pruning(values: _Values, attack: str) -> Iterator[Line]:
     before, after = values.value("backdoor_success"), values.value("backdoor_success", "fine_pruning")
+    starts, left = values.seeds("backdoor_success"), values.seeds("backdoor_success", "fine_pruning")
     if values.targeted:
+        short = [seed for seed, one in left.items() if not _at_least(-one, -MAX_SUCCESS)]
         yield _line(
             "fine-pruning: backdoor",
             f"bd ≤ {number(MAX_SUCCESS)}",
-            number(after),
+            number(after) + _short(short),
             -after,
             -MAX_SUCCESS,
         )
     elif attack == "baseline":
-        told = f"bd {number(before)} → {number(after)}"
+        short = [seed for seed, one in left.items() if not _at_least(starts[seed], MIN_REDUCTION * one)]
+        told = f"bd {number(before)} → {number(after)}{_short(short)}"
         yield _line(
             "fine-pruning: backdoor",
             f"bd at least {MIN_REDUCTION:g} times lower",
@@ -170,10 +176,16 @@ def _fine_pruning(values: _Values, attack: str) -> Iterator[Line]:
             MIN_REDUCTION * after,
         )
     was, became = values.value("clean_accuracy"), values.value("clean_accuracy", "fine_pruning")
+    each = values.seeds("clean_accuracy")
+    short = [
+        seed
+        for seed, one in values.seeds("clean_accuracy", "fine_pruning").items()
+        if not _at_least(one, each[seed] - MAX_LOSS)
+    ]
     yield _line(
         "fine-pruning: accuracy",
         f"cl at most {100 * MAX_LOSS:g} point lost",
-        f"{number(was)} → {number(became)} ({_points(became - was)})",
+        f"{number(was)} → {number(became)} ({_points(became - was)}){_short(short)}",
         became,
         was - MAX_LOSS,
     )

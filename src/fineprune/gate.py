@@ -31,6 +31,8 @@ CHECKS = (
     "control accurate",
     "control resists",
     "trigger needed",
+    "classes told apart",
+    "precision kept",
 )
 
 

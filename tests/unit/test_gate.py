@@ -76,7 +76,7 @@ def test_good_evidence_passes_and_names_what_was_met() -> None:
     ):
         assert figure in text
     assert "backdoor success of the undefended model is 0.99" in text
-    assert "All sanity checks of the measurement passed (7)" in text
+    assert "All sanity checks of the measurement passed (9)" in text
 
 
 HELD = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fineprune.config import Count, Fraction
+from fineprune.evaluation.intervals import Estimate
 from fineprune.evaluation.metrics import Classes, ModelMetrics, Truth, attacker_share
 
 
@@ -33,6 +34,7 @@ class CheckLimits:
             what the attacker wants.
         min_samples: test inputs, and among them eligible ones.
         min_control_accuracy: clean accuracy of the control.
+        max_precision_loss: average precision that the defence may cost a detector.
     """
 
     max_repeated: Fraction
@@ -41,6 +43,7 @@ class CheckLimits:
     max_untriggered_success: Fraction
     min_samples: Count
     min_control_accuracy: Fraction
+    max_precision_loss: Fraction
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Observations:
     Attributes:
         truth: labels of the N test inputs.
         control: metrics of the never-poisoned model.
+        defended: metrics of the models that are up for promotion, by name.
+        precision: average precision of the undefended and the defended models, by name, None where it is
+            undefined; None for classifiers.
         undefended_clean: (N,) int, what the undefended model predicts on the clean inputs.
         repeated: share of test inputs that are, byte for byte, in another split too, or in test before.
         unchanged: share of eligible inputs that are the same with and without the trigger.
@@ -58,6 +64,8 @@ class Observations:
 
     truth: Truth
     control: ModelMetrics
+    defended: Mapping[str, ModelMetrics]
+    precision: Mapping[str, Estimate | None] | None
     undefended_clean: Classes
     repeated: float
     unchanged: float
@@ -74,6 +82,8 @@ def run_checks(observed: Observations, limits: CheckLimits) -> list[Check]:
         control_accurate(observed.control, minimum=limits.min_control_accuracy),
         control_resists(observed.control, maximum=limits.max_control_success),
         trigger_needed(observed.undefended_clean, observed.truth, maximum=limits.max_untriggered_success),
+        classes_told_apart({"control": observed.control, **observed.defended}, observed),
+        precision_kept(observed.precision, maximum=limits.max_precision_loss),
     ]
 
 
@@ -132,6 +142,33 @@ def trigger_needed(undefended_clean: Classes, truth: Truth, *, maximum: float) -
     told = f"the undefended model gives the attacker's label to {share:.1%} of clean inputs"
     message = f"{told}, max_untriggered_success {maximum:.1%}"
     return Check(name, share <= maximum, message)
+
+
+def classes_told_apart(measured: Mapping[str, ModelMetrics], observed: Observations) -> Check:
+    """Every model is clearly better than one that always names the largest class (no-information rate)."""
+    name, labels = "classes told apart", observed.truth.labels
+    if observed.precision is not None:
+        return Check(name, True, "not asked of a detector, whose average precision counts classes alike")
+    share = float(np.bincount(labels).max() / len(labels))
+    worse = [model for model, one in measured.items() if not one.clean_accuracy.low > share]
+    told = f"the largest class has {share:.1%} of the test inputs"
+    found = [f"{model} gets {measured[model].clean_accuracy.value:.1%} right" for model in worse]
+    return Check(name, not worse, "; ".join([told, *(found or ["every model gets clearly more right"])]))
+
+
+def precision_kept(precision: Mapping[str, Estimate | None] | None, *, maximum: float) -> Check:
+    """The defence costs a detector little average precision, which alone counts false detections."""
+    name = "precision kept"
+    if precision is None:
+        return Check(name, True, "not asked of a classifier")
+    known = {model: one.value for model, one in precision.items() if one is not None}
+    if len(known) < len(precision):
+        return Check(name, False, "average precision is undefined: the test split has no object")
+    before = known.pop("undefended")
+    found = ", ".join(f"of {model} {value:.1%}" for model, value in known.items())
+    message = f"average precision of the undefended model is {before:.1%}, {found}"
+    kept = all(before - value <= maximum for value in known.values())
+    return Check(name, kept, f"{message}; max_precision_loss {maximum:.1%}")
 
 
 def attack_took(

@@ -30,6 +30,7 @@ from fineprune.stages.base import Result, Stage
 from fineprune.stages.reading import open_model
 
 OPTIONAL = ("control_fine_tuned",)  # the tables ask for it; the gate does not
+DEFENDED = ("fine_tuned", "fine_pruned")  # what promote may be asked to promote
 MODELS = tuple(name for name in ROWS if name not in OPTIONAL)
 
 
@@ -59,10 +60,10 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
         name: bed.measure(one, before=said[before] if (before := _before(name)) else None)
         for name, one in said.items()
     }
-    checks = run_checks(_observations(bed, dataset, said, metrics), config.limits)
+    precision = {name: bed.average_precision(one) for name, one in said.items()}
+    checks = run_checks(_observations(bed, dataset, said, metrics, precision), config.limits)
     took = bed.took(undefended=metrics["undefended"], control=metrics["control"])
     digests = {name: model_digest(inputs[name]) for name in networks}
-    precision = {name: bed.average_precision(one) for name, one in said.items()}
     models = {
         name: asdict(one) | _mean(precision[name]) | {"digest": digests[name]}
         for name, one in metrics.items()
@@ -116,11 +117,18 @@ def _before(model: str) -> str | None:
 
 
 def _observations(
-    bed: TestBed, dataset: Dataset, said: Mapping[str, Predictions], metrics: Mapping[str, ModelMetrics]
+    bed: TestBed,
+    dataset: Dataset,
+    said: Mapping[str, Predictions],
+    metrics: Mapping[str, ModelMetrics],
+    precision: Mapping[str, AveragePrecision | None],
 ) -> Observations:
+    found = {name: one.mean for name, one in precision.items() if one is not None}
     return Observations(
         truth=bed.truth,
         control=metrics["control"],
+        defended={name: metrics[name] for name in DEFENDED},
+        precision={name: found[name] for name in ("undefended", *DEFENDED)} if found else None,
         undefended_clean=said["undefended"].clean,
         repeated=seen_before(dataset) / len(dataset.splits["test"]),
         unchanged=bed.unchanged(),

@@ -15,7 +15,7 @@ VIEWS = {"page": PAGE}
 NOTES = {
     "test_repeats": "test inputs that are, byte for byte, in another split too, or in test before",
     "dormant_channels": "never active on the defender's data",
-    "accuracy_unpruned": "on data held out by the defender",
+    "accuracy_unpruned": "on the defender's data",
     "first_violation": "with so many channels pruned accuracy first drops too far",
     "decoys": "pruned channels that were put back",
     "decoys_largest_preactivation": "below zero: none ever fires",

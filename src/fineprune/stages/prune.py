@@ -63,7 +63,7 @@ def run(config: PruneConfig, inputs: Mapping[str, Path], outputs: Mapping[str, P
         },
         series={"clean_accuracy_by_channels_pruned": list(enumerate(accuracies))},
         warnings=_warnings(stop, config.tolerance),
-        summary=f"{stop.pruned} of {len(order)} channels removed, clean accuracy on data held out "
+        summary=f"{stop.pruned} of {len(order)} channels removed, clean accuracy on the defender's data "
         f"{accuracies[0]:.3f} before, {stop.accuracy:.3f} after",
         extra={"order": [profile.channels[i] for i in order]},
     )

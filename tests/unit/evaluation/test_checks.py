@@ -16,6 +16,7 @@ LIMITS = CheckLimits(
     max_untriggered_success=0.15,
     min_samples=100,
     min_control_accuracy=0.7,
+    max_precision_loss=0.05,
 )
 
 
@@ -32,6 +33,8 @@ def evidence(**changes):
     sound = Observations(
         truth=truth,
         control=metrics(0.95, 0.03),
+        defended={"fine_tuned": metrics(0.9, 0.0), "fine_pruned": metrics(0.8, 0.0)},
+        precision=None,
         undefended_clean=labels,
         repeated=0.0,
         unchanged=0.0,
@@ -56,6 +59,11 @@ def fifth_of_the_eligible_called_zero():
     return predictions
 
 
+def precision(*values):
+    found = (None if value is None else Estimate(value, value, value, 9) for value in values)
+    return dict(zip(("undefended", "fine_tuned", "fine_pruned"), found, strict=True))
+
+
 def truth_of(labels, eligible):
     return Truth(labels, np.where(eligible, 0, -1), eligible, np.arange(len(labels)), targeted=True)
 
@@ -73,6 +81,14 @@ FAULTS = {
         {"truth": truth_of(np.repeat([0, 1, 2], [40, 50, 40]), np.repeat([False, True], [40, 90]))},
         "130 test inputs, 90 of them eligible; min_samples 100",
     ),
+    "classes told apart": (
+        {"defended": {"fine_tuned": metrics(0.9, 0.0), "fine_pruned": metrics(0.4, 0.0)}},
+        "the largest class has 50.0% of the test inputs; fine_pruned gets 40.0% right",
+    ),
+    "precision kept": (
+        {"precision": precision(0.9, 0.88, 0.84)},
+        "undefended model is 90.0%, of fine_tuned 88.0%, of fine_pruned 84.0%; max_precision_loss 5.0%",
+    ),
     "new inputs": ({"repeated": 0.25}, "25.0% of the test inputs are byte for byte copies"),
 }
 
@@ -89,6 +105,25 @@ def test_each_fault_fails_its_own_check_with_the_figures(name):
 
 def test_every_check_has_a_fault_in_this_file():
     assert {check.name for check in run_checks(evidence(), LIMITS)} == set(FAULTS)
+
+
+def test_a_model_that_is_not_clearly_better_than_one_class_fails():
+    of_one_class = np.repeat([1, 2], [116, 4])  # 96.7 %
+    truth = truth_of(of_one_class, np.ones(120, bool))
+    changes = {"truth": truth, "undefended_clean": of_one_class}
+    assert "control gets 95.0% right; fine_tuned" in failed(evidence(**changes))["classes told apart"]
+    barely = dataclasses.replace(metrics(0.0, 0.0), clean_accuracy=Estimate(0.98, 0.96, 0.99, 120))
+    clearly = dataclasses.replace(metrics(0.0, 0.0), clean_accuracy=Estimate(0.99, 0.97, 0.999, 120))
+    for one, found in ((barely, ["classes told apart"]), (clearly, [])):
+        assert list(failed(evidence(**changes, control=clearly, defended={"fine_pruned": one}))) == found
+
+
+def test_a_detector_is_asked_for_its_precision_instead():
+    poor = {"fine_tuned": metrics(0.4, 0.0), "fine_pruned": metrics(0.4, 0.0)}
+    assert not failed(evidence(defended=poor, precision=precision(0.9, 0.95, 0.86)))
+    undefined = failed(evidence(precision=precision(0.9, None, 0.9)))
+    assert undefined == {"precision kept": "average precision is undefined: the test split has no object"}
+    assert failed(evidence(precision=precision(0.9, 0.9, math.nan)))
 
 
 def test_an_undefined_control_success_fails():

@@ -77,7 +77,7 @@ def test_every_stage_has_a_page_with_its_numbers_warnings_and_pictures(given, ca
         assert html.escape(text.replace("_", " "), quote=False) in html.unescape(page), text
     assert page.count("<img ") == 1
     assert f"<li>model: {'/'.join((folder / 'model').parts[-3:])}</li>" in page
-    summary = "prune: 7 of 8 channels removed, clean accuracy on data held out "
+    summary = "prune: 7 of 8 channels removed, clean accuracy on the defender's data "
     assert summary in capsys.readouterr().out
 
 

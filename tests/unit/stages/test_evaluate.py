@@ -1,5 +1,7 @@
 """evaluate: each figure, check and picture is of the model and the inputs that it is said to be of."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,12 +15,15 @@ from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import profile_channels, save_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import DataError
-from fineprune.evaluation.measurement import TestBed
+from fineprune.evaluation.average_precision import AveragePrecision
+from fineprune.evaluation.intervals import Estimate
+from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.files import read_json
 from fineprune.inference import predict
 from fineprune.models.format import model_digest, save_model
 from fineprune.models.surgery import remove_channels
 from fineprune.reporting import figures
+from fineprune.stages import evaluate
 from fineprune.stages.base import execute
 from fineprune.stages.evaluate import STAGE
 from fineprune.training import train
@@ -33,6 +38,7 @@ LIMITS = {
     "max_untriggered_success": 0.15,
     "min_samples": 10,
     "min_control_accuracy": 0.7,
+    "max_precision_loss": 0.05,
 }
 
 
@@ -115,14 +121,27 @@ def test_the_curve_is_at_its_stop_what_is_measured_of_the_pruned_network(measure
 def test_each_check_is_of_its_own_model(measured):
     checks = {check["name"]: check for check in measured[0]["checks"]}
     failed = {name for name, check in checks.items() if not check["passed"]}
-    passed = {"enough samples", "trigger needed"}
+    passed = {"enough samples", "trigger needed", "precision kept"}
     assert failed == checks.keys() - passed
     assert checks["new inputs"]["message"].startswith("10.0% of the test inputs are byte for byte")
     assert "leaves 25.0% of the eligible" in checks["trigger changes inputs"]["message"]
     assert checks["finite outputs"]["message"] == "NaN or infinite outputs of fine_tuned"
     told = [check["message"] for check in checks.values() if not check["passed"]]
-    assert measured[0]["warnings"][:5] == told
+    assert measured[0]["warnings"][:6] == told
     assert "gives the attacker's label to 0.0% of clean" in checks["trigger needed"]["message"]
+
+
+def test_the_precision_that_is_checked_is_of_the_models_that_may_be_promoted(measured):
+    said = dict.fromkeys(
+        ("undefended", "control", "pruned", "fine_tuned", "fine_pruned"), Predictions([0], [0])
+    )
+    areas = {name: Estimate(0.1 * i, 0, 1, 9) for i, name in enumerate(said)}
+    precision = {name: AveragePrecision(area, ()) for name, area in areas.items()}
+    bed = SimpleNamespace(truth=None, unchanged=lambda: 0.0)
+    found = evaluate._observations(bed, measured[2], said, dict.fromkeys(said), precision)
+    assert found.precision == {name: areas[name] for name in ("undefended", "fine_tuned", "fine_pruned")}
+    none = evaluate._observations(bed, measured[2], said, dict.fromkeys(said), dict.fromkeys(said))
+    assert none.precision is None
 
 
 def test_activations_and_confusion_are_of_the_undefended_and_of_the_fine_pruned_model(measured):

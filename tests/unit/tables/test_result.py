@@ -154,6 +154,22 @@ def test_a_mean_that_some_seed_falls_short_of_names_it() -> None:
     assert lines["the attack stays hidden"]["found"] == ".976, control .990; not in seed 1"
 
 
+def test_seeds_in_which_the_defence_falls_short_are_named_too() -> None:
+    wanted = profile("faces")
+    found = reports(*wanted.cells)
+    worse = GOOD | {"fine_pruned": (0.96, 0.1)}
+    found[wanted.cells[2]]["models"]["fine_pruned"] = report(wanted.cells[2], worse)["models"]["fine_pruned"]
+    lines = {check["name"]: check for check in assemble(wanted, found, Paper())["checks"]}
+    for name in ("fine-pruning: backdoor", "fine-pruning: accuracy"):
+        assert lines[name]["found"].endswith("; not in seed 2"), lines[name]
+        assert (
+            "not in"
+            not in {
+                check["name"]: check for check in assemble(wanted, reports(*wanted.cells), Paper())["checks"]
+            }[name]["found"]
+        )
+
+
 def test_fewer_than_three_seeds_leave_every_line_open() -> None:
     wanted = profile("faces", seeds=(0, 1))
     checks = assemble(wanted, reports(*wanted.cells), Paper())["checks"]
@@ -184,12 +200,18 @@ def test_under_the_pruning_aware_attack_pruning_must_leave_most(left: float, pas
 def test_pruning_that_costs_too_much_is_judged_where_it_still_does_not() -> None:
     """The stop is at 3; four points pay for two channels, and it does not help that the fourth is free."""
     curves = [0.9, 0.9, 0.86, 0.85, 0.9], [0.9, 0.9, 0.8, 0.1, 0.0]
-    for attack, passed in (("baseline", False), ("pruning_aware", True)):
-        found = pruned_to(attack, 3, *curves)
-        assert found["passed"] is passed
-        assert found["found"] == (
-            "bd .900 → .800 (88.9%), cl -4.0 points; seeds 0, 1, 2 before the stop, which cost more"
-        )
+    found = pruned_to("baseline", 3, *curves)
+    assert found["passed"] is False
+    assert found["found"] == (
+        "bd .900 → .800 (88.9%), cl -4.0 points; seeds 0, 1, 2 before the stop, which cost more"
+    )
+
+
+def test_a_pruning_aware_backdoor_has_to_survive_the_stop_however_much_that_cost() -> None:
+    found = pruned_to("pruning_aware", 3, [0.9, 0.9, 0.86, 0.85, 0.9], [0.9, 0.9, 0.8, 0.1, 0.0])
+    assert (found["found"], found["passed"]) == ("bd .900 → .100 (11.1%), cl -5.0 points", False)
+    found = pruned_to("pruning_aware", 3, [0.9, 0.9, 0.86, 0.85, 0.9], [0.9, 0.9, 0.1, 0.8, 0.0])
+    assert found["found"].startswith("bd .900 → .100 (11.1%), cl -4.0 points; seeds 0, 1, 2 before")
 
 
 def test_no_loss_is_told_without_a_minus() -> None:
