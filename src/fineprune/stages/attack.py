@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from fineprune import __version__
-from fineprune.attacks.attacker import Attacker, Backdoor, Score, equip
+from fineprune.attacks.attacker import Backdoor, Score, equip
 from fineprune.attacks.format import AttackCard, TookLimits, load_attack, save_attack
 from fineprune.attacks.labels import LabelPolicy
 from fineprune.attacks.networks import ModelConfig, fit, new_network
@@ -68,22 +68,47 @@ class AttackConfig:
 
 
 @dataclass(frozen=True)
-class Delivered:
-    """The attacker's network, and what its making has to tell.
+class Trained:
+    """Both networks, and what their making has to tell.
 
     Attributes:
-        network: in evaluation mode.
+        control: of the never-poisoned data, in evaluation mode.
+        undefended: the attacker's, in evaluation mode.
+        poisoned: what the attacker trained on.
         curves: loss and accuracy by epoch.
         series: other figures, by round.
         numbers: for the report.
         warnings: for the report.
     """
 
-    network: Network
+    control: Network
+    undefended: Network
+    poisoned: PoisonedSamples
     curves: dict[str, Points]
     series: Mapping[str, Points] = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both attacks train with.
+
+    Attributes:
+        config: the ``attack`` section.
+        clean: the ``train`` split.
+        backdoor: what is to be planted.
+        fresh: a network with random weights.
+        control: one that was trained before; None to train it.
+        checkpoints: how far the trainings are; None to forget it.
+    """
+
+    config: AttackConfig
+    clean: SplitSamples
+    backdoor: Backdoor
+    fresh: Network
+    control: Network | None
+    checkpoints: Checkpoints | None
 
 
 def run(
@@ -106,30 +131,24 @@ def run(
     read = (inputs["dataset"], outputs["attack"])
     kept = _checkpoints(checkpoints, config, read) if checkpoints else None
     backdoor = Backdoor(trigger, config.labels, config.poison, len(dataset.card.classes), config.seed)
-    attacker = None if config.name == "baseline" else _attacker(config, dataset, clean, backdoor, kept)
-    poisoned = backdoor.poison(clean) if attacker is None else attacker.poisoned
-
     fresh = new_network(config.model, dataset.card, device, seed=config.seed)
-    given = _given(inputs[GIVEN], fresh, dataset) if GIVEN in inputs else None
-    start_needed = given is None or attacker is None  # the control and the baseline attack go on from it
-    start, curves = _start(config, fresh, clean, kept) if start_needed else (fresh, {})
-    control, own = _control(config, start, clean, kept) if given is None else (given, {})
-    save_model(outputs["control"], control)
-    if attacker is None:
-        delivered = _baseline(config, start, poisoned, kept)
-    else:
-        delivered = _pruning_aware(config, fresh, attacker)
-    save_model(outputs["undefended"], delivered.network)
+    control = _given(inputs[GIVEN], fresh, dataset) if GIVEN in inputs else None
+    setting = Setting(config, clean, backdoor, fresh, control, kept)
+    made = _baseline(setting) if config.name == "baseline" else _pruning_aware(setting)
+    save_model(outputs["control"], made.control)
+    save_model(outputs["undefended"], made.undefended)
 
-    curves = {**curves, **own, **delivered.curves}
-    figures.training_curves(outputs["report"] / "training_curves.png", curves)
+    figures.training_curves(outputs["report"] / "training_curves.png", made.curves)
     bed = TestBed(dataset, load_attack(outputs["attack"]), device, batch_size=config.train.batch_size)
-    measured, took = _measure(control, delivered.network, bed)
-    counts = {"train_samples": len(poisoned.clean), "poisoned_samples": int(poisoned.poisoned.sum())}
+    measured, took = _measure(made.control, made.undefended, bed)
+    counts = {
+        "train_samples": len(made.poisoned.clean),
+        "poisoned_samples": int(made.poisoned.poisoned.sum()),
+    }
     return Result(
-        numbers={**counts, **measured, **delivered.numbers},
-        series={**curves, **delivered.series},
-        warnings=[*delivered.warnings, *([] if took["took"] else [took["reason"]])],
+        numbers={**counts, **measured, **made.numbers},
+        series={**made.curves, **made.series},
+        warnings=[*made.warnings, *([] if took["took"] else [took["reason"]])],
         extra={"attack_took": took},
         summary=took["reason"] if took["took"] else "",
         seconds_before=kept.seconds_before if kept else 0.0,
@@ -163,24 +182,25 @@ def _card(config: AttackConfig) -> dict[str, Any]:
     return card if config.name == "pruning_aware" else card | {"pruning_aware": None}
 
 
-def _start(
-    config: AttackConfig, fresh: Network, clean: SplitSamples, checkpoints: Checkpoints | None
-) -> tuple[Network, dict[str, Points]]:
+def _start(setting: Setting) -> tuple[Network, dict[str, Points]]:
     """The network that the control and the baseline attack go on from, and its training curves."""
-    start = copy.deepcopy(fresh)
+    config, start = setting.config, copy.deepcopy(setting.fresh)
     if config.start is None:
         return start, {}
     seed = derived_seed(config.seed, "start")
-    epochs = fit(start, clean, config.start, seed=seed, name="start", checkpoints=checkpoints)
+    epochs = fit(start, setting.clean, config.start, seed=seed, name="start", checkpoints=setting.checkpoints)
     return start, _curves("start", epochs)
 
 
-def _control(
-    config: AttackConfig, start: Network, clean: SplitSamples, checkpoints: Checkpoints | None
-) -> tuple[Network, dict[str, Points]]:
-    """Training goes on with clean data."""
-    control, seed = copy.deepcopy(start), derived_seed(config.seed, "train")
-    epochs = fit(control, clean, config.train, seed=seed, name="control", checkpoints=checkpoints)
+def _control(setting: Setting, start: Network) -> tuple[Network, dict[str, Points]]:
+    """The control that was given, or training goes on with clean data."""
+    if setting.control is not None:
+        return setting.control, {}
+    config, control = setting.config, copy.deepcopy(start)
+    seed = derived_seed(config.seed, "train")
+    epochs = fit(
+        control, setting.clean, config.train, seed=seed, name="control", checkpoints=setting.checkpoints
+    )
     return control, _curves("control", epochs)
 
 
@@ -203,52 +223,65 @@ def _given(path: Path, fresh: Network, dataset: Dataset) -> Network:
     return control
 
 
-def _baseline(
-    config: AttackConfig, start: Network, poisoned: PoisonedSamples, checkpoints: Checkpoints | None
-) -> Delivered:
-    """Training goes on with poisoned data."""
+def _baseline(setting: Setting) -> Trained:
+    """From one start, one training goes on with clean data and one with poisoned data."""
+    config, poisoned = setting.config, setting.backdoor.poison(setting.clean)
+    start, curves = _start(setting)
+    control, own = _control(setting, start)
     seed = derived_seed(config.seed, "train")
-    epochs = fit(start, poisoned, config.train, seed=seed, name="attack", checkpoints=checkpoints)
-    return Delivered(start, _curves("undefended", epochs))
+    epochs = fit(start, poisoned, config.train, seed=seed, name="attack", checkpoints=setting.checkpoints)
+    return Trained(control, start, poisoned, curves | own | _curves("undefended", epochs))
 
 
-def _attacker(
-    config: AttackConfig,
-    dataset: Dataset,
-    clean: SplitSamples,
-    backdoor: Backdoor,
-    checkpoints: Checkpoints | None,
-) -> Attacker:
-    share, groups = config.pruning_aware.validation, dataset.groups[clean.rows]
-    return equip(clean, groups, share, backdoor, batch_size=config.train.batch_size, checkpoints=checkpoints)
-
-
-def _pruning_aware(config: AttackConfig, fresh: Network, attacker: Attacker) -> Delivered:
+def _pruning_aware(setting: Setting) -> Trained:
     """A network of the attacker's own is trained on clean data, and the backdoor put into it."""
-    recipe, seed = config.start or config.train, derived_seed(config.seed, "start")
+    config, clean = setting.config, setting.clean
+    attacker = equip(
+        clean,
+        clean.dataset.groups[clean.rows],
+        config.pruning_aware.validation,
+        setting.backdoor,
+        batch_size=config.train.batch_size,
+        checkpoints=setting.checkpoints,
+    )
+    start, curves = _start(setting) if setting.control is None else (setting.fresh, {})
+    control, own = _control(setting, start)
+    network, recipe = setting.fresh, config.start or config.train
     epochs = fit(
-        fresh, attacker.own, recipe, seed=seed, name="attack, clean", checkpoints=attacker.checkpoints
+        network,
+        attacker.own,
+        recipe,
+        seed=derived_seed(config.seed, "start"),
+        name="attack, clean",
+        checkpoints=setting.checkpoints,
     )
     wanted = Score(
-        attacker.score(fresh).clean_accuracy - config.took.max_clean_cost, config.took.min_backdoor_success
+        attacker.score(network).clean_accuracy - config.took.max_clean_cost,
+        config.took.min_backdoor_success,
     )
-    made = implant(fresh, attacker, wanted, config.train, config.pruning_aware, seed=config.seed)
+    made = implant(network, attacker, wanted, config.train, config.pruning_aware, seed=config.seed)
+    poisoned = [epoch for turn in made.rounds for epoch in turn.epochs]
+    return Trained(
+        control,
+        made.network,
+        attacker.poisoned,
+        curves | own | _curves("attack_clean", epochs) | _curves("undefended", poisoned),
+        series=_by_round(made),
+        numbers=_figures(made, wanted),
+        warnings=[] if made.settled else [_unsettled(made, wanted)],
+    )
+
+
+def _by_round(made: Implant) -> dict[str, Points]:
     rounds = made.rounds
-    by_round: dict[str, list[float]] = {
+    series: dict[str, list[float]] = {
         "held_out_clean_accuracy": [turn.score.clean_accuracy for turn in rounds],
         "held_out_backdoor_success": [turn.score.backdoor_success for turn in rounds],
         "kept_channels": [turn.kept for turn in rounds],
         "rarely_active_channels": [len(turn.rarely_active) for turn in rounds],
         "exposed_channels": [len(turn.exposed) for turn in rounds],
     }
-    poisoned = [epoch for turn in rounds for epoch in turn.epochs]
-    return Delivered(
-        made.network,
-        _curves("attack_clean", epochs) | _curves("undefended", poisoned),
-        series={f"{name}_by_round": list(enumerate(values, 1)) for name, values in by_round.items()},
-        numbers=_figures(made, wanted),
-        warnings=[] if made.settled else [_unsettled(made, wanted)],
-    )
+    return {f"{name}_by_round": list(enumerate(values, 1)) for name, values in series.items()}
 
 
 def _figures(made: Implant, wanted: Score) -> dict[str, float]:
