@@ -13,7 +13,7 @@ from types import ModuleType
 
 from fineprune.cli import Parser
 from fineprune.errors import FinePruneError, one_line
-from pipeline.exit_codes import INTERRUPTED, USER_ERROR
+from fineprune.exit_codes import INTERRUPTED, USER_ERROR
 
 COMMANDS = {
     "compile": "write the pipelines for Kubeflow, or check that the written ones are current",

@@ -25,7 +25,7 @@ from pipeline.arguments import check_reachable
 from pipeline.cluster import Cluster, ForbiddenError
 from pipeline.package import Package
 from pipeline.placement import NoRoomError, alike, place, shortage
-from pipeline.settings import Settings
+from pipeline.settings import REACH_REGISTRY, Settings
 
 _PULLED_WITH = {".dockerconfigjson", ".dockercfg"}  # the key of a secret that images are pulled with
 _OLDEST = (2, 16)  # the first KFP that gives pods the user that the package asks for
@@ -215,11 +215,10 @@ def quotas(site: Site) -> Iterator[Line]:
 
 def mlflow(site: Site) -> Iterator[Line]:
     """The registry answers from here and lets us in, and the pods too."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or site.settings.mlflow.address
+    uri = site.settings.registry
     address = without_credentials(uri)
-    reach = "set MLFLOW_TRACKING_URI to its address from here, such as that of a kubectl port-forward"
     if urlsplit(uri).scheme not in ("http", "https"):
-        yield Line("fail", f"{address}: expected the http:// or https:// address of a server", reach)
+        yield Line("fail", f"{address}: expected the http:// or https:// address of a server", REACH_REGISTRY)
         return
     host = urlsplit(site.settings.mlflow.address).netloc
     try:
@@ -228,7 +227,7 @@ def mlflow(site: Site) -> Iterator[Line]:
         other = status == 200 and host != urlsplit(uri).netloc.rpartition("@")[2]
         to_pods = _ask_mlflow(uri, host) if other else (status, said)
     except requests.RequestException as error:
-        yield Line("fail", f"{address}: no answer: {root_cause(error)}", reach)
+        yield Line("fail", f"{address}: no answer: {root_cause(error)}", REACH_REGISTRY)
         return
     if status == 200 and _refuses_host(*to_pods):
         remedy = f"start mlflow server with --allowed-hosts that name {host} beside localhost"
@@ -242,7 +241,7 @@ def mlflow(site: Site) -> Iterator[Line]:
     elif _refuses_host(status, said):
         yield Line("fail", f"{address}: refuses this host name", "start mlflow server with --allowed-hosts")
     else:
-        yield Line("fail", f"{address}: expected MLflow, found HTTP {status}", reach)
+        yield Line("fail", f"{address}: expected MLflow, found HTTP {status}", REACH_REGISTRY)
 
 
 def data(site: Site) -> Iterator[Line]:

@@ -18,10 +18,11 @@ from typing import Any
 
 from kfp import components, local
 
+from fineprune import exit_codes
 from fineprune.errors import ConfigError
 from fineprune.files import read_json
 from pipeline import compile as compiling
-from pipeline import exit_codes, settings
+from pipeline import settings
 from pipeline.arguments import add_run_arguments, run_parameters
 from pipeline.containers import Containers, TaskFailedError, runner
 from pipeline.package import PACKAGE, Package

@@ -12,7 +12,8 @@ import sys
 import textwrap
 from collections.abc import Iterable
 
-from pipeline import checks, exit_codes, secrets, settings
+from fineprune import exit_codes
+from pipeline import checks, secrets, settings
 from pipeline import compile as compiling
 from pipeline.checks import Line, Site
 from pipeline.cluster import Cluster, ClusterError

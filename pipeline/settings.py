@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -14,6 +15,7 @@ from fineprune.errors import ConfigError, without_credentials
 from fineprune.stages import BATCHED
 
 FILE = Path(__file__).with_name("settings.yaml")
+REACH_REGISTRY = "set MLFLOW_TRACKING_URI to its address from here, such as that of a kubectl port-forward"
 
 StageName = Literal["ingest", "attack", "profile", "prune", "finetune", "evaluate", "promote", "tabulate"]
 
@@ -217,6 +219,11 @@ class Settings:
         prefix = f"{self.images.registry}/" if self.images.registry else ""
         digest = self.images.digests.get(stage)
         return f"{prefix}{default.partition(':')[0]}@{digest}" if digest else f"{prefix}{default}"
+
+    @property
+    def registry(self) -> str:
+        """The address of MLflow from here, which need not be the pods'."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or self.mlflow.address
 
     def secrets_of(self, stage: str) -> tuple[Secret, ...]:
         """The secrets that a stage gets."""

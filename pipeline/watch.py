@@ -7,14 +7,14 @@ could not be read (what is not known to be promoted counts as not promoted); 2 a
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import Any
 
 import kfp
 
+from fineprune import exit_codes
 from fineprune.errors import TrackingError, without_credentials
-from pipeline import exit_codes, settings
+from pipeline import settings
 from pipeline.package import TaskGraph
 from pipeline.progress import Watch, failures, resume
 from pipeline.server import (
@@ -27,7 +27,7 @@ from pipeline.server import (
     silence,
     told,
 )
-from pipeline.settings import Settings
+from pipeline.settings import REACH_REGISTRY, Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def follow(
         return exit_codes.INTERRUPTED
     if ended.state != "SUCCEEDED":
         return tell_failure(ended, graph, where)
-    return tell_verdict(run_id, registry(cluster)) if graph.judged else 0
+    return tell_verdict(run_id, cluster.registry) if graph.judged else 0
 
 
 def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
@@ -91,11 +91,6 @@ def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
     return TaskGraph(pipeline, f"run {run_id}")
 
 
-def registry(cluster: Settings) -> str:
-    """The address of MLflow from here."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or cluster.mlflow.address
-
-
 def check_registry(cluster: Settings) -> None:
     """Ask the registry now what will be asked of it at the end, hours later.
 
@@ -106,10 +101,9 @@ def check_registry(cluster: Settings) -> None:
     from fineprune.tracking.verdict import verdict_of_run
 
     try:
-        verdict_of_run(registry(cluster), "none")
+        verdict_of_run(cluster.registry, "none")
     except TrackingError as error:
-        remedy = "set MLFLOW_TRACKING_URI to its address from here, such as that of a kubectl port-forward"
-        raise TrackingError(f"cannot read the verdict: {error}; {remedy}") from None
+        raise TrackingError(f"cannot read the verdict: {error}; {REACH_REGISTRY}") from None
 
 
 def tell_failure(ended: Any, graph: TaskGraph, namespace: str) -> int:

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fineprune.cli import USER_ERROR, Parser
+from fineprune.cli import Parser
 from fineprune.errors import FinePruneError, one_line
+from fineprune.exit_codes import INTERRUPTED, USER_ERROR
 from tables import write
 from tables.profiles import PROFILES, read_profile
 from tables.run import FOLDER, Outcome, run
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except KeyboardInterrupt:
         print("python -m tables: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     print((ROOT / FOLDER / "tables.md").read_text(encoding="utf-8"))
     print(f"the same with figures: {FOLDER}/tables.html")
     for failure in outcome.failures:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fineprune import __version__
 from fineprune.errors import ConfigError, FinePruneError, one_line, without_credentials
+from fineprune.exit_codes import INTERRUPTED, USER_ERROR
 from fineprune.stages import BATCHED, FIRST, STAGES
 
 if TYPE_CHECKING:
     from fineprune.stages.base import Stage
 
-USER_ERROR = 2
 _ABSENT = object()
 
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except KeyboardInterrupt:
         print(f"fineprune {name}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, at_terminate)
 

@@ -142,10 +142,7 @@ def execute(
             "outputs": {name: content_digest(scratch[name]) for name in outputs if name != "report"},
             "seconds": round(result.seconds_before + time.monotonic() - started, 3),
             "peak_memory_bytes": _peak_memory(),
-            "numbers": dict(result.numbers),
-            "series": {name: [list(point) for point in points] for name, points in result.series.items()},
-            "warnings": list(result.warnings),
-            **result.extra,
+            **_found(result),
         }
         write_json(scratch["report"] / REPORT, report)
         if stage.after is not None:
@@ -154,11 +151,25 @@ def execute(
             shutil.copyfile(scratch["report"] / stage.views[name], scratch[name])
     if result.tidy is not None:
         result.tidy()
-    if result.summary:
-        print(f"{stage.name}: {result.summary}")
-    for warning in result.warnings:
-        print(f"{stage.name}: warning: {warning}", file=sys.stderr)
+    _announce(stage.name, result)
     return result
+
+
+def _found(result: Result) -> dict[str, Any]:
+    """What the stage's own work has to say in the report."""
+    return {
+        "numbers": dict(result.numbers),
+        "series": {name: [list(point) for point in points] for name, points in result.series.items()},
+        "warnings": list(result.warnings),
+        **result.extra,
+    }
+
+
+def _announce(stage: str, result: Result) -> None:
+    if result.summary:
+        print(f"{stage}: {result.summary}")
+    for warning in result.warnings:
+        print(f"{stage}: warning: {warning}", file=sys.stderr)
 
 
 def _digests(inputs: Mapping[str, Path]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from fineprune.custody import check_custody, check_dataset, check_model
 from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
 from fineprune.errors import ConfigError, TrackingError
+from fineprune.exit_codes import HELD
 from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
 from fineprune.models.format import check_fits, load_model
@@ -23,7 +24,6 @@ from fineprune.tracking.promotion import CANDIDATE, CHAMPION, Promotion, Version
 from fineprune.tracking.store import connect
 from fineprune.tracking.verdict import KUBEFLOW_RUN
 
-HELD = 3
 PROTOCOL = "digest.protocol"
 MODELS = ("fine_tuned", "fine_pruned")
 # What each stage's nested run is called, by the flag of its report.

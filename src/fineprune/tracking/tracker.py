@@ -136,25 +136,11 @@ class Tracker:
         tags = {key: shortened(value) for key, value in tags.items()}
         number = self._registered(name, tags)
         if number is not None:
-            try:
-                check_export(f"models:/{name}/{number}", network, example)
-            except (MlflowException, OSError) as error:
-                self._client.get_model_version(name, number)  # or MLflow itself does not answer
-                lost = f"registered model {name} version {number}: its files cannot be read: {brief(error)}"
-                raise TrackingError(f"{lost}; bring them back, or delete the version") from error
+            self._check_again(name, number, network, example)
             tag_version(self._client, name, number, tags)
             return number
         with silence():
-            # Made here, because MLflow would put it into the default experiment.
-            model = self._client.create_logged_model(self._experiment, "model", source_run_id=run_id)
-            try:
-                uri = log_network(network, example, model.model_id, run_id)
-                check_export(uri, network, example)
-            except Exception as error:  # or every try would leave one
-                if not is_gone(error):
-                    with contextlib.suppress(MlflowException, OSError):
-                        self._client.delete_logged_model(model.model_id)
-                raise
+            uri = self._log_checked(network, example, run_id)
             made = str(mlflow.register_model(uri, name, tags=tags).version)
         first = self._registered(name, tags) or made
         if first != made:  # another promoter of the same registered it since we looked
@@ -209,6 +195,29 @@ class Tracker:
         for kind, items in batches.items():
             for start in range(0, len(items), _BATCH[kind]):
                 self._client.log_batch(run.info.run_id, **{kind: items[start : start + _BATCH[kind]]})
+
+    def _check_again(self, name: str, number: str, network: nn.Module, example: npt.NDArray[Any]) -> None:
+        """Load a version that is registered already, and compare it with the network."""
+        try:
+            check_export(f"models:/{name}/{number}", network, example)
+        except (MlflowException, OSError) as error:
+            self._client.get_model_version(name, number)  # or MLflow itself does not answer
+            lost = f"registered model {name} version {number}: its files cannot be read: {brief(error)}"
+            raise TrackingError(f"{lost}; bring them back, or delete the version") from error
+
+    def _log_checked(self, network: nn.Module, example: npt.NDArray[Any], run_id: str) -> str:
+        """Log the network as a model of the run, load and compare it; gives its URI. A fault leaves none."""
+        # Made here, because MLflow would put it into the default experiment.
+        model = self._client.create_logged_model(self._experiment, "model", source_run_id=run_id)
+        try:
+            uri = log_network(network, example, model.model_id, run_id)
+            check_export(uri, network, example)
+        except Exception as error:
+            if not is_gone(error):
+                with contextlib.suppress(MlflowException, OSError):
+                    self._client.delete_logged_model(model.model_id)
+            raise
+        return uri
 
     def _registered(self, name: str, tags: Mapping[str, str]) -> str | None:
         same = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in IDENTITY)

@@ -1,4 +1,4 @@
-"""What the commands leave with, as the README promises it."""
+"""What programs leave with, as the README promises it."""
 
 FAILED, USER_ERROR, HELD, INTERRUPTED = 1, 2, 3, 130
 
