@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fineprune import __version__
-from fineprune.errors import ConfigError, FinePruneError, one_line, without_credentials
+from fineprune.errors import ConfigError, FinePruneError, one_line, printable, without_credentials
 from fineprune.exit_codes import INTERRUPTED, USER_ERROR
 from fineprune.stages import BATCHED, FIRST, STAGES
 
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2."""
-        told = without_credentials(message)
+        told = printable(without_credentials(message))
         self.exit(USER_ERROR, f"{self.prog}: error: {told} (see {self.prog} --help)\n")
 
 

@@ -77,7 +77,12 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if isinstance(error.filename, (str, os.PathLike)) else ""
         text = f"{place}{error.strerror}"
-    return without_credentials(" ".join(text.split())) or type(error).__name__
+    return printable(without_credentials(" ".join(text.split()))) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text with what would steer a terminal, or turn its line round, as escapes."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def root_cause(error: BaseException) -> str:
@@ -92,9 +97,12 @@ def missing_extra(what: str, library: str, extra: str) -> MissingExtraError:
     return MissingExtraError(f"{what} {library}: pip install 'fineprune[{extra}]'")
 
 
+_HIDDEN = "password|passwd|pwd|secret|token|key|sig"  # in the name of a query value
+
+
 def without_credentials(text: str) -> str:
     """The text without ``user:password@`` and secret query values in any URI, fit for a message."""
     text = re.sub(r"(?<=://)[^/\s]*@", "", text)
     # A password may hold slashes; what is a port and a path is none.
     text = re.sub(r"(?<=://)[^/\s:@]*:(?!\d+/)[^\s@]*@", "", text)
-    return re.sub(r"(?i)([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s]*", r"\1…", text)
+    return re.sub(rf"(?i)([?&][^=&\s]*(?:{_HIDDEN})[^=&\s]*=)[^&\s]*", r"\1…", text)

@@ -100,6 +100,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def check_digest(path: Path, expected: str, error: type[FinePruneError] = DataError) -> None:
     """Raise ``error`` unless the file's SHA-256 is ``expected``."""
+    if path.exists() and not path.is_file():
+        raise error(f"{path}: expected a file, found none that ends")
     try:
         found = sha256(path)
     except OSError as fault:
@@ -147,7 +149,7 @@ def _only_writer(target: Path) -> Iterator[None]:
     """
     file = target.parent / f".{target.name}.lock"
     while True:
-        with file.open("w") as handle:
+        with open(file, "w", opener=_no_link) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -163,6 +165,11 @@ def _only_writer(target: Path) -> Iterator[None]:
             finally:
                 file.unlink(missing_ok=True)
             return
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file without emptying it, and nothing that a link leads to."""
+    return os.open(path, flags & ~os.O_TRUNC | os.O_NOFOLLOW, 0o666)
 
 
 def _is_at(path: Path, opened: int) -> bool:

@@ -71,7 +71,7 @@ def as_record(stage: str, folder: Path, report: Mapping[str, Any]) -> StageRecor
     fields = _Fields(folder / REPORT, report)
     metrics, series = fields.numbers(), fields.series()
     digest = sha256(folder / REPORT)
-    files = (file for file in sorted(folder.rglob("*")) if file.suffix in _ARTIFACTS and file.is_file())
+    files = (file for file in sorted(folder.rglob("*")) if file.suffix in _ARTIFACTS and _is_own(file))
     return StageRecord(
         name=stage,
         key=f"{stage}:{digest}",
@@ -81,6 +81,11 @@ def as_record(stage: str, folder: Path, report: Mapping[str, Any]) -> StageRecor
         tags={"report": digest, "warnings": "\n".join(fields.warnings())},
         files={file.relative_to(folder).as_posix(): file for file in files},
     )
+
+
+def _is_own(file: Path) -> bool:
+    """Whether it is a file of the folder, and no link to one elsewhere."""
+    return file.is_file() and not file.is_symlink()
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

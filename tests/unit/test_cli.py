@@ -1,3 +1,4 @@
+import io
 import json
 import signal
 import subprocess
@@ -255,6 +256,23 @@ def test_a_section_that_no_stage_reads_is_refused(stage, capsys, tmp_path):
     assert lines == ["fineprune profile: error: more.yaml: expected sections of stages, found profil"]
 
 
+@pytest.mark.parametrize("fault", [BrokenPipeError(), UnicodeEncodeError("ascii", "…", 0, 1, "not in range")])
+def test_a_terminal_that_cannot_be_written_to_is_no_reason_to_fail_after_the_work(
+    tmp_path, monkeypatch, fault
+):
+    class Gone(io.StringIO):
+        def write(self, _):
+            raise fault
+
+    def done(*_):
+        return Result(text="version 1 is now champion", summary="…")
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    stage = Stage("promote", Config, (), ("report",), done)
+    execute(stage, {"steps": 1}, {}, {"report": tmp_path / "report"})
+    assert (tmp_path / "report/report.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -263,12 +281,16 @@ def test_a_section_that_no_stage_reads_is_refused(stage, capsys, tmp_path):
             "--report: photos: expected nothing or an earlier report of profile, found other",
         ),
         (["--report", "notes.txt"], "--report: notes.txt: expected nothing or an earlier report of profile"),
+        (["--report", "nowhere"], "--report: nowhere: expected nothing or an earlier report of profile"),
+        (["--report", "round"], "--report: round: expected nothing or an earlier report of profile"),
         (["--report", "photos/x/.."], "--report: photos/x/..: expected a path that ends in a name"),
         (["--report", "report", "--copy", "photos"], "--copy: photos: expected the path of a file, found a"),
     ],
 )
 def test_nothing_is_put_over_what_no_stage_wrote(stage, capsys, tmp_path, arguments, message):
     (tmp_path / "photos").mkdir()
+    (tmp_path / "nowhere").symlink_to("none")
+    (tmp_path / "round").symlink_to("round")
     for name in "photos/one.png", "notes.txt":
         (tmp_path / name).write_text("mine")
     code, lines = run(

@@ -1,6 +1,6 @@
 import errno
 
-from fineprune.errors import one_line, root_cause
+from fineprune.errors import one_line, root_cause, without_credentials
 
 
 def test_an_error_is_told_in_one_line() -> None:
@@ -11,6 +11,18 @@ def test_an_error_is_told_in_one_line() -> None:
     )
     assert one_line(OSError(errno.ECONNREFUSED, "Connection refused")) == "Connection refused"
     assert "secret" not in one_line(ValueError("https://user:secret@example.org refuses"))
+
+
+def test_what_would_steer_a_terminal_is_told_as_escapes() -> None:
+    assert one_line(ValueError("a\x1b[2J\x07b\u202egnp.png")) == r"a\x1b[2J\x07b\u202egnp.png"
+    assert one_line(ValueError("größer − 5 … \udcff")) == r"größer − 5 … \udcff"
+
+
+def test_a_signature_in_an_address_is_a_secret() -> None:
+    for key in ("sig", "X-Amz-Signature", "passwd", "access_token"):
+        assert (
+            without_credentials(f"https://host/x?a=1&{key}=planted&b=2") == f"https://host/x?a=1&{key}=…&b=2"
+        )
 
 
 def test_what_started_it_is_at_the_end_of_the_chain() -> None:

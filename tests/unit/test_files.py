@@ -239,6 +239,22 @@ def test_a_digest_is_the_sha256_and_is_checked(tmp_path):
         check_digest(tmp_path / "none", expected, ModelError)
 
 
+def test_what_never_ends_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link", "."):
+        with pytest.raises(DataError, match="expected a file, found none that ends"):
+            check_digest(tmp_path / name, "0" * 64)
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / ".folder.lock").symlink_to("notes.txt")
+    with pytest.raises(OSError, match="symbolic link"), whole_outputs({"folder": tmp_path / "folder"}):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_the_md5_of_a_folder_is_dvcs(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.txt").write_bytes(b"b")

@@ -45,6 +45,8 @@ def test_a_report_becomes_a_record(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     for name in ("figures/curve.png", "page.html", "weights.bin"):
         (tmp_path / name).write_bytes(b"")
+    (tmp_path / "notes.md").symlink_to(tmp_path.parent / "elsewhere.md")
+    (tmp_path.parent / "elsewhere.md").write_text("of somebody else")
     record = read_record("prune", folder(tmp_path))
     assert record.name == "prune"
     assert record.key == f"prune:{content_digest(tmp_path)}"

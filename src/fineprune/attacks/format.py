@@ -11,6 +11,7 @@ A trigger that follows places in the input has no arrays: its config draws it ag
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,8 +94,9 @@ def load_attack(path: Path) -> tuple[AttackCard, Trigger]:
 def _array(path: Path, card: AttackCard) -> Array:
     check_digest(path, str(card.sha256.get(path.name, "none recorded")), AttackError)
     try:
-        values: Array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            values: Array = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, OverflowError, tokenize.TokenError) as error:
         raise AttackError(f"{path}: not a readable .npy array: {error}") from error
     if values.shape != card.input.shape:
         raise AttackError(f"{path}: expected shape {card.input.shape}, found {values.shape}")

@@ -10,7 +10,6 @@ remote where that is a folder or ``s3://``; what ``.dvc/config`` and ``config.lo
 from __future__ import annotations
 
 import configparser
-import json
 import re
 import shutil
 import tempfile
@@ -21,8 +20,8 @@ from posixpath import normpath
 from typing import Any
 
 from fineprune.data.git_revision import GitRevision
-from fineprune.errors import StorageError, without_credentials
-from fineprune.files import as_mapping, dvc_folder_md5, dvc_md5, stays_inside
+from fineprune.errors import StorageError, excerpt, without_credentials
+from fineprune.files import as_mapping, dvc_folder_md5, dvc_md5, read_json, stays_inside
 from fineprune.storage import Bucket, split_url
 
 PREFIX = "dvc+"
@@ -182,23 +181,24 @@ def _yaml(git: GitRevision, name: str) -> Mapping[str, Any]:
 
 
 def _md5_of(out: Mapping[str, Any], where: str) -> str:
-    md5 = str(out.get("md5"))
-    if out.get("hash") != "md5" or not MD5.fullmatch(md5):
-        raise StorageError(f"{where}: expected an entry of DVC 3 with hash: md5, found {dict(out)}")
+    md5 = out.get("md5")
+    if out.get("hash") != "md5" or not isinstance(md5, str) or not MD5.fullmatch(md5):
+        raise StorageError(f"{where}: expected an entry of DVC 3 with hash: md5, found {excerpt(out)}")
     return md5
 
 
 def _listed(listing: Path, inside: PurePosixPath) -> dict[PurePosixPath, str]:
     """The files of a tracked folder at or below ``inside``, relative to it, and their md5s."""
-    members = {}
-    for entry in json.loads(listing.read_text(encoding="utf-8")):
-        path = PurePosixPath(entry["relpath"])
-        if not stays_inside(path) or not MD5.fullmatch(entry["md5"]):
-            raise StorageError(
-                f"{listing.name}: expected paths inside the folder, found {entry['relpath']!r}"
-            )
+    entries, members = read_json(listing, StorageError), {}
+    for entry in entries if isinstance(entries, list) else [entries]:
+        relpath, md5 = as_mapping(entry).get("relpath"), as_mapping(entry).get("md5")
+        if not isinstance(relpath, str) or not isinstance(md5, str) or not MD5.fullmatch(md5):
+            raise StorageError(f"{listing.name}: expected paths with their md5s, found {excerpt(entry)}")
+        path = PurePosixPath(relpath)
+        if not stays_inside(path):
+            raise StorageError(f"{listing.name}: expected paths inside the folder, found {relpath!r}")
         if path.is_relative_to(inside):
-            members[path.relative_to(inside)] = entry["md5"]
+            members[path.relative_to(inside)] = md5
     return members
 
 

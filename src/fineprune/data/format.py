@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tokenize
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -339,7 +340,7 @@ def _check_boxes(path: Path, boxes: Array, spec: InputSpec) -> None:
 def _map(path: Path) -> Array:
     try:
         return cast(Array, np.lib.format.open_memmap(path, mode="r"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError, tokenize.TokenError) as error:
         raise DataError(f"{path}: not a readable .npy array: {error}") from error
 
 

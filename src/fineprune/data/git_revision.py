@@ -15,6 +15,7 @@ _OF_A_REPOSITORY = {
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX"),
 }
+_PARTIAL = re.compile(r"extensions\.partialclone|remote\..*\.promisor", re.IGNORECASE)
 _URL = re.compile(r"[a-z+]+://|[^/]+@[^/]+:")
 
 
@@ -55,6 +56,10 @@ class GitRevision:
         if self.revision.startswith("-"):
             raise StorageError(f"{self.repository}: expected a revision, found {self.revision!r}")
         self._run("rev-parse", "--git-dir")
+        names = self._run("config", "--list", "--name-only").split()
+        if _URL.match(self.repository) is None and any(_PARTIAL.fullmatch(name) for name in names):
+            # What it lacks git would ask for, with a program that the repository itself may name.
+            raise StorageError(f"{self.repository}: expected a whole repository, found a partial clone")
         # A clone has the branches of its origin only by their remote names.
         for name in (self.revision, f"origin/{self.revision}"):
             try:

@@ -21,6 +21,8 @@ from fineprune.storage import fetch
 EMBEDDED = ("digits",)
 GENERATED = "generated"
 ARCHIVES = (".tar.gz", ".tgz")
+# What tarfile passes on of a damaged archive: of a size, a time, a NUL byte, or headers without end.
+_DAMAGED = (EOFError, OSError, OverflowError, RecursionError, ValueError, zlib.error)
 _PIECE = 2**20  # bytes
 
 
@@ -130,8 +132,7 @@ def _unpacked(path: Path, target: Path, source: str) -> Path:
                 _check_member(member)
             _check_end(archive)
             archive.extractall(target)  # noqa: S202 - every member is checked
-    # Tarfile passes on what a size, a time or a NUL byte in a header raises.
-    except (tarfile.TarError, EOFError, OSError, OverflowError, ValueError, zlib.error) as error:
+    except (tarfile.TarError, *_DAMAGED) as error:
         raise DataError(f"{source}: expected a whole and safe archive, found {error}") from error
     entries = [entry for entry in target.iterdir() if not hidden(entry.relative_to(target))]
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else target
@@ -140,7 +141,8 @@ def _unpacked(path: Path, target: Path, source: str) -> Path:
 def _check_member(member: tarfile.TarInfo) -> None:
     """Refuse what an archive of data has no need of; Python before 3.11.4 knows no extraction filters."""
     place = PurePosixPath(member.name)
-    if place.is_absolute() or ".." in place.parts or not (member.isfile() or member.isdir()):
+    plain = (member.isfile() and not member.issparse()) or member.isdir()  # a sparse one is any size
+    if place.is_absolute() or ".." in place.parts or not plain:
         raise tarfile.TarError(f"{member.name!r}, which is no plain file or folder inside the archive")
 
 

@@ -37,7 +37,7 @@ def build(spec: NetworkSpec) -> Network:
         raise ModelError(str(error)) from error
     try:
         network: Network = architecture(spec, options)
-    except (ValueError, RuntimeError, ArithmeticError) as error:
+    except (ValueError, RuntimeError, ArithmeticError, TypeError) as error:  # torch's, of absurd sizes
         raise ModelError(f"{_unfit(spec)}: {error}") from error
     empty = next((name for name, weights in network.named_parameters() if not weights.numel()), None)
     if empty is not None:

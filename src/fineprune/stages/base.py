@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import shutil
 import sys
@@ -14,7 +16,7 @@ from typing import Any
 
 from fineprune import __version__
 from fineprune.config import parse, to_show
-from fineprune.errors import ConfigError, DataError, MissingInputError
+from fineprune.errors import ConfigError, DataError, MissingInputError, printable
 from fineprune.files import as_mapping, read_json, sha256, whole_outputs, write_json
 from fineprune.lineage import REPORT, REPORT_SCHEMA
 from fineprune.revision import revision
@@ -37,6 +39,7 @@ class Result:
         exit_code: what the program exits with.
         seconds_before: that attempts before this one have spent on it.
         summary: one line for the terminal, when all outputs are in place.
+        text: several lines, before it.
         tidy: called when all outputs are in place.
     """
 
@@ -47,6 +50,7 @@ class Result:
     exit_code: int = 0
     seconds_before: float = 0.0
     summary: str = ""
+    text: str = ""
     tidy: Callable[[], None] | None = None
 
 
@@ -166,10 +170,14 @@ def _found(result: Result) -> dict[str, Any]:
 
 
 def _announce(stage: str, result: Result) -> None:
-    if result.summary:
-        print(f"{stage}: {result.summary}")
+    """Tell the terminal; that nobody listens any more is no reason to fail after the work."""
+    with contextlib.suppress(OSError, UnicodeError):
+        if result.text:
+            print(f"\n{result.text}", flush=True)
+        if result.summary:
+            print(f"{stage}: {printable(result.summary)}", flush=True)
     for warning in result.warnings:
-        print(f"{stage}: warning: {warning}", file=sys.stderr)
+        print(f"{stage}: warning: {printable(warning)}", file=sys.stderr)
 
 
 def _digests(inputs: Mapping[str, Path]) -> dict[str, str]:
@@ -206,9 +214,14 @@ def _check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> Non
     """Each output replaces what is at its path as a whole: nothing else may lie there."""
     for name, path in outputs.items():
         for other, place in {**inputs, **outputs}.items():
-            if other != name and place.resolve().is_relative_to(path.resolve()):
+            if other != name and _real(place).is_relative_to(_real(path)):
                 found = f"found {flag(other)} {place} there"
                 raise ConfigError(f"{flag(name)}: {path}: expected a place of its own, {found}")
+
+
+def _real(path: Path) -> Path:
+    """Where it leads, as far as that can be told."""
+    return Path(os.path.realpath(path))
 
 
 def _check_replaceable(stage: str, folders: Mapping[str, Path], files: Mapping[str, Path]) -> None:
@@ -218,7 +231,7 @@ def _check_replaceable(stage: str, folders: Mapping[str, Path], files: Mapping[s
             raise ConfigError(f"{flag(name)}: {path}: expected a path that ends in a name")
         if name in files and path.is_dir():
             raise ConfigError(f"{flag(name)}: {path}: expected the path of a file, found a folder")
-        if name in folders and path.exists() and not _is_replaceable(stage, name, path):
+        if name in folders and os.path.lexists(path) and not _is_replaceable(stage, name, path):
             raise ConfigError(
                 f"{flag(name)}: {path}: expected nothing or an earlier {name} of {stage}, found other files"
             )

@@ -136,11 +136,11 @@ def run(
             tracker.log(parent, metrics=metrics, tags={"verdict": decision.verdict}, description=page)
         except TrackingError as error:  # the alias has moved: to fail now would tell of no decision
             doubts.append(f"{decision.place}, but its run lacks the decision: {error}: run again")
-    print(f"\n{text}")
     return Result(
         numbers={"promoted": float(decision.verdict == "promoted")},
         warnings=doubts,
         extra={"decision": asdict(decision)},
+        text=text,
         exit_code=HELD if fail_on_hold and decision.verdict == "held" else 0,
     )
 

@@ -74,6 +74,7 @@ class PromotionLock:
         self._wait, self._stale = wait, stale
         self._owner = f"{socket.gethostname()} pid {os.getpid()} {uuid.uuid4().hex}"
         self._since = 0.0
+        self.kept = False
 
     def __enter__(self) -> PromotionLock:
         deadline, quiet = time.monotonic() + self._wait, time.monotonic() + _QUIET
@@ -96,8 +97,9 @@ class PromotionLock:
 
     def __exit__(self, *_: object) -> None:
         # A lock that cannot be given back goes stale; the promotion itself has succeeded or failed already.
-        with contextlib.suppress(TrackingError):
-            self._delete(self._name, self._owner)
+        if not self.kept:
+            with contextlib.suppress(TrackingError):
+                self._delete(self._name, self._owner)
 
     def check(self) -> None:
         """Raise :class:`TrackingError` if the lock may be taken over soon, or has been, or was deleted."""

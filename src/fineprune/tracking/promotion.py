@@ -7,14 +7,17 @@ lock is the one thing that MLflow makes atomically on every backend: a registere
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow.exceptions import MlflowException
+
 from fineprune.environment import environment
 from fineprune.errors import TrackingError
-from fineprune.tracking.answers import EXISTS, MISSING, shortened, unless
+from fineprune.tracking.answers import EXISTS, MISSING, is_gone, shortened, unless
 from fineprune.tracking.lock import UNSIGNED, Holder, PromotionLock
 
 CHAMPION, CANDIDATE = "champion", "candidate"
@@ -66,11 +69,28 @@ class Promotion:
             self.client.update_model_version(self.name, self.version, shortened(description))
         self._check_champion()
         self.lock.check()  # last: the alias must follow at once
-        with environment(**_ONCE):
-            self.client.set_registered_model_alias(self.name, alias, self.version)
-        aliases = self.client.get_registered_model(self.name).aliases
-        if alias == CHAMPION and str(aliases.get(CANDIDATE)) == self.version:
-            self.client.delete_registered_model_alias(self.name, CANDIDATE)
+        self._give(alias)
+        if alias == CHAMPION:
+            # A candidate that stays behind is no reason to fail now, and the next run's work.
+            with contextlib.suppress(MlflowException, OSError):
+                aliases = self.client.get_registered_model(self.name).aliases
+                if str(aliases.get(CANDIDATE)) == self.version:
+                    self.client.delete_registered_model_alias(self.name, CANDIDATE)
+
+    def _give(self, alias: str) -> None:
+        """Give the alias by one request. Where nobody can say what came of it, the lock is not given back: it
+        may be carried out yet, behind the back of the next promoter.
+        """
+        try:
+            with environment(**_ONCE):
+                self.client.set_registered_model_alias(self.name, alias, self.version)
+        except (MlflowException, OSError) as error:
+            if not is_gone(error):
+                raise
+            self.lock.kept = True
+            if str(self.client.get_registered_model(self.name).aliases.get(alias)) != self.version:
+                raise
+            self.lock.kept = False
 
     def _check_champion(self) -> None:
         """A person in MLflow's pages holds no lock."""

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -142,7 +144,16 @@ def test_an_array_of_python_objects_is_refused(folder):
         load_attack(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"text"])
+def zipped():
+    file = io.BytesIO()
+    np.savez(file, np.zeros(3))
+    return file.getvalue()
+
+
+# The last has a header that Python's tokenizer does not get to the end of.
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY", b"text", zipped(), b"\x93NUMPY\x01\x00\x0a\x00{'descr':\n"]
+)
 def test_what_is_no_array_is_refused(folder, content):
     (folder / "keep.npy").write_bytes(content)
     sign(folder)

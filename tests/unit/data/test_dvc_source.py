@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -213,6 +214,41 @@ def test_refuses_a_folder_whose_list_leaves_it(repo, tmp_path):
     assert "expected paths inside the folder, found '../../escape'" in refusal(
         f"dvc+{repo}@main:data/set", tmp_path
     )
+
+
+@pytest.mark.parametrize(
+    "listing", ["no JSON", "3", "[3]", '[{"relpath": "a"}]', '[{"md5": "a", "relpath": "a"}]', b"\xff"]
+)
+def test_refuses_a_folder_whose_list_is_none(listing, repo, tmp_path):
+    listing = listing if isinstance(listing, bytes) else listing.encode()
+    md5 = f"{hashlib.md5(listing).hexdigest()}.dir"
+    path = object_path(repo / ".dvc/cache", md5)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(listing)
+    entry = {"md5": md5, "hash": "md5", "path": "set"}
+    (repo / "data/set.dvc").write_text(json.dumps({"outs": [entry]}))
+    run(repo, "git", "commit", "-q", "-a", "-m", "forged")
+    assert path.name in refusal(f"dvc+{repo}@main:data/set", tmp_path)
+
+
+def test_a_partial_clone_is_refused_before_it_runs_what_it_names(repo, tmp_path):
+    """What it lacks git would fetch, by the program of its own config."""
+    touched = tmp_path / "touched"
+    for key, value in (
+        ("core.repositoryformatversion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.url", str(repo)),
+        ("remote.origin.uploadpack", f"touch {touched};"),
+    ):
+        run(repo, "git", "config", key, value)
+    name = subprocess.run(
+        ["git", "-C", repo, "rev-parse", "main:data/set.dvc"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    (repo / ".git/objects" / name[:2] / name[2:]).unlink()
+    message = refusal(f"dvc+{repo}@main:data/set", tmp_path)
+    assert message == f"{repo}: expected a whole repository, found a partial clone"
+    assert not touched.exists()
 
 
 def test_a_branch_of_a_clone_is_found(repo, tmp_path):

@@ -211,6 +211,14 @@ def test_refuses_a_member_with_a_header_that_no_file_can_have(header, tmp_path):
     assert f"{path}: expected a whole and safe archive, found" in refusal(path)
 
 
+def test_refuses_a_file_that_is_more_than_the_archive_holds(tmp_path):
+    member, path = tarfile.TarInfo("ann.json"), tmp_path / "sparse.tar.gz"
+    member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 31)}
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member)
+    assert "no plain file or folder" in refusal(path)
+
+
 def test_an_empty_archive_is_an_empty_folder(tmp_path):
     tarfile.open(tmp_path / "empty.tar.gz", "w:gz").close()
     with open_source(str(tmp_path / "empty.tar.gz")) as source:

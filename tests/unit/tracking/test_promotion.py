@@ -167,3 +167,69 @@ def test_a_promoter_that_became_slow_behind_its_first_look_does_not_move_the_ali
             promotion.settle(CHAMPION, {"verdict": "promoted"}, "is now champion")
     assert client.get_model_version("net", version).tags["verdict"] == "promoted"  # it had begun to write
     assert not aliases(client)
+
+
+class Lost:
+    """A server that does not say what came of a request for an alias."""
+
+    def __init__(self, client: Any, *, carried_out: bool, error: Exception) -> None:
+        self._give, self._carried_out, self._error = client.set_registered_model_alias, carried_out, error
+
+    def __call__(self, *given: Any) -> None:
+        if self._carried_out:
+            self._give(*given)
+        raise self._error
+
+
+GONE = (mlflow.MlflowException("HTTP 500", error_code=1), ConnectionError("reset by peer"))
+
+
+@pytest.mark.parametrize("error", GONE)
+def test_an_alias_that_was_given_without_an_answer_is_given(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    (version,) = candidates(client, 0.9)
+    with tracker.promotion("net", version) as promotion:
+        monkeypatch.setattr(
+            tracker._client, "set_registered_model_alias", Lost(client, carried_out=True, error=error)
+        )
+        promotion.settle(CHAMPION, {}, "")
+    assert aliases(client) == {CHAMPION: version}
+    assert [model.name for model in client.search_registered_models()] == ["net"]
+
+
+@pytest.mark.parametrize("error", GONE)
+def test_nobody_is_let_in_while_an_alias_may_yet_be_given(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    (version,) = candidates(client, 0.9)
+    lost = Lost(client, carried_out=False, error=error)
+    monkeypatch.setattr(tracker._client, "set_registered_model_alias", lost)
+    with pytest.raises(TrackingError), tracker.promotion("net", version) as promotion:
+        promotion.settle(CHAMPION, {}, "")
+    names = {model.name for model in client.search_registered_models()}
+    assert names == {"net", "net.promotion-lock"}
+
+
+def test_a_refused_alias_keeps_nobody_waiting(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (version,) = candidates(client, 0.9)
+    refusal = mlflow.MlflowException.invalid_parameter_value("no such alias")
+    lost = Lost(client, carried_out=False, error=refusal)
+    monkeypatch.setattr(tracker._client, "set_registered_model_alias", lost)
+    with pytest.raises(TrackingError, match="no such alias"), tracker.promotion("net", version) as promotion:
+        promotion.settle(CHAMPION, {}, "")
+    assert [model.name for model in client.search_registered_models()] == ["net"]
+
+
+def test_a_candidate_that_stays_behind_does_not_undo_a_promotion(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (version,) = candidates(client, 0.9)
+    client.set_registered_model_alias("net", CANDIDATE, version)
+    with tracker.promotion("net", version) as promotion:
+        lost = Lost(client, carried_out=False, error=ConnectionError("reset by peer"))
+        monkeypatch.setattr(tracker._client, "delete_registered_model_alias", lost)
+        promotion.settle(CHAMPION, {}, "")
+    assert aliases(client) == {CHAMPION: version, CANDIDATE: version}

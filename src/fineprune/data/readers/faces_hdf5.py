@@ -159,8 +159,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         with h5py.File(path, "r") as file:
             for name in ("data", "label"):
-                if not isinstance(file.get(name), h5py.Dataset):
+                if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(
+                    found := file[name], h5py.Dataset
+                ):
                     raise DataError(f"{path}: expected 'data' and 'label', found {sorted(map(str, file))}")
+                if found.external or found.is_virtual:
+                    raise DataError(f"{path}: expected {name!r} in the file itself, found it in other files")
             yield file["data"], file["label"]
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:  # h5py's, of damaged metadata
         raise DataError(f"{path}: expected an HDF5 file, found {error}") from error

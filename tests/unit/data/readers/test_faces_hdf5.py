@@ -163,7 +163,11 @@ def test_whole_numbers_are_no_fractions(write, tmp_path, work):
 @pytest.mark.parametrize(
     ("place", "offset", "message"),
     [
-        (b"SNOD", 24, "expected an HDF5 file, found Unable to get group info"),  # h5py's RuntimeError
+        (
+            b"SNOD",
+            24,
+            "expected an HDF5 file, found Unable to synchronously check link",
+        ),  # h5py's RuntimeError
         (b"label\0", 0, r"expected 'data' and 'label', found \[.*abel"),  # a name that is no UTF-8
         (
             b"\x17\x08\x00\x17\x7f\0\0\0",
@@ -179,4 +183,30 @@ def test_refuses_damaged_metadata(place, offset, message, write, tmp_path, work)
     data[data.index(place) + offset] = 0xFF
     path.write_bytes(data)
     with pytest.raises(DataError, match=f"{path}: {message}"):
+        read(options(), tmp_path, work)
+
+
+def linked(file, tmp_path):
+    file["data"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "data")
+
+
+def stored_elsewhere(file, tmp_path):
+    (tmp_path / "secret.txt").write_bytes(bytes(IMAGES.size))
+    shape = {"shape": IMAGES.shape, "dtype": "u1"}
+    file.create_dataset("data", **shape, external=[(str(tmp_path / "secret.txt"), 0, IMAGES.size)])
+
+
+def virtual(file, tmp_path):
+    layout = h5py.VirtualLayout(shape=IMAGES.shape, dtype="u1")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "data", shape=IMAGES.shape)
+    file.create_virtual_dataset("data", layout)
+
+
+@pytest.mark.parametrize("elsewhere", [linked, stored_elsewhere, virtual])
+def test_refuses_data_that_lie_in_other_files(elsewhere, write, tmp_path, work):
+    write("other.h5", data=IMAGES.astype("u1"))
+    with h5py.File(tmp_path / "valid.h5", "w") as file:
+        file["label"] = LABELS
+        elsewhere(file, tmp_path)
+    with pytest.raises(DataError, match=r"expected 'data' (and 'label'|in the file itself), found"):
         read(options(), tmp_path, work)
