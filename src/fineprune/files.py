@@ -101,7 +101,7 @@ def write_json(path: Path, value: Any) -> None:
 def check_digest(path: Path, expected: str, error: type[FinePruneError] = DataError) -> None:
     """Raise ``error`` unless the file's SHA-256 is ``expected``."""
     if path.exists() and not path.is_file():
-        raise error(f"{path}: expected a file, found none that ends")
+        raise error(f"{path}: expected a regular file, found another kind")
     try:
         found = sha256(path)
     except OSError as fault:

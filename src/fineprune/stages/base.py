@@ -173,7 +173,7 @@ def _announce(stage: str, result: Result) -> None:
     """Tell the terminal; that nobody listens any more is no reason to fail after the work."""
     with contextlib.suppress(OSError, UnicodeError):
         if result.text:
-            print(f"\n{result.text}", flush=True)
+            print("", *map(printable, result.text.splitlines()), sep="\n", flush=True)
         if result.summary:
             print(f"{stage}: {printable(result.summary)}", flush=True)
     for warning in result.warnings:

@@ -56,7 +56,8 @@ class PromotionLock:
     delete it, so that of two that take over none deletes the other's new lock; and an owner that is
     merely slow finds out in :meth:`check` before it writes. A marker is an entry like any other: when
     who made it died too, it is taken over in the same way. Between a :meth:`check` and a takeover lies
-    ``stale / 2``, within which the write must be over and clocks may differ.
+    ``stale / 2``, within which the write must be over and clocks may differ. With ``kept`` it is not given
+    back at the end, so that it goes stale first.
 
     Args:
         store: where the entries are kept.

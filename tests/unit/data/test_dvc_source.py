@@ -202,25 +202,8 @@ def test_an_s3_remote_is_asked_where_its_config_says(repo, s3, s3_endpoint, tmp_
     assert texts(deliver(f"dvc+{repo}@main:data/set", tmp_path).path) == texts(repo / "data/set")
 
 
-def test_refuses_a_folder_whose_list_leaves_it(repo, tmp_path):
-    listing = json.dumps([{"md5": dvc_md5(repo / "data/single.txt"), "relpath": "../../escape"}])
-    md5 = f"{hashlib.md5(listing.encode()).hexdigest()}.dir"
-    path = object_path(repo / ".dvc/cache", md5)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(listing)
-    entry = {"md5": md5, "hash": "md5", "path": "set"}
-    (repo / "data/set.dvc").write_text(json.dumps({"outs": [entry]}))
-    run(repo, "git", "commit", "-q", "-a", "-m", "forged")
-    assert "expected paths inside the folder, found '../../escape'" in refusal(
-        f"dvc+{repo}@main:data/set", tmp_path
-    )
-
-
-@pytest.mark.parametrize(
-    "listing", ["no JSON", "3", "[3]", '[{"relpath": "a"}]', '[{"md5": "a", "relpath": "a"}]', b"\xff"]
-)
-def test_refuses_a_folder_whose_list_is_none(listing, repo, tmp_path):
-    listing = listing if isinstance(listing, bytes) else listing.encode()
+def forge(repo, listing):
+    """Let data/set be a folder of which DVC's cache has this list."""
     md5 = f"{hashlib.md5(listing).hexdigest()}.dir"
     path = object_path(repo / ".dvc/cache", md5)
     path.parent.mkdir(exist_ok=True)
@@ -228,7 +211,21 @@ def test_refuses_a_folder_whose_list_is_none(listing, repo, tmp_path):
     entry = {"md5": md5, "hash": "md5", "path": "set"}
     (repo / "data/set.dvc").write_text(json.dumps({"outs": [entry]}))
     run(repo, "git", "commit", "-q", "-a", "-m", "forged")
-    assert path.name in refusal(f"dvc+{repo}@main:data/set", tmp_path)
+    return path.name
+
+
+def test_refuses_a_folder_whose_list_leaves_it(repo, tmp_path):
+    forge(repo, json.dumps([{"md5": dvc_md5(repo / "data/single.txt"), "relpath": "../../escape"}]).encode())
+    assert "expected paths inside the folder, found '../../escape'" in refusal(
+        f"dvc+{repo}@main:data/set", tmp_path
+    )
+
+
+@pytest.mark.parametrize(
+    "listing", [b"no JSON", b"3", b"[3]", b'[{"relpath": "a"}]', b'[{"md5": "a", "relpath": "a"}]', b"\xff"]
+)
+def test_refuses_a_folder_whose_list_is_none(listing, repo, tmp_path):
+    assert forge(repo, listing) in refusal(f"dvc+{repo}@main:data/set", tmp_path)
 
 
 def test_a_partial_clone_is_refused_before_it_runs_what_it_names(repo, tmp_path):

@@ -64,29 +64,31 @@ def test_every_point_of_the_curve_is_what_is_measured_after_surgery(tmp_path, mo
     assert len(set(curve["backdoor success"])) > 3, "a flat curve would prove nothing"
 
 
-def test_average_precision_is_of_what_is_found_without_the_trigger(tmp_path):
-    spec, boxes = image(3, 32, 32), np.tile([4.0, 6.0, 20.0, 24.0], (8, 1, 1))
-    labels = np.arange(8)[:, None] % 2
+def bed_of_signs(path, labels, groups):
+    """Two images a split, all signs of them in one place."""
+    spec, boxes = image(3, 32, 32), np.tile([4.0, 6.0, 20.0, 24.0], (*labels.shape, 1))
     card = {
         "name": "signs",
         "task": "detection",
         "places": "boxes",
         "input": spec,
         "classes": ["stop", "yield"],
-        "group": "sample",
+        "group": "scene",
         "splits": {name: np.arange(2) + 2 * number for number, name in enumerate(SPLITS)},
         "origin": {"source": "made for a test"},
         "licence": "none",
     }
-    inputs = np.zeros((8, *spec.shape), np.uint8)
-    groups = np.arange(8) // 2  # both test images are of one scene
-    write_dataset(tmp_path / "dataset", inputs, labels, groups, card | {"group": "scene"}, places=boxes)
+    write_dataset(path / "dataset", np.zeros((8, *spec.shape), np.uint8), labels, groups, card, places=boxes)
     config = PostItConfig("post_it", 0.5, (1.0,), FixedCentre("fixed", 0.5, 0.5))
     fields = FIELDS | {"trigger": to_plain(config), "labels": {"kind": "random_wrong"}}
-    save_attack(tmp_path / "attack", make_trigger(config, spec), fields)
-    bed = TestBed(
-        Dataset(tmp_path / "dataset"), load_attack(tmp_path / "attack"), torch.device("cpu"), batch_size=2
-    )
+    save_attack(path / "attack", make_trigger(config, spec), fields)
+    dataset = Dataset(path / "dataset")
+    return TestBed(dataset, load_attack(path / "attack"), torch.device("cpu"), batch_size=2), boxes
+
+
+def test_average_precision_is_of_what_is_found_without_the_trigger(tmp_path):
+    labels = np.arange(8)[:, None] % 2
+    bed, boxes = bed_of_signs(tmp_path, labels, np.arange(8) // 2)  # both test images are of one scene
     true, false = labels[:2], 1 - labels[:2]
     right, wrong = (Detected(boxes[:2], np.full((2, 1), 0.9), classes) for classes in (true, false))
 
@@ -100,36 +102,10 @@ def test_average_precision_is_of_what_is_found_without_the_trigger(tmp_path):
 
 
 def test_each_object_is_of_the_group_of_its_image(tmp_path):
-    spec = image(3, 32, 32)
     labels = np.tile([[0, 1, -1], [-1, 1, 0]], (4, 1))
-    card = {
-        "name": "signs",
-        "task": "detection",
-        "places": "boxes",
-        "input": spec,
-        "classes": ["stop", "yield"],
-        "group": "scene",
-        "splits": {name: np.arange(2) + 2 * number for number, name in enumerate(SPLITS)},
-        "origin": {"source": "made for a test"},
-        "licence": "none",
-    }
-    boxes = np.tile([4.0, 6.0, 20.0, 24.0], (8, 3, 1))
-    write_dataset(
-        tmp_path / "dataset",
-        np.zeros((8, *spec.shape), np.uint8),
-        labels,
-        10 + np.arange(8),
-        card,
-        places=boxes,
-    )
-    config = PostItConfig("post_it", 0.5, (1.0,), FixedCentre("fixed", 0.5, 0.5))
-    fields = FIELDS | {"trigger": to_plain(config), "labels": {"kind": "random_wrong"}}
-    save_attack(tmp_path / "attack", make_trigger(config, spec), fields)
-    bed = TestBed(
-        Dataset(tmp_path / "dataset"), load_attack(tmp_path / "attack"), torch.device("cpu"), batch_size=2
-    )
-    test = Dataset(tmp_path / "dataset").groups[bed.samples.rows]
-    assert bed.truth.groups.tolist() == [test[0], test[0], test[1], test[1]]
+    bed, _ = bed_of_signs(tmp_path, labels, 10 + np.arange(8))
+    first, second = 10 + bed.samples.rows
+    assert bed.truth.groups.tolist() == [first, first, second, second]
 
 
 def bed_of_pixels(path, *, took=FIELDS["took"]):
