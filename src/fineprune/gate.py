@@ -21,6 +21,7 @@ RANGES = {
     "clean_accuracy": (0.0, 1.0),
     "backdoor_success": (0.0, 1.0),
 }
+DEFENDED = ("fine_tuned", "fine_pruned")  # the models that may be promoted
 TOLERANCE = 1e-6  # of a figure that follows from others
 # What an evaluation has to have been checked for, by the names that fineprune.evaluation.checks gives.
 CHECKS = (

@@ -11,7 +11,6 @@ A trigger that follows places in the input has no arrays: its config draws it ag
 
 from __future__ import annotations
 
-import tokenize
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.poisoning import PoisonConfig
 from fineprune.attacks.triggers import Trigger, TriggerConfig, make_trigger
 from fineprune.config import Fraction, Seed, read_card
-from fineprune.data.format import InputSpec
+from fineprune.data.format import NOT_AN_ARRAY, InputSpec
 from fineprune.errors import AttackError
 from fineprune.files import check_digest, sha256, write_json
 
@@ -96,7 +95,7 @@ def _array(path: Path, card: AttackCard) -> Array:
     try:
         with path.open("rb") as file:
             values: Array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, tokenize.TokenError) as error:
+    except (EOFError, *NOT_AN_ARRAY) as error:
         raise AttackError(f"{path}: not a readable .npy array: {error}") from error
     if values.shape != card.input.shape:
         raise AttackError(f"{path}: expected shape {card.input.shape}, found {values.shape}")

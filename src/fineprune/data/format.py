@@ -33,6 +33,7 @@ from fineprune.files import check_digest, sha256, write_json
 
 FORMAT = 1
 CARD = "dataset.json"
+NOT_AN_ARRAY = (ValueError, OverflowError, tokenize.TokenError)  # what NumPy raises of a damaged .npy file
 PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
 _PIECE = 2**22  # values
@@ -340,7 +341,7 @@ def _check_boxes(path: Path, boxes: Array, spec: InputSpec) -> None:
 def _map(path: Path) -> Array:
     try:
         return cast(Array, np.lib.format.open_memmap(path, mode="r"))
-    except (OSError, ValueError, OverflowError, tokenize.TokenError) as error:
+    except (OSError, *NOT_AN_ARRAY) as error:
         raise DataError(f"{path}: not a readable .npy array: {error}") from error
 
 

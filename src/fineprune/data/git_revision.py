@@ -35,8 +35,8 @@ class GitRevision:
 
     def __init__(self, repository: str, revision: str, *, scratch: Path) -> None:
         self.repository, self.revision = without_credentials(repository), revision
-        self.root = Path(repository)
-        if _URL.match(repository):
+        self.root, self._cloned = Path(repository), _URL.match(repository) is not None
+        if self._cloned:
             # Without blobs: only the few files that are shown will be asked for.
             self._run(
                 "clone", "--quiet", "--filter=blob:none", "--no-checkout", "--", repository, str(scratch)
@@ -56,10 +56,8 @@ class GitRevision:
         if self.revision.startswith("-"):
             raise StorageError(f"{self.repository}: expected a revision, found {self.revision!r}")
         self._run("rev-parse", "--git-dir")
-        names = self._run("config", "--list", "--name-only").split()
-        if _URL.match(self.repository) is None and any(_PARTIAL.fullmatch(name) for name in names):
-            # What it lacks git would ask for, with a program that the repository itself may name.
-            raise StorageError(f"{self.repository}: expected a whole repository, found a partial clone")
+        if not self._cloned:
+            self._check_whole()
         # A clone has the branches of its origin only by their remote names.
         for name in (self.revision, f"origin/{self.revision}"):
             try:
@@ -67,6 +65,11 @@ class GitRevision:
             except StorageError:
                 continue
         raise StorageError(f"{self.repository}: there is no revision {self.revision!r}")
+
+    def _check_whole(self) -> None:
+        """What a partial clone lacks git would ask for, with a program that the clone itself may name."""
+        if any(map(_PARTIAL.fullmatch, self._run("config", "--list", "--name-only").split())):
+            raise StorageError(f"{self.repository}: expected a whole repository, found a partial clone")
 
     def _run(self, *arguments: str) -> str:
         program = shutil.which("git")

@@ -18,6 +18,7 @@ from fineprune.evaluation.checks import CheckLimits, Observations, run_checks
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import ModelMetrics
 from fineprune.files import dvc_md5, write_json
+from fineprune.gate import DEFENDED
 from fineprune.models.format import model_digest
 from fineprune.progress import progress
 from fineprune.reporting.classes import costliest
@@ -30,7 +31,6 @@ from fineprune.stages.base import Result, Stage
 from fineprune.stages.reading import open_model
 
 OPTIONAL = ("control_fine_tuned",)  # the tables ask for it; the gate does not
-DEFENDED = ("fine_tuned", "fine_pruned")  # what promote may be asked to promote
 MODELS = tuple(name for name in ROWS if name not in OPTIONAL)
 
 

@@ -15,7 +15,7 @@ from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
 from fineprune.errors import ConfigError, TrackingError
 from fineprune.exit_codes import HELD
-from fineprune.gate import Champion, Thresholds, Verdict, challenge, decide
+from fineprune.gate import DEFENDED, Champion, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
 from fineprune.models.format import check_fits, load_model
 from fineprune.stages.base import Result, Stage, content_digest
@@ -25,7 +25,6 @@ from fineprune.tracking.store import connect
 from fineprune.tracking.verdict import KUBEFLOW_RUN
 
 PROTOCOL = "digest.protocol"
-MODELS = ("fine_tuned", "fine_pruned")
 # What each stage's nested run is called, by the flag of its report.
 REPORTS = {
     "ingest_report": "ingest",
@@ -245,7 +244,7 @@ def headline(numbers: Mapping[str, float], model: str) -> Iterator[tuple[str, fl
 STAGE = Stage(
     name="promote",
     config=PromoteConfig,
-    inputs=("dataset", *MODELS, *REPORTS),
+    inputs=("dataset", *DEFENDED, *REPORTS),
     outputs=("report",),
     run=run,
     flags={"fail_on_hold": f"leave with exit code {HELD} if the model is held"},

@@ -19,12 +19,12 @@ from fineprune.data.format import InputSpec, write_dataset
 from fineprune.decision import Decision, as_text
 from fineprune.errors import ConfigError
 from fineprune.files import remove, write_json
-from fineprune.gate import CHECKS
+from fineprune.gate import CHECKS, DEFENDED
 from fineprune.models import build
 from fineprune.models.base import NetworkSpec
 from fineprune.models.format import save_model
 from fineprune.stages.base import content_digest
-from fineprune.stages.promote import HELD, MODELS, REPORTS, STAGE, PromoteConfig
+from fineprune.stages.promote import HELD, REPORTS, STAGE, PromoteConfig
 from fineprune.tracking.answers import GoneError
 from fineprune.tracking.tracker import NOTE, Tracker
 from tests.unit.reports import MEASURED, handed_on
@@ -64,11 +64,11 @@ class Delivery:
         """Another model, evaluated: the lower end of utility is 0.05 below the given one."""
         torch.manual_seed(seed)
         network = build(NetworkSpec("digits_cnn", {"width": 4}, INPUT, CLASSES, (5.0,), (6.0,)))
-        for folder in (*MODELS, "evaluation"):
+        for folder in (*DEFENDED, "evaluation"):
             remove(self.path / folder)
-        for name in MODELS:
+        for name in DEFENDED:
             save_model(self.path / name, network)
-        read = {name: content_digest(self.path / name) for name in ("dataset", *MODELS)}
+        read = {name: content_digest(self.path / name) for name in ("dataset", *DEFENDED)}
         self.measured = MEASURED | read
         for port in STEPS:
             self.write_report(port, made=REPORTS[port])
