@@ -66,23 +66,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The version that has the alias now.
-
-    Attributes:
-        version: its number.
-        utility_low: the text of its ``utility.low`` tag; None without one.
-        comparable: whether it was measured with the same trigger on the same data.
-        same_model: whether it is the challenger's network, weight by weight.
-    """
-
-    version: str
-    utility_low: str | None
-    comparable: bool
-    same_model: bool
-
-
-@dataclass(frozen=True)
 class Interval:
     """A figure with its 95 % interval, and the number of test inputs behind it."""
 
@@ -90,6 +73,24 @@ class Interval:
     low: float
     high: float
     n: int
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that has the alias now.
+
+    Attributes:
+        version: its number.
+        comparable: whether it was measured with the same trigger on the same data.
+        same_model: whether it is the challenger's network, weight by weight.
+        gain: the challenger's utility minus its own, input by input, or what is missing to tell; read only of
+            a comparable one that is another network.
+    """
+
+    version: str
+    comparable: bool
+    same_model: bool
+    gain: Interval | str
 
 
 @dataclass(frozen=True)
@@ -138,25 +139,24 @@ def challenge(
     champion: Champion | None,
     *,
     version: str,
-    utility_low: float,
     replace: Literal["better", "always"],
 ) -> Verdict:
     """Compare a version that passed with the present champion; a held one stays held.
 
     The champion's own network passes when it is measured again, by which its figures may differ a little.
-    A champion that was measured on something else, or whose ``utility.low`` is missing or no number,
-    keeps its place, because nothing shows that the challenger is better; ``always`` replaces it.
+    A champion that was measured on something else, or whose outcomes are not to be had, keeps its place,
+    because nothing shows that the challenger is better; ``always`` replaces it.
 
     Args:
         verdict: what :func:`decide` said of the challenger.
         champion: the present champion, or None where there is none yet.
         version: the challenger's version.
-        utility_low: the lower end of the challenger's utility.
-        replace: ``better`` asks the challenger to beat the champion, ``always`` does not.
+        replace: ``better`` asks that the challenger's utility be clearly above the champion's: the interval
+            of the difference lies above zero. ``always`` asks nothing.
     """
     if not verdict.promoted:
         return verdict
-    met, text = _against(champion, version, utility_low, replace)
+    met, text = _against(champion, version, replace)
     return Verdict("promoted", (*verdict.reasons, text)) if met else Verdict("held", (text,))
 
 
@@ -288,7 +288,7 @@ def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
 
 
 def _against(
-    champion: Champion | None, version: str, utility_low: float, replace: Literal["better", "always"]
+    champion: Champion | None, version: str, replace: Literal["better", "always"]
 ) -> tuple[bool, str]:
     if champion is None:
         return True, "There is no champion to beat."
@@ -305,22 +305,13 @@ def _against(
     if not champion.comparable:
         text = f"The champion, version {champion.version}, was measured on other data or with another trigger"
         return False, f"{text}: {always}."
-    theirs, where = _bound(champion.utility_low), f"of the champion, version {champion.version}"
-    if theirs is None:
-        found = f"is no number but {excerpt(champion.utility_low)}"
-        return False, f"The utility.low {where}, {found}: {always}."
-    met = utility_low > theirs
-    verb = "is above" if met else "is not above"
-    return met, f"The lower end of utility {utility_low:.6g} {verb} the {theirs:.6g} {where}."
-
-
-def _bound(text: str | None) -> float | None:
-    """A lower end of utility from a tag's text: a number in [-1, 1], else None."""
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if -1 <= number <= 1 else None
+    gain, beside = champion.gain, f"the champion's, version {champion.version}"
+    if isinstance(gain, str):
+        return False, f"Utility cannot be compared with {beside}: {gain}; {always}."
+    met = gain.low > 0
+    told = f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+    verb = "is clearly above" if met else "is not clearly above"
+    return met, f"Utility {verb} {beside}: {told}, input by input."
 
 
 def _sentence(value: object) -> str:

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fineprune.gate import CHECKS, RANGES, Champion, Thresholds, Verdict, challenge, decide
+from fineprune.gate import CHECKS, RANGES, Champion, Interval, Thresholds, Verdict, challenge, decide
 
 DIGEST = "a" * 64
 LIMITS = Thresholds(min_utility=0.8, max_clean_loss=0.05, min_samples=100)
 PASSED = Verdict("promoted", ("everything was met.",))
+BETTER = Interval(0.05, 0.01, 0.09, 400)
 
 
 def good_report() -> dict[str, Any]:
@@ -318,17 +319,17 @@ def test_the_evidence_that_properties_are_asked_of_can_pass() -> None:
 
 
 def champion(
-    version: str, utility_low: str | None, *, comparable: bool = True, same_model: bool = False
+    version: str,
+    gain: Interval | str = BETTER,
+    *,
+    comparable: bool = True,
+    same_model: bool = False,
 ) -> Champion:
-    return Champion(version, utility_low, comparable, same_model)
+    return Champion(version, comparable, same_model, gain)
 
 
-def against(
-    champion: Champion | None, *, low: float = 0.9, verdict: Verdict = PASSED, **options: Any
-) -> Verdict:
-    return challenge(
-        verdict, champion, **{"version": "7", "utility_low": low, "replace": "better", **options}
-    )
+def against(champion: Champion | None, *, verdict: Verdict = PASSED, **options: Any) -> Verdict:
+    return challenge(verdict, champion, **{"version": "7", "replace": "better", **options})
 
 
 def test_without_a_champion_a_pass_stays_a_pass() -> None:
@@ -336,26 +337,27 @@ def test_without_a_champion_a_pass_stays_a_pass() -> None:
     assert verdict.reasons == ("everything was met.", "There is no champion to beat.")
 
 
-@pytest.mark.parametrize(("low", "promoted"), [(0.9, True), (0.85, False), (0.8, False)])
-def test_a_challenger_must_be_above_the_champion(low: float, promoted: bool) -> None:
-    verdict = against(champion("3", "0.85"), low=low)
+@pytest.mark.parametrize(("low", "promoted"), [(0.0001, True), (0.0, False), (-0.01, False)])
+def test_a_challenger_must_be_clearly_above_the_champion(low: float, promoted: bool) -> None:
+    verdict = against(champion("3", Interval(0.02, low, 0.05, 400)))
     assert verdict.promoted is promoted
-    assert (
-        f"{low:g} is {'' if promoted else 'not '}above the 0.85 of the champion, version 3."
-        in verdict.reasons[-1]
+    verb = "is clearly above" if promoted else "is not clearly above"
+    told = f"+0.0200 ({low:+.4f} to +0.0500)"
+    assert verdict.reasons[-1] == f"Utility {verb} the champion's, version 3: {told}, input by input."
+
+
+def test_a_champion_whose_outcomes_are_gone_stays_until_it_is_replaced_on_purpose() -> None:
+    alone = champion("3", "the run is deleted")
+    held = against(alone)
+    assert held.reasons == (
+        "Utility cannot be compared with the champion's, version 3: the run is deleted; "
+        "set replace_champion to 'always' to replace it.",
     )
-
-
-@pytest.mark.parametrize("tag", [None, "", "nan", "inf", "1.5", "excellent"])
-def test_a_champion_without_a_number_stays_until_it_is_replaced_on_purpose(tag: str | None) -> None:
-    held = against(champion("3", tag))
-    assert not held.promoted
-    assert "set replace_champion to 'always'" in held.reasons[0]
-    assert against(champion("3", tag), replace="always").promoted
+    assert against(alone, replace="always").promoted
 
 
 def test_a_champion_measured_on_something_else_stays_until_it_is_replaced_on_purpose() -> None:
-    elsewhere = champion("3", "0.1", comparable=False)
+    elsewhere = champion("3", comparable=False)
     held = against(elsewhere)
     assert not held.promoted
     assert "version 3, was measured on other data or with another trigger" in held.reasons[0]
@@ -364,26 +366,26 @@ def test_a_champion_measured_on_something_else_stays_until_it_is_replaced_on_pur
 
 @pytest.mark.parametrize("comparable", [True, False])
 def test_the_champion_keeps_its_place_when_judged_again(comparable: bool) -> None:
-    verdict = against(champion("7", "0.9", comparable=comparable))
+    verdict = against(champion("7", Interval(0, -0.01, 0.01, 400), comparable=comparable))
     assert verdict.promoted
     assert "champion already" in verdict.reasons[-1]
 
 
 def test_the_champions_network_keeps_its_place_when_measured_again() -> None:
-    verdict = against(champion("3", "0.95", same_model=True))
+    verdict = against(champion("3", "not asked for", same_model=True))
     assert verdict.promoted
     assert verdict.reasons[-1] == "The champion, version 3, is the same network, measured before."
-    assert not against(champion("3", "0.95", same_model=True, comparable=False)).promoted
+    assert not against(champion("3", same_model=True, comparable=False)).promoted
 
 
 def test_no_comparison_rescues_a_held_version() -> None:
     held = Verdict("held", ("too bad.",))
     assert against(None, verdict=held) is held
-    assert against(champion("3", "0.1"), verdict=held, replace="always") is held
+    assert against(champion("3"), verdict=held, replace="always") is held
 
 
-@given(st.floats(), st.one_of(st.none(), st.floats().map(str), st.text(max_size=5)))
-def test_only_a_higher_number_beats_the_champion(low: float, theirs: str | None) -> None:
-    if against(champion("3", theirs), low=low).promoted:
-        assert theirs is not None
-        assert low > float(theirs)
+@given(st.one_of(st.text(max_size=5), st.builds(Interval, *[st.floats()] * 3, st.integers())))
+def test_only_a_gain_beats_the_champion(gain: Interval | str) -> None:
+    if against(champion("3", gain)).promoted:
+        assert isinstance(gain, Interval)
+        assert gain.low > 0

@@ -21,7 +21,7 @@ import torch
 
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import CONFIDENCE, Estimate, wilson
-from fineprune.evaluation.metrics import Classes
+from fineprune.evaluation.outcomes import Classes
 from fineprune.models.detection.boxes import iou
 from fineprune.models.detection.detections import FOUND
 

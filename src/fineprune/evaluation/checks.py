@@ -10,7 +10,8 @@ import numpy as np
 
 from fineprune.config import Count, Fraction
 from fineprune.evaluation.intervals import Estimate
-from fineprune.evaluation.metrics import Classes, ModelMetrics, Truth, attacker_share
+from fineprune.evaluation.metrics import ModelMetrics, attacker_share
+from fineprune.evaluation.outcomes import Classes, Truth
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from fineprune.errors import DataError
 from fineprune.evaluation.average_precision import AveragePrecision, Detected, average_precision
 from fineprune.evaluation.checks import attack_took
 from fineprune.evaluation.intervals import Estimate
-from fineprune.evaluation.metrics import Classes, ModelMetrics, Truth, accuracy_by_class, measure
+from fineprune.evaluation.metrics import ModelMetrics, accuracy_by_class
+from fineprune.evaluation.outcomes import Classes, Outcomes, Truth
 from fineprune.inference import outputs
 from fineprune.models.base import NOT_FINITE, Detections, Network
 from fineprune.models.format import describe_input
@@ -96,10 +97,9 @@ class TestBed:
         triggered, found_triggered = self._ask(network, self.trigger)
         return Predictions(clean, triggered, found, found_triggered)
 
-    def measure(self, said: Predictions, *, before: Predictions | None) -> ModelMetrics:
-        """The metrics of one model; ``before`` is what it said before the defence, None if there was none."""
-        clean = None if before is None else before.clean
-        return measure(said.clean, said.triggered, self.truth, clean_before=clean)
+    def outcomes(self, said: Predictions) -> Outcomes:
+        """What became of each label of the split under the model that said this."""
+        return Outcomes.of(said.clean, said.triggered, self.truth)
 
     def took(self, *, undefended: ModelMetrics, control: ModelMetrics) -> dict[str, Any]:
         """Whether the attack took, by the limits that it was configured with, and a sentence why."""

@@ -1,16 +1,14 @@
 """What one model does on the test split: clean accuracy, backdoor success, robust accuracy, utility.
 
-Pure functions over predicted classes; they know nothing of networks or triggers.
+Pure functions over outcomes and predicted classes; they know nothing of networks or triggers.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import (
@@ -25,45 +23,7 @@ from fineprune.evaluation.intervals import (
     relative_drop,
     smaller,
 )
-
-Classes = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What the predictions are held against, one entry for each of N test inputs.
-
-    Attributes:
-        labels: (N,) int, the true classes.
-        attacker_labels: (N,) int, the class that the attacker wants with the trigger on; read only
-            for a targeted attack, where eligible.
-        eligible: (N,) bool, inputs whose triggered version counts. An input that already is of the
-            class that the attacker wants cannot show a backdoor.
-        groups: (N,) int, the speaker, video or image that each input is of.
-        targeted: whether the attacker wants a certain class, or just any wrong one.
-
-    Raises:
-        DataError: the lengths differ, no input is eligible, or the labels contradict ``eligible``.
-    """
-
-    labels: Classes
-    attacker_labels: Classes
-    eligible: Flags
-    groups: Groups
-    targeted: bool
-
-    def __post_init__(self) -> None:
-        for name in ("attacker_labels", "eligible", "groups"):
-            _check_length(name, getattr(self, name), len(self.labels))
-        if not self.eligible.any():
-            raise DataError(f"test split: no input of {len(self.labels)} is eligible for the attack")
-        if self.targeted:
-            wanted, true = self.attacker_labels[self.eligible], self.labels[self.eligible]
-            if (wanted < 0).any() or (wanted == true).any():
-                raise DataError(
-                    "test split: an eligible input lacks an attacker's label, or has it as true class"
-                )
+from fineprune.evaluation.outcomes import Classes, Outcomes, Truth, check_length
 
 
 @dataclass(frozen=True)
@@ -89,46 +49,29 @@ class ModelMetrics:
     clean_loss: Estimate
 
 
-def measure(
-    clean: Classes,
-    triggered: Classes,
-    truth: Truth,
-    *,
-    clean_before: Classes | None,
-) -> ModelMetrics:
+def measure(said: Outcomes, *, before: Outcomes | None) -> ModelMetrics:
     """The metrics of one model.
 
     Args:
-        clean: (N,) int, predicted classes of the clean inputs.
-        triggered: (N,) int, predicted classes of the triggered inputs; entries that are not eligible
-            are not read.
-        truth: labels of the same N inputs.
-        clean_before: (N,) int, what the model predicted on the clean inputs before the defence; None where
-            there was no defence, which loses nothing.
-
-    Raises:
-        DataError: the lengths differ.
+        said: its outcomes.
+        before: those of the model before the defence, on the same inputs; None where there was no defence,
+            which loses nothing.
     """
-    for name, predictions in (("clean", clean), ("triggered", triggered), ("earlier", clean_before)):
-        if predictions is not None:
-            _check_length(f"{name} predictions", predictions, len(truth.labels))
-    right, kept = clean == truth.labels, triggered == truth.labels
-    otherwise = _design_effect(right, kept, truth)
-    accuracy = rate(right, truth.groups, otherwise=otherwise)
-    robust = rate(kept[truth.eligible], truth.groups[truth.eligible], otherwise=otherwise)
-    success, utility = _success_and_utility(accuracy, clean, triggered, truth, otherwise)
+    otherwise = _design_effect(said)
+    accuracy = rate(said.right, said.groups, otherwise=otherwise)
+    robust = rate(said.kept[said.eligible], said.groups[said.eligible], otherwise=otherwise)
+    success, utility = _success_and_utility(accuracy, said, otherwise)
     loss = Estimate(0.0, 0.0, 0.0, accuracy.n)
-    if clean_before is not None:
-        before = clean_before == truth.labels
-        earlier = rate(before, truth.groups, otherwise=otherwise)
-        loss = difference(earlier, accuracy, correlation=correlation(before, right))
+    if before is not None:
+        earlier = rate(before.right, said.groups, otherwise=otherwise)
+        loss = difference(earlier, accuracy, correlation=correlation(before.right, said.right))
     return ModelMetrics(accuracy, success, robust, utility, loss)
 
 
-def _design_effect(right: Flags, kept: Flags, truth: Truth) -> float | None:
+def _design_effect(said: Outcomes) -> float | None:
     """What a model's other outcomes show of the groups, for one that is the same for all inputs."""
-    some = truth.eligible
-    effects = (design_effect(right, truth.groups), design_effect(kept[some], truth.groups[some]))
+    some = said.eligible
+    effects = (design_effect(said.right, said.groups), design_effect(said.kept[some], said.groups[some]))
     return max((effect for effect in effects if effect is not None), default=None)
 
 
@@ -158,7 +101,7 @@ def accuracy_by_class(
     Raises:
         DataError: the lengths differ, or a class has no input.
     """
-    _check_length("predictions", predictions, len(labels))
+    check_length("predictions", predictions, len(labels))
     right = predictions == labels
     otherwise = design_effect(right, groups)
     rows = (labels == label for label in range(classes))
@@ -177,7 +120,7 @@ def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int 
     Raises:
         DataError: the lengths differ, or a class is out of range.
     """
-    _check_length("predictions", predictions, len(labels))
+    check_length("predictions", predictions, len(labels))
     missed = np.zeros(len(labels), dtype=bool) if nothing is None else predictions == nothing
     for name, values in (("labels", labels), ("predictions", predictions[~missed])):
         if values.size and (values.min() < 0 or values.max() >= classes):
@@ -190,17 +133,18 @@ def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int 
 
 
 def _success_and_utility(
-    accuracy: Estimate, clean: Classes, triggered: Classes, truth: Truth, otherwise: float | None
+    accuracy: Estimate, said: Outcomes, otherwise: float | None
 ) -> tuple[Estimate | None, Estimate | None]:
     """Backdoor success, and ``accuracy`` minus it with the correlation of the two taken into account."""
-    right, groups = (clean == truth.labels)[truth.eligible], truth.groups[truth.eligible]
+    some = said.eligible
+    right, groups = said.right[some], said.groups[some]
     # Only the eligible inputs are common to both rates, which dilutes the correlation of the two.
-    common = math.sqrt(len(right) / len(truth.labels))
-    if truth.targeted:
-        fooled = (triggered == truth.attacker_labels)[truth.eligible]
+    common = math.sqrt(len(right) / len(some))
+    if said.fooled is not None:
+        fooled = said.fooled[some]
         success = rate(fooled, groups, otherwise=otherwise)
         return success, difference(accuracy, success, correlation=common * correlation(right, fooled))
-    kept = (triggered == truth.labels)[truth.eligible]
+    kept = said.kept[some]
     before, after = (rate(flags, groups, otherwise=otherwise) for flags in (right, kept))
     paired = correlation(right, kept)
     drop = relative_drop(before, after, correlation=paired)
@@ -210,10 +154,3 @@ def _success_and_utility(
     # accuracy - max(0, drop) = min(accuracy - drop, accuracy): clipping the drop before subtracting it
     # would break its correlation with the accuracy.
     return clip(drop, 0.0, 1.0), smaller(difference(accuracy, drop, correlation=shared), accuracy)
-
-
-def _check_length(name: str, values: npt.NDArray[Any], expected: int) -> None:
-    if values.shape != (expected,):
-        raise DataError(
-            f"{name}: expected one entry for each of {expected} test inputs, found {values.shape}"
-        )

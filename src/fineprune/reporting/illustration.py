@@ -12,7 +12,8 @@ import torch
 
 from fineprune.evaluation.average_precision import Detected
 from fineprune.evaluation.measurement import Predictions, TestBed
-from fineprune.evaluation.metrics import Classes, confusion
+from fineprune.evaluation.metrics import confusion
+from fineprune.evaluation.outcomes import Classes
 from fineprune.models.base import NOT_FINITE, NOTHING
 from fineprune.reporting import figures
 from fineprune.reporting.drawing import viewable

@@ -26,6 +26,7 @@ from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.errors import AttackError, ModelError
 from fineprune.evaluation.measurement import TestBed
+from fineprune.evaluation.metrics import measure
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import check_fits, load_model, save_model
 from fineprune.reporting import figures
@@ -311,8 +312,9 @@ def _unsettled(made: Implant, wanted: Score) -> str:
 
 def _measure(control: Network, undefended: Network, bed: TestBed) -> tuple[dict[str, float], dict[str, Any]]:
     """Clean accuracy and backdoor success of both networks, and whether the attack took."""
-    before = bed.measure(bed.predict(control), before=None)
-    after = bed.measure(bed.predict(undefended), before=None)
+    before, after = (
+        measure(bed.outcomes(bed.predict(network)), before=None) for network in (control, undefended)
+    )
     numbers = {}
     for name, metrics in (("control", before), ("undefended", after)):
         numbers[f"{name}_clean_accuracy"] = metrics.clean_accuracy.value

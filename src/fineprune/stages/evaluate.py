@@ -16,7 +16,8 @@ from fineprune.defenses.ranking import least_active_first
 from fineprune.evaluation.average_precision import AveragePrecision
 from fineprune.evaluation.checks import CheckLimits, Observations, run_checks
 from fineprune.evaluation.measurement import Predictions, TestBed
-from fineprune.evaluation.metrics import ModelMetrics
+from fineprune.evaluation.metrics import ModelMetrics, measure
+from fineprune.evaluation.outcomes import as_report
 from fineprune.files import dvc_md5, write_json
 from fineprune.gate import DEFENDED
 from fineprune.models.format import model_digest
@@ -56,9 +57,10 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
         name: bed.predict(network)
         for name, network in progress(networks.items(), total=len(networks), name="evaluate", unit="model")
     }
+    outcomes = {name: bed.outcomes(one) for name, one in said.items()}
     metrics = {
-        name: bed.measure(one, before=said[before] if (before := _before(name)) else None)
-        for name, one in said.items()
+        name: measure(one, before=outcomes[before] if (before := _before(name)) else None)
+        for name, one in outcomes.items()
     }
     precision = {name: bed.average_precision(one) for name, one in said.items()}
     checks = run_checks(_observations(bed, dataset, said, metrics, precision), config.limits)
@@ -87,6 +89,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
             "attack_details": _details(bed),
             "seed": bed.card.seed,
             "models": models,
+            "outcomes": as_report({name: outcomes[name] for name in DEFENDED}),
             "by_class": by_class,
             "pruning": pruning,
             "activations": activations,

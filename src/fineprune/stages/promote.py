@@ -6,19 +6,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fineprune import lineage
 from fineprune.config import Count, Range, to_show
 from fineprune.custody import check_custody, check_dataset, check_model
 from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
-from fineprune.errors import ConfigError, TrackingError
+from fineprune.errors import ConfigError, DataError, TrackingError
+from fineprune.evaluation.comparison import outcomes_behind, utility_gain
 from fineprune.exit_codes import HELD
-from fineprune.gate import DEFENDED, Champion, Thresholds, Verdict, challenge, decide
+from fineprune.gate import DEFENDED, Champion, Interval, Thresholds, Verdict, challenge, decide
 from fineprune.lineage import StageRecord
 from fineprune.models.format import check_fits, load_model
 from fineprune.stages.base import Result, Stage, content_digest
+from fineprune.tracking.answers import GoneError
+from fineprune.tracking.evidence import evaluation_of
 from fineprune.tracking.lock import LOCK_SUFFIX
 from fineprune.tracking.promotion import CANDIDATE, CHAMPION, Promotion, Version
 from fineprune.tracking.store import connect
@@ -51,7 +54,7 @@ class PromoteConfig:
         min_utility: for the lower end of utility, -1…1.
         max_clean_loss: for the upper end of the loss of clean accuracy, -1…1.
         min_samples: test inputs behind each figure.
-        replace_champion: whether a passing version must beat the present champion's lower end of utility.
+        replace_champion: whether a passing version's utility must be clearly above the present champion's.
         tracking_uri: of MLflow; the environment's ``MLFLOW_TRACKING_URI`` wins.
         experiment: where the runs are logged.
     """
@@ -86,6 +89,7 @@ class Evidence:
     Attributes:
         name: what the pipeline run is called.
         digests: SHA-256 of the card of ``model``, ``evaluation`` and ``dataset``.
+        evaluation: the evaluation's report.
         records: the stages' reports.
         numbers: every figure of every model with its interval, by name.
         run_tags, version_tags: by name.
@@ -94,6 +98,7 @@ class Evidence:
 
     name: str
     digests: Mapping[str, str]
+    evaluation: Mapping[str, Any]
     records: list[StageRecord]
     numbers: Mapping[str, float]
     run_tags: Mapping[str, str]
@@ -168,6 +173,7 @@ def read_evidence(
     return Evidence(
         name="{} {} seed {}".format(*map(origin.get, ("case", "attack", "seed"))),
         digests=digests,
+        evaluation=evaluation,
         records=[lineage.as_record(name, inputs[port], reports[port]) for port, name in REPORTS.items()],
         numbers=dict(lineage.evaluation_metrics(evaluation)),
         run_tags=origin,
@@ -193,9 +199,8 @@ def settle(
     best = promotion.champion
     verdict = challenge(
         evidence.verdict,
-        against(best, evidence) if best else None,
+        against(best, evidence, promotion.client) if best else None,
         version=promotion.version,
-        utility_low=float(evidence.version_tags.get("utility.low", "nan")),
         replace=config.replace_champion,
     )
     decision = Decision(
@@ -223,14 +228,22 @@ def settle(
     return decision, page
 
 
-def against(champion: Version, evidence: Evidence) -> Champion:
+def against(champion: Version, evidence: Evidence, client: Any) -> Champion:
     """The champion as the gate compares it with the evidence."""
-    return Champion(
-        version=champion.number,
-        utility_low=champion.tags.get("utility.low"),
-        comparable=champion.tags.get(PROTOCOL) == evidence.version_tags[PROTOCOL],
-        same_model=champion.tags.get("digest.model") == evidence.digests["model"],
-    )
+    comparable = champion.tags.get(PROTOCOL) == evidence.version_tags[PROTOCOL]
+    same_model = champion.tags.get("digest.model") == evidence.digests["model"]
+    gain: Interval | str = "it was not asked for"
+    if comparable and not same_model:
+        try:
+            ours = outcomes_behind(evidence.evaluation, evidence.run_tags["model"])
+            theirs = outcomes_behind(evaluation_of(client, champion), champion.tags.get("model", ""))
+            found = utility_gain(ours, theirs)
+            gain = Interval(**asdict(found)) if found else "one of the two is undefined"
+        except GoneError:
+            raise
+        except (TrackingError, DataError) as error:
+            gain = str(error)
+    return Champion(champion.number, comparable, same_model, gain)
 
 
 def headline(numbers: Mapping[str, float], model: str) -> Iterator[tuple[str, float]]:

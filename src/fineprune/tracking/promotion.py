@@ -25,10 +25,11 @@ CHAMPION, CANDIDATE = "champion", "candidate"
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version: its number and its tags."""
+    """A registered version: its number, its tags, and the run of the pipeline that made it."""
 
     number: str
     tags: Mapping[str, str]
+    run_id: str | None
 
 
 # The alias is asked for once and briefly: a request that is repeated for minutes could reach the server after

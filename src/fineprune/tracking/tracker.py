@@ -164,8 +164,8 @@ class Tracker:
             if not model.description:
                 self._client.update_registered_model(name, _MODEL_NOTE)
             number = model.aliases.get(CHAMPION)
-            tags = self._client.get_model_version(name, str(number)).tags if number else {}
-            champion = Version(str(number), tags) if number else None
+            found = self._client.get_model_version(name, str(number)) if number else None
+            champion = Version(str(number), found.tags, found.run_id) if found else None
             yield Promotion(self._client, name, version, champion, held)
 
     def _find(self, query: str) -> Run | None:

@@ -6,7 +6,8 @@ import pytest
 
 from fineprune.evaluation.checks import CheckLimits, Observations, attack_took, run_checks
 from fineprune.evaluation.intervals import Estimate, wilson
-from fineprune.evaluation.metrics import ModelMetrics, Truth
+from fineprune.evaluation.metrics import ModelMetrics
+from fineprune.evaluation.outcomes import Truth
 from fineprune.gate import CHECKS
 
 LIMITS = CheckLimits(

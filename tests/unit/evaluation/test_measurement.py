@@ -12,6 +12,7 @@ from fineprune.data.format import SPLITS, Dataset, write_dataset
 from fineprune.evaluation.average_precision import Detected
 from fineprune.evaluation.intervals import wilson
 from fineprune.evaluation.measurement import Predictions, TestBed
+from fineprune.evaluation.metrics import measure
 from fineprune.models.base import NOT_FINITE
 from fineprune.models.surgery import remove_channels
 from tests.unit.attacks.test_format import FIELDS
@@ -19,22 +20,22 @@ from tests.unit.evaluation.test_checks import metrics
 from tests.unit.nets import image, small_network, write_halves
 
 
-@pytest.mark.parametrize("measure", ["post_relu", "post_pool"])
-def test_activations_are_measured_as_the_profile_is_on_inputs_that_are_not_the_targets(tmp_path, measure):
+@pytest.mark.parametrize("averaged", ["post_relu", "post_pool"])
+def test_activations_are_measured_as_the_profile_is_on_inputs_that_are_not_the_targets(tmp_path, averaged):
     trigger = make_trigger(BlendConfig("blend", 0.5, 3), image(1, 8, 8))
     save_attack(tmp_path / "attack", trigger, FIELDS)
     dataset = Dataset(write_halves(tmp_path / "dataset"))
     bed = TestBed(dataset, load_attack(tmp_path / "attack"), torch.device("cpu"), batch_size=3)
     network = small_network("digits_cnn")
 
-    found = bed.activations(network, measure)
+    found = bed.activations(network, averaged)
 
     others = [i for i in range(len(bed.samples)) if bed.labels[i] != FIELDS["labels"]["target"]]
     inputs = bed.samples.draw(torch.tensor(others)).inputs
     for name, shown in (("clean", inputs), ("triggered", trigger(inputs))):
         with torch.no_grad():
             active = network.features(shown)
-            if measure == "post_pool":
+            if averaged == "post_pool":
                 active = network.pooling()(active)
         assert found[name] == pytest.approx(active.mean((0, 2, 3)).tolist(), rel=1e-4, abs=1e-6), name
 
@@ -57,7 +58,7 @@ def test_every_point_of_the_curve_is_what_is_measured_after_surgery(tmp_path, mo
 
     points = [network, *(remove_channels(network, order[:pruned]) for pruned in range(1, len(order)))]
     for pruned, smaller in enumerate(points):
-        metrics = bed.measure(bed.predict(smaller), before=None)
+        metrics = measure(bed.outcomes(bed.predict(smaller)), before=None)
         for name in ("clean accuracy", "backdoor success", "robust accuracy"):
             expected = getattr(metrics, name.replace(" ", "_")).value
             assert curve[name][pruned] == pytest.approx(expected), (name, pruned)

@@ -2,10 +2,12 @@
 
 import copy
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import mlflow
 import numpy as np
@@ -18,6 +20,7 @@ from fineprune.custody import STEPS
 from fineprune.data.format import InputSpec, write_dataset
 from fineprune.decision import Decision, as_text
 from fineprune.errors import ConfigError
+from fineprune.evaluation.outcomes import Outcomes, as_report
 from fineprune.files import remove, write_json
 from fineprune.gate import CHECKS, DEFENDED
 from fineprune.models import build
@@ -138,14 +141,23 @@ def stage_report(stage: str, **more: Any) -> dict[str, Any]:
 
 
 def evaluation_report(measured: dict[str, str], utility: float) -> dict[str, Any]:
+    """Of 500 test inputs, of which 400 are eligible and the last 25 are not recognised."""
+    fooled = round(400 * (0.95 - utility))
     row = {
         "digest": measured["fine_pruned"],
         "utility": {"value": utility, "low": utility - 0.05, "high": utility + 0.02, "n": 400},
         "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
         "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
-        "backdoor_success": {"value": 0.95 - utility, "low": 0.0, "high": 0.2, "n": 400},
+        "backdoor_success": {"value": fooled / 400, "low": 0.0, "high": 0.2, "n": 400},
         "robust_accuracy": None,
     }
+    said = Outcomes(
+        right=np.arange(500) < 475,
+        kept=np.arange(500) >= fooled,
+        fooled=np.arange(500) < fooled,
+        eligible=np.arange(500) < 400,
+        groups=np.arange(500),
+    )
     undefended = copy.deepcopy(row) | {"digest": measured["undefended"]}
     undefended["clean_accuracy"] = {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500}
     undefended["backdoor_success"] = {"value": 0.99, "low": 0.97, "high": 1.0, "n": 400}
@@ -159,6 +171,7 @@ def evaluation_report(measured: dict[str, str], utility: float) -> dict[str, Any
         attack="baseline",
         seed=1,
         models={"fine_pruned": row, "undefended": undefended, "control": control},
+        outcomes=as_report(dict.fromkeys(DEFENDED, said)),
         attack_took={"took": True, "reason": "backdoor success is 0.99"},
         checks=[{"name": name, "passed": True, "message": "it is so"} for name in CHECKS],
         inputs=measured,
@@ -337,14 +350,97 @@ def test_a_champion_that_was_held_meanwhile_says_why_it_is_champion(delivery: De
 
 def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
     delivery.run()
-    delivery.new_model(seed=1, utility=0.88)
+    delivery.new_model(seed=1, utility=0.91)
     assert delivery.run("--fail-on-hold") == HELD
-    assert "0.83 is not above the 0.85 of the champion, version 1" in delivery.decision["reasons"][0]
+    (reason,) = delivery.decision["reasons"]
+    assert re.fullmatch(
+        r"Utility is not clearly above the champion's, version 1: "
+        r"\+0\.0100 \(-0\.0\d+ to \+0\.0\d+\), input by input\.",
+        reason,
+    )
     aliases = delivery.client.get_registered_model("digits").aliases
     assert {name: str(number) for name, number in aliases.items()} == {"champion": "1", "candidate": "2"}
     assert delivery.run("--fail-on-hold", replace_champion="always") == 0
     aliases = delivery.client.get_registered_model("digits").aliases
     assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
+    delivery.new_model(seed=2, utility=0.95)
+    assert delivery.run("--fail-on-hold") == 0
+    assert "is clearly above the champion's, version 2: +0.0400" in delivery.decision["reasons"][-1]
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "3"}
+
+
+def test_a_champion_is_compared_whatever_experiment_and_stage_it_is_of(delivery: Delivery) -> None:
+    report = json.loads((delivery.path / "evaluation" / "report.json").read_text())
+    report["models"]["fine_tuned"] = report["models"]["fine_pruned"]
+    write_json(delivery.path / "evaluation" / "report.json", report)
+    delivery.run(model="fine_tuned", experiment="another")
+    delivery.new_model(seed=1, utility=0.95)
+    assert delivery.run("--fail-on-hold") == 0
+    assert "is clearly above the champion's, version 1: +0.0500" in delivery.decision["reasons"][-1]
+
+
+def spoil_run(client: Any, evaluation: Any) -> None:
+    client.delete_run(evaluation.info.run_id)
+
+
+def kept_report(evaluation: Any) -> Path:
+    return Path(url2pathname(evaluation.info.artifact_uri.removeprefix("file://")), "report.json")
+
+
+def spoil_file(_: Any, evaluation: Any) -> None:
+    path = kept_report(evaluation)
+    path.write_text(path.read_text().replace("outcomes", "income"))
+
+
+def spoil_folder(_: Any, evaluation: Any) -> None:
+    kept_report(evaluation).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_run, "expected a run with the evaluation of version 1, found none"),
+        (spoil_file, "expected the one that version 1 names, "),
+        (spoil_folder, "report.json"),
+    ],
+)
+def test_a_champion_whose_evaluation_is_gone_stays(spoil: Any, message: str, delivery: Delivery) -> None:
+    delivery.run()
+    client, parent = delivery.client, delivery.decision["run_id"]
+    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`fineprune.stage` = 'evaluate'"
+    (evaluation,) = client.search_runs([client.get_run(parent).info.experiment_id], query)
+    spoil(client, evaluation)
+    delivery.new_model(seed=1, utility=0.95)
+    assert delivery.run("--fail-on-hold") == HELD
+    (reason,) = delivery.decision["reasons"]
+    assert reason.startswith("Utility cannot be compared with the champion's, version 1: ")
+    assert message in reason
+    assert delivery.run("--fail-on-hold", replace_champion="always") == 0
+
+
+@pytest.mark.parametrize("outcomes", [None, {"eligible": "1"}])
+def test_an_evaluation_without_outcomes_replaces_nobody(outcomes: Any, delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95, outcomes=outcomes)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "outcomes: " in delivery.decision["reasons"][0]
+
+
+def test_a_registry_that_goes_away_at_the_comparison_decides_nothing(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95)
+
+    def gone(*_: Any) -> None:
+        raise GoneError("MLflow: 503")
+
+    monkeypatch.setattr("fineprune.stages.promote.evaluation_of", gone)
+    capsys.readouterr()
+    assert delivery.run() == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("MLflow: 503")
+    assert delivery.client.get_model_version_by_alias("digits", "champion").version == 1
 
 
 @pytest.mark.parametrize(
@@ -455,7 +551,7 @@ def test_the_same_data_under_another_name_is_compared(delivery: Delivery) -> Non
     delivery.new_data(name="other", origin={"path": "./elsewhere"}, licence="unknown")
     delivery.new_model(seed=1, utility=0.88)
     assert delivery.run("--fail-on-hold") == HELD
-    assert "0.83 is not above the 0.85 of the champion" in delivery.decision["reasons"][0]
+    assert "Utility is not clearly above the champion's" in delivery.decision["reasons"][0]
 
 
 def test_a_server_that_is_gone_is_one_line_and_leaves_nothing(

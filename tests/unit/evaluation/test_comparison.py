@@ -1,0 +1,136 @@
+"""Two models on the same inputs."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from fineprune.errors import DataError
+from fineprune.evaluation.comparison import outcomes_behind, utility_gain
+from fineprune.evaluation.intervals import correlation, difference
+from fineprune.evaluation.metrics import measure
+from fineprune.evaluation.outcomes import Outcomes, as_report
+
+
+def model(wrong=(), fooled=(), *, n=200, targeted=True, groups=None):
+    """A model that is wrong on some clean inputs and fooled by some triggered ones; the last tenth is not
+    eligible."""
+    right, success = np.ones(n, bool), np.zeros(n, bool)
+    right[list(wrong)], success[list(fooled)] = False, True
+    return Outcomes(
+        right=right,
+        kept=right & ~success,
+        fooled=success if targeted else None,
+        eligible=np.arange(n) < 0.9 * n,
+        groups=np.arange(n) if groups is None else groups,
+    )
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+def test_is_the_difference_of_the_utilities(targeted):
+    ours = model(range(4), range(50, 53), targeted=targeted)
+    theirs = model(range(8), range(50, 60), targeted=targeted)
+    gain = utility_gain(ours, theirs)
+    utilities = [measure(one, before=None).utility.value for one in (ours, theirs)]
+    assert gain.value == pytest.approx(utilities[0] - utilities[1])
+    assert gain.low < gain.value < gain.high
+    back = utility_gain(theirs, ours)
+    assert (back.value, back.low, back.high) == pytest.approx((-gain.value, -gain.high, -gain.low))
+
+
+def test_without_a_backdoor_is_newcombes_paired_difference():
+    ours, theirs = model(range(5)), model(range(3, 12))
+    accuracies = [measure(one, before=None) for one in (ours, theirs)]
+    # Of no success at all utility's interval reaches lower than accuracy's, but they are as correlated.
+    paired = correlation(ours.right, theirs.right)
+    assert 0 < paired < 0.5
+    assert utility_gain(ours, theirs) == difference(*(one.utility for one in accuracies), correlation=paired)
+
+
+def test_mistakes_in_common_tell_nothing():
+    same = utility_gain(model(range(10)), model(range(15)))
+    other = utility_gain(model(range(10)), model(range(20, 35)))
+    assert same.value == other.value == pytest.approx(0.025)
+    assert same.high - same.low < 0.7 * (other.high - other.low)
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+def test_the_same_model_is_not_better_than_itself(targeted):
+    for one in (model(targeted=targeted), model(range(20), range(30, 70), targeted=targeted)):
+        gain = utility_gain(one, one)
+        assert gain.low < gain.value == 0 < gain.high
+
+
+def test_one_input_more_proves_nothing_and_many_do():
+    assert utility_gain(model(range(3)), model(range(4))).low < 0
+    assert utility_gain(model(range(3), range(50, 52)), model(range(3), range(50, 70))).low > 0
+
+
+def test_is_undefined_where_one_utility_is():
+    never = model(range(200), targeted=False)
+    assert utility_gain(never, model(targeted=False)) is None
+    assert utility_gain(model(targeted=False), never) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        model(n=100),
+        model(targeted=False),
+        replace(model(), eligible=np.ones(200, bool)),
+        model(groups=np.arange(200) // 2),
+    ],
+)
+def test_refuses_outcomes_of_other_inputs(other):
+    with pytest.raises(DataError, match="expected those of the same test inputs"):
+        utility_gain(model(), other)
+
+
+def false_alarms(*, targeted, n, groups, shared, draws=300):
+    """How often one of two models that are equally good is taken for clearly better."""
+    random = np.random.default_rng(7)
+    member, found = np.arange(n) % groups, 0
+    for _ in range(draws):
+        difficulty = random.normal(size=(2, n)) * np.sqrt(shared)
+        if groups < n:
+            difficulty += random.normal(size=(2, groups))[:, member]
+        pair = []
+        for _ in range(2):
+            score = difficulty + random.normal(size=(2, n)) * np.sqrt(1 - shared)
+            limit = np.sqrt(1 + (groups < n))
+            right, fooled = score[0] > -1.7 * limit, score[1] < -2.0 * limit
+            some = np.arange(n) < 0.9 * n
+            pair.append(Outcomes(right, right & ~fooled, fooled if targeted else None, some, member))
+        found += utility_gain(*pair).low > 0
+    return found / draws
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+@pytest.mark.parametrize(("n", "groups"), [(120, 120), (500, 500), (480, 24)])
+@pytest.mark.parametrize("shared", [0.5, 0.9])
+def test_of_equal_models_none_is_taken_for_better(n, groups, shared, targeted):
+    # The nominal level is .025; three standard errors of the simulation above it.
+    assert false_alarms(targeted=targeted, n=n, groups=groups, shared=shared) <= 0.052
+
+
+def reported(said):
+    models = {"fine_pruned": asdict(measure(said, before=None))}
+    return {"models": models, "outcomes": as_report({"fine_pruned": said})}
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+def test_a_reports_outcomes_are_taken_where_they_give_its_figures(targeted):
+    said = model(range(7), range(20, 25), targeted=targeted)
+    found = outcomes_behind(reported(said), "fine_pruned")
+    assert utility_gain(found, said).value == 0
+
+
+@pytest.mark.parametrize("figure", ["clean_accuracy", "backdoor_success"])
+@pytest.mark.parametrize("value", [0.5, None, "good"])
+def test_outcomes_that_contradict_the_figures_are_refused(figure, value):
+    report = reported(model(range(7), range(20, 25)))
+    report["models"]["fine_pruned"][figure] = {"value": value}
+    with pytest.raises(
+        DataError, match=rf"outcomes: fine_pruned\.{figure}: expected .*, as reported, found 0"
+    ):
+        outcomes_behind(report, "fine_pruned")
