@@ -1,4 +1,4 @@
-"""README.md names only what is there: make targets, stages, flags, files."""
+"""Every README names only what is there: make targets, stages, flags, files."""
 
 import argparse
 import importlib
@@ -6,12 +6,15 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+import pytest
+
 from fineprune.cli import load_stage, stage_parser
 from fineprune.models import ARCHITECTURES
 from fineprune.stages import STAGES
 from pipeline.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/README.md"))]
 COMMAND = re.compile(r"\s*(?:\. [\w./-]+; *)?(?:[A-Z_]+=\S+ )*(?:[\w./-]+/)?(?:python|fineprune|dvc) ")
 PATH_IN_COMMAND = re.compile(r"[\w./-]+\.(?:py|ya?ml|toml|sh)")
 
@@ -83,8 +86,9 @@ def _is_tree(block: str) -> bool:
     return "├" in block or len(re.findall(r"^\s*[\w./-]+/(\s|$)", block, flags=re.MULTILINE)) >= 2
 
 
-def test_the_readme_names_only_what_is_there() -> None:
-    assert doc_problems((ROOT / "README.md").read_text(encoding="utf-8"), ROOT) == []
+@pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
+def test_a_readme_names_only_what_is_there(path: Path) -> None:
+    assert doc_problems(path.read_text(encoding="utf-8"), ROOT) == []
 
 
 def test_flags_that_are_gone_are_found() -> None:
