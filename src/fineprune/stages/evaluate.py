@@ -15,6 +15,7 @@ from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.evaluation.average_precision import AveragePrecision
 from fineprune.evaluation.checks import CheckLimits, Observations, run_checks
+from fineprune.evaluation.comparison import utility_gain
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import ModelMetrics, measure
 from fineprune.evaluation.outcomes import as_report
@@ -71,6 +72,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
         for name, one in metrics.items()
     }
     by_class = _by_class(bed, said, precision)
+    gain = utility_gain(outcomes["fine_pruned"], outcomes["fine_tuned"])
     write_json(outputs["report"] / "metrics.json", _summary(models))
     profile = load_profile(inputs["profile"], network=networks["undefended"], model=digests["undefended"])
     order, stop = least_active_first(profile.mean), len(networks["pruned"].spec.pruned)
@@ -90,6 +92,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
             "seed": bed.card.seed,
             "models": models,
             "outcomes": as_report({name: outcomes[name] for name in DEFENDED}),
+            "pruning_gain": None if gain is None else asdict(gain),
             "by_class": by_class,
             "pruning": pruning,
             "activations": activations,

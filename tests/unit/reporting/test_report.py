@@ -63,6 +63,15 @@ def evaluation():
         "seed": 7,
         "attack_details": {"target": "zero", "trigger": {"kind": "patch"}},
         "models": {name: model(0.98, success) for name, success in names.items()},
+        "outcomes": {
+            "eligible": "011",
+            "groups": "0 1 1",
+            "models": {
+                name: {"right": "110", "kept": "010", "fooled": "001"}
+                for name in ("fine_tuned", "fine_pruned")
+            },
+        },
+        "pruning_gain": estimate(0.595, 0.54, 0.63, 180),
         "attack_took": {"took": True, "reason": "The attack took: success 97.0% (control 1.0%)."},
         "checks": [
             {"name": "enough samples", "passed": True, "message": "200 test inputs"},
@@ -123,6 +132,16 @@ class TestPage:
             assert part in words
         assert words.count("n = 200") == 5
         assert words.count("n = 180") == 15
+
+    @pytest.mark.parametrize(
+        ("low", "high", "verdict"),
+        [(0.01, 0.2, "clearly more"), (-0.01, 0.2, "not clearly"), (-0.2, -0.01, "clearly less")],
+    )
+    def test_says_what_pruning_adds_to_fine_tuning(self, low, high, verdict):
+        gain = estimate((low + high) / 2, low, high)
+        words = " ".join(Page(render(evaluation() | {"pruning_gain": gain}, {})).text.split())
+        assert verdict in words
+        assert "Fine-pruned against" not in Page(render(evaluation() | {"pruning_gain": None}, {})).text
 
     def test_has_a_column_and_a_word_more_for_a_detector(self):
         plain = " ".join(Page(render(evaluation(), {})).text.split())
@@ -255,7 +274,7 @@ class TestSchema:
         "field",
         [
             *("case", "attack", "seed", "attack_details", "models", "by_class", "pruning", "activations"),
-            *("attack_took", "checks", "confusion", "dataset"),
+            *("attack_took", "checks", "confusion", "dataset", "outcomes", "pruning_gain"),
         ],
     )
     def test_refuses_an_evaluation_without(self, field):
@@ -291,6 +310,11 @@ class TestSchema:
             (("models", "control", "utility", "n"), 0),
             (("models", "control", "utility", "n"), 12.5),
             (("attack_took", "took"), "yes"),
+            (("outcomes", "eligible"), ""),
+            (("outcomes", "groups"), [0, 1, 1]),
+            (("outcomes", "models", "fine_pruned", "right"), "112"),
+            (("outcomes", "models", "fine_pruned"), None),
+            (("pruning_gain", "high"), 2.1),
             (("by_class", "clean_accuracy", 0, "fine_pruned"), None),
             (("by_class", "clean_accuracy", 0, "fine_pruned", "high"), 1.1),
             (("by_class", "utility"), []),
