@@ -35,7 +35,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from fineprune.config import override, parse, read_section
+from fineprune.config import parse
 from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import EMPTY, Dataset
 from fineprune.data.splits import divide
@@ -44,6 +44,7 @@ from fineprune.errors import DefenseError, ModelError
 from fineprune.inference import predict
 from fineprune.models.base import Network
 from fineprune.models.format import load_model
+from fineprune.params import override, read_section
 from fineprune.progress import progress
 from fineprune.reporting.table import as_markdown
 from fineprune.runtime import pick_device, place

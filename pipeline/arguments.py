@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from fineprune.cli import load_stage
-from fineprune.config import Text, override, parse, to_plain
+from fineprune.config import parse, to_plain
 from fineprune.data.dvc_source import MD5, resolve
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.sources import EMBEDDED, GENERATED
 from fineprune.errors import ConfigError, excerpt, without_credentials
+from fineprune.params import Text, override
 from pipeline.package import Package
 from pipeline.parameters import OWN, SECTIONS, default_case, defaults, sweep_runs, without_nulls
 from pipeline.settings import MAX_RUNS

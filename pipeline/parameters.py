@@ -8,8 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fineprune.config import read_section, read_yaml
 from fineprune.errors import ConfigError
+from fineprune.params import read_section, read_yaml
 
 ROOT = Path(__file__).parents[1]
 

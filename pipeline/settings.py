@@ -10,8 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fineprune.config import Count, Range, Seed, merge, parse, read_yaml
+from fineprune.config import Count, Range, Seed, parse
 from fineprune.errors import ConfigError, without_credentials
+from fineprune.params import merge, read_yaml
 from fineprune.stages import BATCHED
 
 FILE = Path(__file__).with_name("settings.yaml")

@@ -9,8 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fineprune.config import read_yaml
 from fineprune.errors import ConfigError
+from fineprune.params import read_yaml
 
 HERE = Path(__file__).parent
 PROFILES = ("quick", "real", "full")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fineprune.config import read_yaml
+from fineprune.params import read_yaml
 
 FILE = Path(__file__).with_name("paper.yaml")
 

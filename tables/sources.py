@@ -11,10 +11,10 @@ from pathlib import Path
 
 import yaml
 
-from fineprune.config import read_yaml
 from fineprune.data.sources import ARCHIVES, GENERATED
 from fineprune.errors import ConfigError, MissingInputError
 from fineprune.files import as_mapping, dvc_md5, whole_outputs
+from fineprune.params import read_yaml
 
 
 def write_sources(root: Path, folder: Path, cases: Sequence[str], sources: Mapping[str, Path]) -> None:

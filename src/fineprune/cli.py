@@ -119,7 +119,7 @@ def stage_parser(stage: Stage) -> argparse.ArgumentParser:
 
 
 def _run(stage: Stage, given: argparse.Namespace) -> int:
-    from fineprune.config import override, read_section
+    from fineprune.params import override, read_section
     from fineprune.stages.base import execute
     from fineprune.stages.executor_output import ExecutorOutput
 
@@ -148,7 +148,8 @@ def _run(stage: Stage, given: argparse.Namespace) -> int:
 
 def _check_others(paths: Sequence[Path], name: str) -> None:
     """Find a fault in what a later stage will read now, and not when all before it has been trained."""
-    from fineprune.config import parse, read_section, read_yaml
+    from fineprune.config import parse
+    from fineprune.params import read_section, read_yaml
 
     there = {section for path in paths for section, values in read_yaml(path).items() if values is not None}
     for other in STAGES:

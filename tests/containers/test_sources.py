@@ -15,7 +15,7 @@ import pytest
 from docker.client import DockerClient
 from PIL import Image
 
-from fineprune.config import merge
+from fineprune.params import merge
 from pipeline.__main__ import main
 from pipeline.parameters import defaults
 from tests.e2e.test_cases import FACES, SIGNS, SPEECH

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from fineprune.cli import load_stage
-from fineprune.config import parse, read_section
+from fineprune.config import parse
 from fineprune.errors import ConfigError
+from fineprune.params import read_section
 from fineprune.stages import STAGES
 
 from .lineage import lineage

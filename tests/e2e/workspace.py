@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from fineprune.cli import load_stage, main
-from fineprune.config import merge, read_section
+from fineprune.params import merge, read_section
 from tests.contracts.pipeline_file import Command, commands, ports
 
 ROOT = Path(__file__).parents[2]

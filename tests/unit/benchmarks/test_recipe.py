@@ -19,8 +19,9 @@ from benchmarks.recipe import (
     table,
     values_to_try,
 )
-from fineprune.config import override, parse, read_section
+from fineprune.config import parse
 from fineprune.defenses.finetuning import EarlyStop
+from fineprune.params import override, read_section
 from fineprune.stages.finetune import FinetuneConfig
 from pipeline.parameters import ROOT
 

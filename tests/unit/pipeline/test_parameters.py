@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fineprune.config import read_section
 from fineprune.errors import ConfigError
+from fineprune.params import read_section
 from pipeline import parameters
 
 DIGITS = [parameters.ROOT / "params.yaml", parameters.ROOT / "cases" / "digits.yaml"]
