@@ -20,7 +20,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from components import VERSION
 from fineprune.errors import ConfigError
-from fineprune.files import whole_outputs
+from fineprune.outputs import whole_outputs
 from pipeline import graph, parameters, settings
 from pipeline.package import FOLDER, package_file
 from pipeline.settings import Settings

@@ -12,8 +12,10 @@ from pathlib import Path
 import yaml
 
 from fineprune.data.sources import ARCHIVES, GENERATED
+from fineprune.digests import dvc_md5
 from fineprune.errors import ConfigError, MissingInputError
-from fineprune.files import as_mapping, dvc_md5, whole_outputs
+from fineprune.files import as_mapping
+from fineprune.outputs import whole_outputs
 from fineprune.params import read_yaml
 
 

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fineprune.files import whole_outputs, write_json
+from fineprune.files import write_json
+from fineprune.outputs import whole_outputs
 from fineprune.reporting import page, table
 from fineprune.reporting.table import number
 from tables import figures, layout

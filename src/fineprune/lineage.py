@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fineprune.digests import sha256
 from fineprune.errors import DataError, excerpt
-from fineprune.files import as_mapping, read_json, sha256
+from fineprune.files import as_mapping, read_json
 
 REPORT = "report.json"
 REPORT_SCHEMA = 1

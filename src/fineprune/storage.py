@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from fineprune.digests import dvc_md5
 from fineprune.errors import StorageError, missing_extra, one_line
-from fineprune.files import dvc_md5, stays_inside
+from fineprune.files import stays_inside
 from fineprune.progress import progress
 
 _WORKERS = 8

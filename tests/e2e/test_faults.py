@@ -17,7 +17,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from fineprune.cli import load_stage, main
-from fineprune.files import sha256
+from fineprune.digests import sha256
 from fineprune.models.format import load_model
 from fineprune.stages import FIRST
 from fineprune.stages.base import CARDS, MODEL_CARD

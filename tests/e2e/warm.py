@@ -176,10 +176,10 @@ def _arm(fault: Mapping[str, Any]) -> None:
 
         Path.write_text = write_half  # type: ignore[method-assign,assignment]
     elif "kill" in fault:
-        from fineprune import files
+        from fineprune import outputs
 
         left = {"before the outputs appear": 0, "between two outputs": 1}[fault["kill"]]
-        really = files._put_in_place
+        really = outputs._put_in_place
 
         def put_in_place(scratch: Path, target: Path) -> None:
             nonlocal left
@@ -188,7 +188,7 @@ def _arm(fault: Mapping[str, Any]) -> None:
             left -= 1
             really(scratch, target)
 
-        files._put_in_place = put_in_place
+        outputs._put_in_place = put_in_place
 
 
 if __name__ == "__main__":

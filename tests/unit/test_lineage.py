@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fineprune.digests import sha256
 from fineprune.errors import DataError, without_credentials
-from fineprune.files import sha256
 from fineprune.lineage import (
     StageRecord,
     as_record,

@@ -26,8 +26,9 @@ from fineprune.attacks.poisoning import PoisonConfig
 from fineprune.attacks.triggers import Trigger, TriggerConfig, make_trigger
 from fineprune.config import Fraction, Seed, read_card
 from fineprune.data.format import NOT_AN_ARRAY, InputSpec
+from fineprune.digests import check_digest, sha256
 from fineprune.errors import AttackError
-from fineprune.files import check_digest, sha256, write_json
+from fineprune.files import write_json
 
 FORMAT = 1
 CARD = "attack.json"

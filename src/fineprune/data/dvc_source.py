@@ -20,8 +20,9 @@ from posixpath import normpath
 from typing import Any
 
 from fineprune.data.git_revision import GitRevision
+from fineprune.digests import dvc_folder_md5, dvc_md5
 from fineprune.errors import StorageError, excerpt, without_credentials
-from fineprune.files import as_mapping, dvc_folder_md5, dvc_md5, read_json, stays_inside
+from fineprune.files import as_mapping, read_json, stays_inside
 from fineprune.storage import Bucket, split_url
 
 PREFIX = "dvc+"

@@ -28,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import read_card
+from fineprune.digests import check_digest, sha256
 from fineprune.errors import DataError, FinePruneError, excerpt
-from fineprune.files import check_digest, sha256, write_json
+from fineprune.files import write_json
 
 FORMAT = 1
 CARD = "dataset.json"

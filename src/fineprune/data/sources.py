@@ -14,8 +14,9 @@ from typing import BinaryIO, cast
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath, at_revision
 from fineprune.data.generators import LICENCE, Options, generate
+from fineprune.digests import dvc_md5
 from fineprune.errors import DataError, without_credentials
-from fineprune.files import dvc_md5, hidden
+from fineprune.files import hidden
 from fineprune.storage import fetch
 
 EMBEDDED = ("digits",)

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from fineprune import config
 from fineprune.data.format import Card, InputSpec, check_input
+from fineprune.digests import check_digest, sha256
 from fineprune.errors import FinePruneError, ModelError, excerpt, one_line
-from fineprune.files import check_digest, sha256, write_json
+from fineprune.files import write_json
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.surgery import remove_channels

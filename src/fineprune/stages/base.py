@@ -16,9 +16,11 @@ from typing import Any
 
 from fineprune import __version__
 from fineprune.config import parse, to_show
+from fineprune.digests import sha256
 from fineprune.errors import ConfigError, DataError, MissingInputError, printable
-from fineprune.files import as_mapping, read_json, sha256, whole_outputs, write_json
+from fineprune.files import as_mapping, read_json, write_json
 from fineprune.lineage import REPORT, REPORT_SCHEMA
+from fineprune.outputs import whole_outputs
 from fineprune.revision import revision
 
 # What a stage's folders have, by the name of the output; every other output is a model.

@@ -13,13 +13,14 @@ from fineprune.data.format import Dataset
 from fineprune.data.splits import seen_before
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
+from fineprune.digests import dvc_md5
 from fineprune.evaluation.average_precision import AveragePrecision
 from fineprune.evaluation.checks import CheckLimits, Observations, run_checks
 from fineprune.evaluation.comparison import utility_gain
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.evaluation.metrics import ModelMetrics, measure
 from fineprune.evaluation.outcomes import as_report
-from fineprune.files import dvc_md5, write_json
+from fineprune.files import write_json
 from fineprune.gate import DEFENDED
 from fineprune.models.format import model_digest
 from fineprune.progress import progress

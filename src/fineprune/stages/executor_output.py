@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fineprune.errors import ConfigError, excerpt
-from fineprune.files import whole_outputs, write_json
+from fineprune.files import write_json
 from fineprune.lineage import read_report
+from fineprune.outputs import whole_outputs
 
 
 class ExecutorOutput:

@@ -15,8 +15,9 @@ from fineprune.attacks.triggers import (
     make_trigger,
 )
 from fineprune.config import to_plain
+from fineprune.digests import sha256
 from fineprune.errors import AttackError
-from fineprune.files import read_json, sha256, write_json
+from fineprune.files import read_json, write_json
 from tests.unit.nets import audio, image
 
 ARRAYS = (KEEP, ADD)

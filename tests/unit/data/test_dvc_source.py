@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from fineprune.data.dvc_source import TrackedPath, at_revision, resolve
+from fineprune.digests import dvc_md5
 from fineprune.errors import StorageError, without_credentials
-from fineprune.files import dvc_md5
 from tests.unit.repositories import commit_remote, run
 
 LOCK_STAGE = """

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fineprune.data.format import CARD, SPLITS, Dataset, InputSpec, write_dataset
+from fineprune.digests import sha256
 from fineprune.errors import DataError
-from fineprune.files import sha256
 
 LABELS = np.tile([0, 1], 8)
 GROUPS = np.arange(16)

@@ -9,8 +9,8 @@ import pytest
 
 from fineprune.data import sources
 from fineprune.data.sources import open_source
+from fineprune.digests import dvc_md5
 from fineprune.errors import DataError, StorageError
-from fineprune.files import dvc_md5
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fineprune.data.format import Card
+from fineprune.digests import sha256
 from fineprune.errors import ModelError
-from fineprune.files import read_json, sha256, write_json
+from fineprune.files import read_json, write_json
 from fineprune.models import ARCHITECTURES
 from fineprune.models.format import CARD, WEIGHTS, check_fits, load_model, model_digest, read_card, save_model
 from fineprune.models.surgery import remove_channels

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fineprune.cli import main
 from fineprune.data.format import SPLITS, Dataset
-from fineprune.files import dvc_md5
+from fineprune.digests import dvc_md5
 from tests.unit.repositories import commit_remote, run
 
 WAV = {

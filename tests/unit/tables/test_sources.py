@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fineprune.digests import dvc_md5
 from fineprune.errors import ConfigError, MissingInputError
-from fineprune.files import dvc_md5
 from tables.sources import write_sources
 
 FOLDER = Path("sources")

@@ -10,7 +10,7 @@ from fineprune.data.generators.face_drawing import draw
 from fineprune.data.generators.faces import FacesOptions, _light, _poses, make_person
 from fineprune.data.readers import read
 from fineprune.data.readers.images import ImagesOptions
-from fineprune.files import dvc_md5
+from fineprune.digests import dvc_md5
 
 OPTIONS = FacesOptions("faces", identities=3, sessions=2, frames=2, height=55, width=47, seed=0)
 

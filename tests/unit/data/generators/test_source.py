@@ -2,8 +2,8 @@ import pytest
 
 from fineprune.data.generators.faces import FacesOptions
 from fineprune.data.sources import open_source
+from fineprune.digests import dvc_md5
 from fineprune.errors import DataError
-from fineprune.files import dvc_md5
 
 OPTIONS = FacesOptions("faces", identities=1, sessions=1, frames=1, height=11, width=9, seed=0)
 

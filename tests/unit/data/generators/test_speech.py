@@ -11,8 +11,8 @@ from fineprune.data.generators.espeak import speaking
 from fineprune.data.generators.speech import SpeechOptions
 from fineprune.data.readers import read
 from fineprune.data.readers.wav import WavOptions, read_wav
+from fineprune.digests import dvc_md5
 from fineprune.errors import ConfigError, DataError, MissingExtraError
-from fineprune.files import dvc_md5
 
 pytest.importorskip("espeakng_loader")
 

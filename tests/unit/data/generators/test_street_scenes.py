@@ -13,8 +13,8 @@ from fineprune.data.generators.street_scenes import StreetScenesOptions
 from fineprune.data.readers import read
 from fineprune.data.readers.coco import CocoOptions
 from fineprune.data.readers.lisa import LisaOptions
+from fineprune.digests import dvc_md5
 from fineprune.errors import DataError
-from fineprune.files import dvc_md5
 
 OPTIONS = StreetScenesOptions(
     "street_scenes",
