@@ -1,38 +1,24 @@
-"""Build the stages' images, and push them: ``make images``, or ``python docker/images.py [STAGE …]``.
-
-Wheels that pip would find in a folder of this machine are laid into ``docker/wheelhouse``; the rest of pip's
-configuration goes into the build as a secret, so that no index address is left in an image.
-"""
+"""Build the stages' images, and push them: ``make images``, or ``python docker/images.py [STAGE …]``."""
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import unquote
+from collections.abc import Callable, Sequence
 
+from commands import ROOT, BuildError, output, run
 from fineprune import __version__
 from fineprune.stages import STAGES
+from pip_settings import build_secrets, fill_wheelhouse, pip_configuration
 
-ROOT = Path(__file__).parents[1]
-WHEELHOUSE = ROOT / "docker" / "wheelhouse"
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 OWN_BASE = "fineprune-base:bookworm"
-CERTIFICATES = "/run/secrets/ca.pem"
-_PASSED_ON = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "default-timeout")
-_LISTS = ("extra-index-url", "find-links")
-_LAST_LINES = 25
 # Read by its path: as a module of its package it would bring kfp along.
 _tag: Callable[[str], str] = runpy.run_path(str(ROOT / "components" / "images.py"))["image"]
 
@@ -75,10 +61,6 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-class BuildError(Exception):
-    """An image cannot be built."""
-
-
 def _build(given: argparse.Namespace) -> None:
     docker = find_docker()
     torch = torch_build(docker) if given.torch == "auto" else given.torch
@@ -90,16 +72,16 @@ def _build(given: argparse.Namespace) -> None:
     commit = _commit()
     print(f"version {__version__}, commit {commit}, torch for {torch}, on {base}")
     rows = []
-    with _secrets(configuration) as secrets:
+    with build_secrets(configuration) as flags:
         for number, (target, tag) in enumerate(tags.items(), start=1):
             command = [
                 *(docker, "build", "--network=host", "--progress=plain", "--file=docker/Dockerfile"),
-                *(f"--target={target}", f"--tag={tag}", *secrets),
+                *(f"--target={target}", f"--tag={tag}", *flags),
                 *(f"--build-arg=BASE_IMAGE={base}", f"--build-arg=TORCH={torch}"),
                 *(f"--build-arg=VERSION={__version__}", f"--build-arg=COMMIT={commit}", "."),
             ]
             started = time.monotonic()
-            _run(command, f"[{number}/{len(tags)}] {tag}")
+            run(command, f"[{number}/{len(tags)}] {tag}")
             rows.append((tag, time.monotonic() - started))
     print(_table(docker, rows))
     if given.push:
@@ -113,7 +95,7 @@ def image(target: str, registry: str | None = None) -> str:
 
 def torch_build(docker: str) -> str:
     """The build of torch that the engine can make use of: cuda where it passes GPUs on, else cpu."""
-    runtimes = json.loads(_output([docker, "info", "--format", "{{json .Runtimes}}"]) or "null")
+    runtimes = json.loads(output([docker, "info", "--format", "{{json .Runtimes}}"]) or "null")
     return "cuda" if "nvidia" in (runtimes or {}) else "cpu"
 
 
@@ -125,7 +107,7 @@ def _push(docker: str, tags: dict[str, str]) -> str:
     """
     lines = ["images.digests of pipeline/settings.yaml:", "    digests:"]
     for number, (stage, tag) in enumerate(tags.items(), start=1):
-        said = _run([docker, "push", tag], f"push [{number}/{len(tags)}] {tag}")
+        said = run([docker, "push", tag], f"push [{number}/{len(tags)}] {tag}")
         lines.append(f"      {stage}: {pushed_digest(said)}")
     return "\n".join(lines)
 
@@ -145,120 +127,30 @@ def pushed_digest(said: Sequence[str]) -> str:
 def find_docker() -> str:
     """A client that has BuildKit: with the buildx plugin, or of a version before 23, which needs none."""
     folders = os.environ.get("PATH", "").split(os.pathsep)
-    if (client := shutil.which("docker")) and not _output([client, "info", "--format", "{{.ID}}"]):
+    if (client := shutil.which("docker")) and not output([client, "info", "--format", "{{.ID}}"]):
         raise BuildError("expected a Docker Engine, found none that answers: docker info says more")
     clients = [path for folder in folders if (path := shutil.which("docker", path=folder))]
     for client in clients:
-        version = re.match(r"\d+", _output([client, "version", "--format", "{{.Client.Version}}"]))
+        version = re.match(r"\d+", output([client, "version", "--format", "{{.Client.Version}}"]))
         old = version is not None and int(version[0]) in range(19, 23)
-        if old or _output([client, "buildx", "version"]):
+        if old or output([client, "buildx", "version"]):
             return client
     raise BuildError(f"expected a docker client with BuildKit, found {', '.join(clients) or 'none'}")
-
-
-def pip_configuration() -> dict[str, str]:
-    """The settings of pip on this machine; those of a command win, and those of the environment most."""
-    pip = next(
-        command
-        for command in ([sys.executable, "-m", "pip"], [shutil.which("pip") or "pip"])
-        if _output([*command, "--version"])
-    )
-    lines = _output([*pip, "config", "list"]).splitlines()
-    told = {key: str(ast.literal_eval(value)) for key, _, value in (line.partition("=") for line in lines)}
-    merged: dict[str, str] = {}
-    for section in ("global", "install", "wheel", ":env:"):
-        merged |= {
-            key.removeprefix(f"{section}."): told[key] for key in told if key.startswith(section + ".")
-        }
-    return merged
-
-
-def fill_wheelhouse(places: Sequence[str]) -> None:
-    """Copy the wheels of the lock from local folders that pip looks in."""
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    pins = re.findall(r"^([\w.-]+)==(\S+)", lock, flags=re.MULTILINE)
-    pinned = {(_plain(name), version) for name, version in pins}
-    for folder in (Path(unquote(place.removeprefix("file://"))) for place in places if not _remote(place)):
-        for wheel in folder.glob("*.whl"):
-            name, version = wheel.name.split("-")[:2]
-            target = WHEELHOUSE / wheel.name
-            if (_plain(name), version.split("+")[0]) in pinned and not target.exists():
-                part = target.with_suffix(".part")
-                shutil.copyfile(wheel, part)
-                part.rename(target)
-
-
-@contextmanager
-def _secrets(configuration: dict[str, str]) -> Iterator[list[str]]:
-    """The flags that give a build pip's configuration; its files are gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="fineprune-pip-") as folder:
-        lines = ["[global]"]
-        flags = [f"--secret=id=pip,src={folder}/pip.conf"]
-        for name, value in configuration.items():
-            if name in _LISTS:
-                value = " ".join(place for place in value.split() if _remote(place))
-            if name in _PASSED_ON and value:
-                lines.append(f"{name} = {value}")
-        if "cert" in configuration:
-            lines.append(f"cert = {CERTIFICATES}")
-            flags.append(f"--secret=id=ca,src={configuration['cert']}")
-        Path(folder, "pip.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        yield flags
 
 
 def _base(docker: str) -> str:
     """The public base image where it is here or can be pulled; else one made of Debian's packages."""
     for attempt in (["image", "inspect"], ["pull", "--quiet"]):
-        if _output([docker, *attempt, PUBLIC_BASE]):
+        if output([docker, *attempt, PUBLIC_BASE]):
             return PUBLIC_BASE
-    if not _output([docker, "image", "inspect", OWN_BASE]):
-        _run([str(ROOT / "docker" / "base_image.sh"), OWN_BASE], f"no registry: {OWN_BASE}", DOCKER=docker)
+    if not output([docker, "image", "inspect", OWN_BASE]):
+        run([str(ROOT / "docker" / "base_image.sh"), OWN_BASE], f"no registry: {OWN_BASE}", DOCKER=docker)
     return OWN_BASE
-
-
-def _run(command: Sequence[str], title: str, **environment: str) -> list[str]:
-    """Run a command and give its last lines; the last one is shown meanwhile, and all where it fails.
-
-    Raises:
-        BuildError: it failed.
-    """
-    tail: list[str] = []
-    terminal = sys.stdout.isatty()
-    print(title, end="" if terminal else "\n", flush=True)
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "DOCKER_BUILDKIT": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            tail = [*tail, line.rstrip()][-_LAST_LINES:]
-            if terminal:
-                print(f"\r\033[K{title}  {tail[-1][:70]}", end="", flush=True)
-    if terminal:
-        print(f"\r\033[K{title}")
-    if process.returncode:
-        print("\n".join(tail), file=sys.stderr)
-        raise BuildError(f"{title}: exit code {process.returncode}{_remedy(tail)}")
-    return tail
-
-
-def _remedy(said: Sequence[str]) -> str:
-    """What to do about the failure that a fresh machine meets first; nothing for any other."""
-    if not any(re.search(r"No matching distribution found for torch==\S+\+cpu", line) for line in said):
-        return ""
-    return (
-        ": PyPI has no build of torch without CUDA: name PyTorch's index of those in pip's "
-        "configuration (extra-index-url), or build with TORCH=cuda"
-    )
 
 
 def _table(docker: str, rows: Sequence[tuple[str, float]]) -> str:
     """Sizes and times; ``own`` is what no other image shares."""
-    usage = _output([docker, "system", "df", "--verbose", "--format", "{{json .Images}}"])
+    usage = output([docker, "system", "df", "--verbose", "--format", "{{json .Images}}"])
     found = {f"{entry['Repository']}:{entry['Tag']}": entry for entry in json.loads(usage or "[]")}
     width = max(len(tag) for tag, _ in rows) + 2
     lines = [f"{'image':<{width}}{'size':>9}{'own':>9}{'seconds':>9}"]
@@ -272,24 +164,7 @@ def _table(docker: str, rows: Sequence[tuple[str, float]]) -> str:
 def _commit() -> str:
     """The commit of the working tree, marked where the tree is not what was committed."""
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    return _output(["git", "-C", str(ROOT), *describe]) or "unknown"
-
-
-def _output(command: Sequence[str]) -> str:
-    """What a command prints; empty where it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _remote(place: str) -> bool:
-    return "://" in place and not place.startswith("file:")
+    return output(["git", "-C", str(ROOT), *describe]) or "unknown"
 
 
 if __name__ == "__main__":

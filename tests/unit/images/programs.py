@@ -6,6 +6,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 sys.path.append(str(ROOT / "docker"))  # as it is when one of them is started
-images, requirements, service, stack = map(
-    importlib.import_module, ("images", "requirements", "service", "stack")
+commands, images, pip_settings, requirements, service, stack = map(
+    importlib.import_module, ("commands", "images", "pip_settings", "requirements", "service", "stack")
 )

@@ -86,62 +86,6 @@ def test_an_engine_that_does_not_answer_is_said_to_be_the_fault(program: Callabl
         images.find_docker()
 
 
-def test_settings_of_a_command_and_of_the_environment_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = """\
-:env:.index-url='of the environment'
-global.index-url='of all commands'
-global.cert='/ca.pem'
-global.timeout='5'
-install.timeout='6'
-freeze.timeout='7'"""
-    monkeypatch.setattr(images, "_output", lambda command: told)
-    assert images.pip_configuration() == {
-        "index-url": "of the environment",
-        "cert": "/ca.pem",
-        "timeout": "6",
-    }
-
-
-@pytest.mark.parametrize("as_url", [False, True])
-def test_wheelhouse_gets_the_wheels_of_the_lock_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_url: bool
-) -> None:
-    (tmp_path / "requirements.lock").write_text("torch==2.13.0\nruamel-yaml==0.18\nnumpy==2.4.6 ; extra\n")
-    for folder in ("wheels", "wheelhouse"):
-        (tmp_path / folder).mkdir()
-    pinned = {
-        "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl",
-        "ruamel.yaml-0.18-py3-none-any.whl",
-        "numpy-2.4.6-cp311-cp311-linux_x86_64.whl",
-    }
-    for name in {*pinned, "torch-2.12.0-cp311-cp311-linux_x86_64.whl", "other-1-py3-none-any.whl"}:
-        (tmp_path / "wheels" / name).write_text(name)
-    monkeypatch.setattr(images, "ROOT", tmp_path)
-    monkeypatch.setattr(images, "WHEELHOUSE", tmp_path / "wheelhouse")
-    place = f"file://{tmp_path}/wheels" if as_url else str(tmp_path / "wheels")
-    images.fill_wheelhouse(["https://index.example.org/wheels", place])
-    assert {path.name for path in (tmp_path / "wheelhouse").iterdir()} == pinned
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ("#9 ERROR: No matching distribution found for torch==2.13.0+cpu", "PyPI has no build of torch"),
-        ("#9 ERROR: No matching distribution found for numpy==2.4.0", None),
-    ],
-)
-def test_remedy_for_a_torch_that_pypi_does_not_have(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], said: str, told: str | None
-) -> None:
-    builder = tmp_path / "docker"
-    builder.write_text(f"#!/bin/sh\necho '{said}'\nexit 3\n")
-    builder.chmod(0o755)
-    with pytest.raises(images.BuildError, match=r"^build: exit code 3") as failure:
-        images._run([str(builder)], "build")
-    assert (told in str(failure.value)) if told else str(failure.value) == "build: exit code 3"
-    assert said in capsys.readouterr().err
-
-
 def test_digest_is_what_docker_push_tells_at_its_end() -> None:
     said = ["The push refers to repository [registry/fineprune]", f"0.1.0-prune: digest: {DIGEST} size: 3"]
     assert images.pushed_digest(said) == DIGEST
