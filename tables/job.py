@@ -1,10 +1,9 @@
-"""One run of DVC over the steps of a cell: what begins and ends, a log for each step, and why one failed."""
+"""One run of DVC over the steps of a cell: what begins and ends, and a log for each step."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -14,18 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tables.dvc_output import Doing, begun, cause, doing, is_busy, refused, skipped
 from tables.profiles import Step
 
 # One item after the other and not as a graph: to look whether an upstream stage has changed DVC would take a
 # write lock on the dataset that other cells are reading.
 REPRO = ("dvc", "--wait-for-lock", "repro", "--single-item")
-_BEGINS = re.compile(r"^Running stage '(?:[^']*:)?([^':]+)'")
-_SKIPPED = re.compile(r"^Stage '(?:[^']*:)?([^':]+)' didn't change")
-_UNABLE = re.compile(r"^ERROR: failed to reproduce '(?:[^']*:)?([^':]+)'(?:: (.*))?")
-# What fineprune.progress prints: ``attack, control:  27%|##6       | 8/30 [09:12<25:18, 69.0s/epoch]``.
-_PROGRESS = re.compile(r"^(.+?): +\d+%\|[^|]*\| (\d+/\d+) \[[\d:]+<(?:([\d:]+)|\?),")
-# DVC's words for its own lock, and for that on a path which another one reads or writes.
-_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 _TRIES, _PAUSE = 5, 2.0  # seconds
 _TIDYING = 10.0  # seconds for a stage to end by itself
 
@@ -41,16 +34,6 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.step}: {self.cause} (log: {self.log})"
-
-
-@dataclass(frozen=True)
-class Doing:
-    """How far a step says that it is: ``attack, control 8/30``, and the seconds that this still takes, where
-    it knows.
-    """
-
-    what: str
-    left: float | None
 
 
 class Job:
@@ -148,10 +131,9 @@ class Job:
                 if step is not None:
                     self._say("done", step)
                 return False
-            if any(words in line for words in _BUSY for line in logs.tail):
+            if is_busy(logs.tail):
                 return True
-            refusal = _refusal(logs.tail)
-            told = self._left.get(refusal[1]) if refusal else None
+            told = self._named(refused(logs.tail))
             if step is not None and told not in (None, step):  # that one is done, and this never began
                 self._say("done", step)
             failed = told or step or self.steps[0]
@@ -178,8 +160,8 @@ class Job:
         """Read until the process closes its output; gives the step that was then being run."""
         step: Step | None = None
         for line in lines:
-            begins, skipped = (self._named(pattern, line) for pattern in (_BEGINS, _SKIPPED))
-            if begins or skipped:
+            begins, unchanged = self._named(begun(line)), self._named(skipped(line))
+            if begins or unchanged:
                 assert self._process is not None
                 self._used = self._before + _core_seconds(self._process.pid)
                 if step is not None:
@@ -188,8 +170,8 @@ class Job:
                 logs.turn(step.label if step else "dvc")
                 if begins:
                     self._say("begun", begins)
-                elif skipped:
-                    self._say("skipped", skipped)
+                elif unchanged:
+                    self._say("skipped", unchanged)
             self.doing = doing(line) or self.doing
             logs.write(line)
         return step
@@ -202,9 +184,9 @@ class Job:
     def _told_path(self, log: Path) -> Path:
         return log.relative_to(self._root) if log.is_relative_to(self._root) else log
 
-    def _named(self, pattern: re.Pattern[str], line: str) -> Step | None:
-        match = pattern.match(line)
-        return self._left.get(match[1]) if match else None
+    def _named(self, target: str | None) -> Step | None:
+        """The step of a target, if it is one that is left."""
+        return None if target is None else self._left.get(target)
 
 
 class _Logs:
@@ -238,17 +220,6 @@ class _Logs:
         self.tail = [*self.tail[-99:], line]
 
 
-def doing(line: str) -> Doing | None:
-    """What a line of a step's progress says; None for any other line."""
-    match = _PROGRESS.match(line)
-    if match is None:
-        return None
-    seconds = 0.0
-    for part in (match[3] or "").split(":"):
-        seconds = 60 * seconds + float(part or 0)
-    return Doing(f"{match[1]} {match[2]}", seconds if match[3] else None)
-
-
 def _core_seconds(process: int) -> float:
     """Core time of a process and of those that it has waited for; 0 where there is no ``/proc``."""
     try:
@@ -256,30 +227,6 @@ def _core_seconds(process: int) -> float:
     except OSError:
         return 0.0
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def _refusal(lines: Sequence[str]) -> re.Match[str] | None:
-    """What DVC says last that it could not reproduce, a target and why; None where it says so of none."""
-    return next((match for line in reversed(lines) if (match := _UNABLE.match(line))), None)
-
-
-def cause(lines: Sequence[str]) -> str:
-    """Why a step failed, in one line: its own last word, DVC's reason for not running it, or the last line
-    that is not DVC's comment on it.
-    """
-    told = [" ".join(line.split()) for line in lines if line.strip()]
-    for line in reversed(told):
-        if match := re.match(r"fineprune \w+: error: (.*)", line):
-            return match[1]
-    refusal = _refusal(told)
-    why = (refusal[2] or "") if refusal else ""
-    if ended := re.search(r"exited with (-\d+)$", why):
-        return f"ended by {signal.Signals(-int(ended[1])).name}"
-    if why and not why.startswith("failed to run"):
-        return why
-    others = [line for line in told if not (_UNABLE.match(line) or line.startswith(("> ", "Running stage")))]
-    last = others[-1] if others else refusal[0] if refusal else "DVC said nothing"
-    return last.removeprefix("ERROR: ")
 
 
 def environment(threads: int, **more: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fineprune.progress import bar
-from tables.job import Doing
+from tables.dvc_output import Doing
 from tables.profiles import Step
 
 FIELDS = ("where", "step", "seconds", "core_seconds")

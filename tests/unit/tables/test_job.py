@@ -1,4 +1,4 @@
-"""One run of DVC over a cell's steps: when it is stopped, and what it says of the step that is being run."""
+"""One run of DVC over a cell's steps, and when it is stopped."""
 
 import queue
 import signal
@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tqdm import tqdm
 
-from tables.job import Doing, Job, doing
+from tables.job import Job
 from tables.profiles import Step
 
 
@@ -69,24 +68,3 @@ def test_a_stage_may_tidy_up_when_it_is_stopped_and_is_killed_if_it_does_not_end
     assert job._process is not None
     assert job._process.returncode == (-signal.SIGKILL if deaf else 130)
     assert (tmp_path / "tidied").exists() is not deaf
-
-
-@pytest.mark.parametrize(
-    ("done", "seconds", "expected"),
-    [
-        (0, 0, Doing("attack, control 0/30", None)),
-        (8, 552, Doing("attack, control 8/30", 22 * 69)),
-        (1, 3000, Doing("attack, control 1/30", 29 * 3000)),
-        (30, 2070, Doing("attack, control 30/30", 0)),
-    ],
-)
-def test_a_steps_own_progress_is_understood(done: int, seconds: float, expected: Doing) -> None:
-    line = tqdm.format_meter(
-        done, 30, seconds, prefix="attack, control", unit="epoch", ascii=True, ncols=None
-    )
-    assert doing(line + "\n") == expected
-
-
-@pytest.mark.parametrize("line", ["", "> fineprune attack\n", "ingest: warning: 2 test inputs: 1/2 [x]\n"])
-def test_other_lines_are_no_progress(line: str) -> None:
-    assert doing(line) is None

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from fineprune.errors import ConfigError
-from tables import job, progress
-from tables.job import Doing, cause
+from tables import job
 from tables.leftovers import MARK, alone, end_leftovers
 from tables.lockfile import Spare
 from tables.profiles import Pipeline, Profile, Step
@@ -318,89 +317,3 @@ def test_what_each_step_took_is_written_down_and_tells_the_time_left(root: Path,
     steps["faces, pruning_aware, seed 1"] = [Step("attack@faces-pruning_aware-1", "attack")]
     with Board(steps, 1, clock) as board:
         assert board.left() == "20 min left"
-
-
-def test_what_is_being_run_is_told_with_how_far_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "_PAUSE", 0.0)
-    attack, evaluate = (Step(f"{name}@faces-baseline-0", name) for name in ("attack", "evaluate"))
-    with Board(
-        {"faces, seed 0": [attack], "signs, seed 0": [evaluate]}, 2, Clock(tmp_path / "no.csv")
-    ) as board:
-        board.begun("faces, seed 0", attack, 0.0)
-        board.tick({"faces, seed 0": Doing("start 3/40", 2400.0)})
-        assert "at least 40 min left; faces, seed 0: attack (start 3/40)" in capsys.readouterr().err
-        board.begun("signs, seed 0", evaluate, 0.0)
-        board.tick(
-            {"faces, seed 0": Doing("start 3/40", 2400.0), "signs, seed 0": Doing("evaluate 1/9", 60.0)}
-        )
-        line = (
-            "at least 40 min left; faces, seed 0: attack (start 3/40); signs, seed 0: evaluate (evaluate 1/9)"
-        )
-        assert line in capsys.readouterr().err
-        board.done("signs, seed 0", evaluate, 0.0)
-        capsys.readouterr()
-        board.tick({"faces, seed 0": Doing("start 3/40", 2400.0)})
-        assert "signs" not in capsys.readouterr().err
-
-
-def test_of_the_first_of_its_kind_others_are_expected_to_take_as_long_as_it_says(tmp_path: Path) -> None:
-    attack = Step("attack", "attack")
-    steps = {f"faces, baseline, seed {seed}": [attack] for seed in range(4)}
-    with Board(steps, 2, Clock(tmp_path / "no.csv")) as board:
-        for seed in (0, 1):
-            board.begun(f"faces, baseline, seed {seed}", attack, 0.0)
-        assert board.left() == ""
-        board.tick({f"faces, baseline, seed {seed}": Doing("start 3/40", 1200.0) for seed in (0, 1)})
-        assert board.left() == "at least 40 min left"  # four of 20 minutes, two at a time
-        board.tick(
-            {
-                "faces, baseline, seed 0": Doing("start 3/40", 1200.0),
-                "faces, baseline, seed 1": Doing("attack 9/10", None),
-            }
-        )
-        assert board.left() == "at least 40 min left"  # what tells nothing is taken to be like its kind
-
-
-def test_a_step_is_believed_of_itself_and_no_other_case_is_taken_to_be_like_it(tmp_path: Path) -> None:
-    attack = Step("attack", "attack")
-    steps = {where: [attack] for where in ("faces, baseline, seed 0", "digits, baseline, seed 0")}
-    with Board(steps, 2, Clock(tmp_path / "no.csv")) as board:
-        board.begun("faces, baseline, seed 0", attack, 0.0)
-        board.tick({"faces, baseline, seed 0": Doing("start 3/40", 36000.0)})
-        assert board.left() == "at least 10.0 h left"
-    steps = {f"faces, baseline, seed {seed}": [attack] for seed in (0, 1)}
-    with Board(steps, 2, Clock(tmp_path / "no.csv")) as board:
-        for seed in (0, 1):
-            board.begun(f"faces, baseline, seed {seed}", attack, 0.0)
-        told = {"faces, baseline, seed 0": 3600.0, "faces, baseline, seed 1": 60.0}
-        board.tick({where: Doing("attack 9/10", left) for where, left in told.items()})
-        assert board.left() == "at least 60 min left"
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        (
-            ["epoch 3\n", "fineprune attack: error: loss is  NaN\n", "ERROR: failed to reproduce 'a'\n"],
-            "loss is NaN",
-        ),
-        (
-            ["Traceback\n", "RuntimeError: CUDA out of memory\n", "ERROR: failed to reproduce 'a'\n"],
-            "RuntimeError: CUDA out of memory",
-        ),
-        (
-            ["epoch 3\n", "ERROR: failed to reproduce 'a': failed to run: x, exited with -9\n"],
-            "ended by SIGKILL",
-        ),
-        (
-            ["epoch 3\n", "ERROR: failed to reproduce 'a': missing data 'source': x\n"],
-            "missing data 'source': x",
-        ),
-        (["ERROR: 'tables/dvc.yaml' does not exist\n"], "'tables/dvc.yaml' does not exist"),
-        ([], "DVC said nothing"),
-    ],
-)
-def test_a_cause_is_the_stages_own_word_or_the_last_that_was_said(lines: list[str], expected: str) -> None:
-    assert cause(lines) == expected

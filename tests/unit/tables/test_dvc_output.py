@@ -1,0 +1,54 @@
+"""What DVC prints: of the step that is being run, and of one that failed."""
+
+import pytest
+from tqdm import tqdm
+
+from tables.dvc_output import Doing, cause, doing
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "expected"),
+    [
+        (0, 0, Doing("attack, control 0/30", None)),
+        (8, 552, Doing("attack, control 8/30", 22 * 69)),
+        (1, 3000, Doing("attack, control 1/30", 29 * 3000)),
+        (30, 2070, Doing("attack, control 30/30", 0)),
+    ],
+)
+def test_a_steps_own_progress_is_understood(done: int, seconds: float, expected: Doing) -> None:
+    line = tqdm.format_meter(
+        done, 30, seconds, prefix="attack, control", unit="epoch", ascii=True, ncols=None
+    )
+    assert doing(line + "\n") == expected
+
+
+@pytest.mark.parametrize("line", ["", "> fineprune attack\n", "ingest: warning: 2 test inputs: 1/2 [x]\n"])
+def test_other_lines_are_no_progress(line: str) -> None:
+    assert doing(line) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["epoch 3\n", "fineprune attack: error: loss is  NaN\n", "ERROR: failed to reproduce 'a'\n"],
+            "loss is NaN",
+        ),
+        (
+            ["Traceback\n", "RuntimeError: CUDA out of memory\n", "ERROR: failed to reproduce 'a'\n"],
+            "RuntimeError: CUDA out of memory",
+        ),
+        (
+            ["epoch 3\n", "ERROR: failed to reproduce 'a': failed to run: x, exited with -9\n"],
+            "ended by SIGKILL",
+        ),
+        (
+            ["epoch 3\n", "ERROR: failed to reproduce 'a': missing data 'source': x\n"],
+            "missing data 'source': x",
+        ),
+        (["ERROR: 'tables/dvc.yaml' does not exist\n"], "'tables/dvc.yaml' does not exist"),
+        ([], "DVC said nothing"),
+    ],
+)
+def test_a_cause_is_the_stages_own_word_or_the_last_that_was_said(lines: list[str], expected: str) -> None:
+    assert cause(lines) == expected
