@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from fineprune import exit_codes
 from pipeline import checks, secrets, settings
 from pipeline import compile as compiling
-from pipeline.checks import Line, Site
+from pipeline.checks.base import Line, Site
 from pipeline.cluster import Cluster, ClusterError
 from pipeline.package import Package, package_file
 from pipeline.server import add_server_arguments, endpoint, namespace
