@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import make_dataclass
 from functools import cache
 from pathlib import Path
@@ -16,14 +15,13 @@ from typing import Any
 
 from fineprune.cli import load_stage
 from fineprune.config import parse, to_plain
-from fineprune.data.dvc_source import MD5, resolve
-from fineprune.data.dvc_source import PREFIX as DVC
-from fineprune.data.sources import EMBEDDED, GENERATED
-from fineprune.errors import ConfigError, excerpt, without_credentials
+from fineprune.data.dvc_source import resolve
+from fineprune.errors import ConfigError, without_credentials
 from fineprune.params import Text, override
 from pipeline.package import Package
 from pipeline.parameters import OWN, SECTIONS, default_case, defaults, sweep_runs, without_nulls
 from pipeline.settings import MAX_RUNS
+from pipeline.source import check_source, pinned
 
 _TYPES: Mapping[str, Any] = {
     "STRING": str,
@@ -33,8 +31,6 @@ _TYPES: Mapping[str, Any] = {
     "STRUCT": dict[str, Any],
     "LIST": tuple[dict[str, Any], ...],  # the sweep's runs
 }
-_CLONED = re.compile(r"(https?|git)://")  # what git fetches from another machine without a key
-_SSH = re.compile(r"(git\+)?ssh(\+git)?://|[^/]+@[^/]+:")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,15 +82,13 @@ def run_parameters(
         values["runs"] = values["runs"] if values["runs"] == before["runs"] else runs
     for run in (values, *values.get("runs", ())):
         if "source" in run:
-            check_reachable(str(run["source"]))
-            _check_generator(run)
-            _check_pins(run)
+            check_source(run)
     _check_public(values)
     by_hand = {"revision", "data_md5"} <= {argument.partition("=")[0] for argument in given}
     resolved = cache(resolve)  # the runs of a sweep share sources: one clone each, and one commit for all
-    values |= {} if by_hand else _pinned(values, resolved)
+    values |= {} if by_hand else pinned(values, resolved)
     if "runs" in values:
-        values["runs"] = [run | _pinned(run, resolved) for run in values["runs"]]
+        values["runs"] = [run | pinned(run, resolved) for run in values["runs"]]
     return {name: value for name, value in values.items() if value != before[name]}
 
 
@@ -104,47 +98,6 @@ def _check_public(values: Mapping[str, Any]) -> None:
         text = json.dumps(value)
         if without_credentials(text) != text:
             raise ConfigError(f"{name}: expected an address without credentials, found one with some")
-
-
-def check_reachable(source: str) -> None:
-    """Refuse a source on this machine: a container sees none of its folders.
-
-    Raises:
-        ConfigError: it is no embedded set, not generated, no ``s3://`` and not in a git repository that can
-            be cloned without a key.
-    """
-    if source in (*EMBEDDED, GENERATED) or source.startswith("s3://"):
-        return
-    repository = source.removeprefix(DVC).rpartition("@")[0] if source.startswith(DVC) else ""
-    found = without_credentials(source)
-    if _SSH.match(repository):
-        raise ConfigError(
-            f"source: expected dvc+https://…, for a container has no key for ssh, found {found!r}"
-        )
-    if not _CLONED.match(repository):
-        known = ", ".join((*EMBEDDED, GENERATED))
-        expected = f"{known}, s3://… or dvc+<URL of a git repository>@<revision>:<path>"
-        raise ConfigError(f"source: expected what a container can reach, {expected}, found {found!r}")
-
-
-def _check_generator(run: Mapping[str, Any]) -> None:
-    """A generator makes the data of the source ``generated``, and of no other."""
-    source, wanted = without_credentials(str(run["source"])), run["source"] == GENERATED
-    kind = (run.get("ingest", {}).get("generator") or {}).get("kind")
-    if "ingest" in run and wanted != (kind is not None):
-        expected = f"expected {'one' if wanted else 'none'} for the source {source}"
-        raise ConfigError(f"ingest.generator: {expected}, found {kind or 'none'}")
-
-
-def _check_pins(run: Mapping[str, Any]) -> None:
-    """A revision is of a ``dvc+`` source, and an md5 is one that DVC records."""
-    source, revision, md5 = (str(run.get(name) or "") for name in ("source", "revision", "data_md5"))
-    if revision and not source.startswith(DVC):
-        raise ConfigError(f"revision: expected none but for a source {DVC}…, found {revision} for {source}")
-    if md5 and source in EMBEDDED:
-        raise ConfigError(f"data_md5: expected none for the source {source}, found {excerpt(md5)}")
-    if md5 and not MD5.fullmatch(md5):
-        raise ConfigError(f"data_md5: expected an md5 as DVC records it, found {excerpt(md5)}")
 
 
 def _of_case(package: Package, case: str) -> dict[str, Any]:
@@ -223,16 +176,3 @@ def _checked_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         except ConfigError as error:
             raise ConfigError(f"runs[{number}]: {error}") from error
     return checked
-
-
-def _pinned(
-    values: Mapping[str, Any], resolved: Callable[[str, str | None], tuple[str, str]]
-) -> dict[str, str]:
-    """The commit and the md5 that a ``dvc+`` source stands for now, so that Kubeflow's cache is right."""
-    source, revision, md5 = (str(values.get(name, "")) for name in ("source", "revision", "data_md5"))
-    if not source.startswith(DVC):
-        return {}
-    commit, found = resolved(source, revision or None)
-    if md5 and md5 != found:
-        raise ConfigError(f"{source} at {commit}: expected data_md5 {md5}, found {found}")
-    return {"revision": commit, "data_md5": found}

@@ -12,8 +12,8 @@ from fineprune.data.dvc_source import TrackedPath
 from fineprune.environment import environment
 from fineprune.errors import StorageError, without_credentials
 from fineprune.storage import Bucket, split_url
-from pipeline.arguments import check_reachable
 from pipeline.checks.base import Line, Site
+from pipeline.source import check_reachable
 
 _STORE_LOGIN = (
     "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for another store than AWS, AWS_ENDPOINT_URL"
