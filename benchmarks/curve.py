@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,18 +13,10 @@ from fineprune.data.batches import Batch
 from fineprune.defenses.curve import matches_along_curve
 from fineprune.inference import features
 from fineprune.models.base import Network
-from rig import in_turns
+from rig import Rows, in_turns
 
 
-class Labelled(Protocol):
-    """Raw inputs (N, *shape), their labels, and the boxes of a detector's; on the device."""
-
-    inputs: Tensor
-    labels: Tensor
-    places: Tensor | None
-
-
-def bench_curve(network: Network, data: Labelled, *, few: int, batch_size: int) -> dict[str, float]:
+def bench_curve(network: Network, data: Rows, *, few: int, batch_size: int) -> dict[str, float]:
     """The whole pruning curve (clean accuracy, backdoor success, robust accuracy at every channel).
 
     Against one forward pass over the same clean and triggered inputs; and, on ``few`` of them,

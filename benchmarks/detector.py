@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fineprune import runtime
-from fineprune.data.batches import Batch
 from fineprune.data.format import InputSpec
 from fineprune.models import build, faster_rcnn
 from fineprune.models.base import Network, NetworkSpec
@@ -25,7 +24,7 @@ from fineprune.models.detection.targets import (
     in_units,
 )
 from fineprune.training import Recipe, train
-from rig import in_turns
+from rig import Rows, in_turns
 
 SCENES = InputSpec("image", (3, 320, 240), "uint8", low=0, high=255, sample_rate=None)
 SIGNS = ("stop", "speedlimit", "warning")
@@ -43,7 +42,7 @@ RECIPE = Recipe("sgd", 1, BATCH, 0.001, "constant", 0.9, 5e-4, None, None, None)
 
 def bench_detector(device: torch.device, *, samples: int, rounds: int) -> dict[str, float]:
     """How many times as fast the detector trains as with loops, and by how much their losses differ."""
-    scenes = Scenes(samples, device)
+    scenes = noisy_scenes(samples, device)
     fast = detector()
     runtime.place(fast, device)
     plain = detector().to(device)
@@ -55,7 +54,7 @@ def bench_detector(device: torch.device, *, samples: int, rounds: int) -> dict[s
     return {"speedup": theirs / ours, "loss_difference": loss_difference(detector().to(device), scenes)}
 
 
-def loss_difference(network: Network, scenes: Scenes) -> float:
+def loss_difference(network: Network, scenes: Rows) -> float:
     """Of the same network on the same scenes, with loops and without."""
     batch = scenes.draw(torch.arange(min(2, len(scenes))))
     with torch.no_grad():
@@ -65,7 +64,7 @@ def loss_difference(network: Network, scenes: Scenes) -> float:
     return float((ours - theirs).abs())
 
 
-def looped_train(network: Network, scenes: Scenes) -> None:
+def looped_train(network: Network, scenes: Rows) -> None:
     """The recipe in a plain loop, fp32, with loops over anchors, proposals, regions and bins."""
     torch.manual_seed(0)
     optimizer = torch.optim.SGD(
@@ -174,35 +173,25 @@ def roi_pool(features: Tensor, boxes: Tensor, *, size: int, stride: int) -> Tens
     return torch.stack(images)
 
 
-class Scenes:
-    """Noise with two to three boxes called signs, on the device."""
+def noisy_scenes(count: int, device: torch.device) -> Rows:
+    """Noise with two to three boxes called signs."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 256, (count, *SCENES.shape), generator=generator, dtype=torch.uint8)
+    low = torch.rand(count, 3, 2, generator=generator) * 180
+    sides = torch.rand(count, 3, 2, generator=generator) * 40 + 15
+    places = torch.cat([low, low + sides], 2)
+    labels = torch.randint(len(SIGNS), (count, 3), generator=generator)
+    labels[::2, 2], places[::2, 2] = -1, 0
+    return Rows(inputs.to(device), labels.to(device), places.to(device))
 
-    def __init__(self, count: int, device: torch.device) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.inputs = torch.randint(0, 256, (count, *SCENES.shape), generator=generator, dtype=torch.uint8)
-        low = torch.rand(count, 3, 2, generator=generator) * 180
-        sides = torch.rand(count, 3, 2, generator=generator) * 40 + 15
-        self.places = torch.cat([low, low + sides], 2)
-        self.labels = torch.randint(len(SIGNS), (count, 3), generator=generator)
-        self.labels[::2, 2], self.places[::2, 2] = -1, 0
-        self.inputs, self.places, self.labels = (
-            tensor.to(device) for tensor in (self.inputs, self.places, self.labels)
-        )
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def draw(self, positions: Tensor) -> Batch:
-        """See :class:`fineprune.data.batches.Samples`."""
-        return Batch(self.inputs[positions], self.labels[positions], self.places[positions])
-
-    @torch.inference_mode()
-    def as_seen_by(self, network: Network) -> Scenes:
-        """The same noise, its signs what the network finds there: one with random weights finds no others."""
-        found = network(self.inputs)
-        self.places = found.boxes[:, : self.places.shape[1]]
-        self.labels = network.answers(found, self.places)
-        return self
+@torch.inference_mode()
+def as_seen_by(network: Network, scenes: Rows) -> Rows:
+    """The same noise, its signs what the network finds there: one with random weights finds no others."""
+    assert scenes.places is not None
+    found = network(scenes.inputs)
+    places = found.boxes[:, : scenes.places.shape[1]]
+    return Rows(scenes.inputs, network.answers(found, places), places)
 
 
 def detector() -> Network:

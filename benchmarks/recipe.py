@@ -22,8 +22,6 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
@@ -35,6 +33,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from experiments import run_experiment, seeds_parser
 from fineprune.config import parse
 from fineprune.data.batches import Samples, SplitSamples, in_order
 from fineprune.data.format import EMPTY, Dataset
@@ -81,11 +80,7 @@ class Outcome:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fine-tune each seed's pruned model by each recipe and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("-S", action="append", default=[], metavar="KEY=VALUE", help="as for dvc exp run")
+    parser = seeds_parser(__doc__)
     parser.add_argument(
         "--try",
         action="append",
@@ -115,9 +110,7 @@ def values_to_try(text: str) -> tuple[str, list[str]]:
 
 def pruned_model(seed: int, changes: Sequence[str]) -> dict[str, Any]:
     """Run the pipeline up to the pruned model of that seed; returns the case's ``finetune`` section."""
-    flags = [word for change in (*changes, f"attack.seed={seed}") for word in ("-S", change)]
-    done = subprocess.run(["dvc", "exp", "run", PRUNED, *flags], stdout=sys.stderr)  # noqa: S607
-    if done.returncode:
+    if run_experiment([*changes, f"attack.seed={seed}"], PRUNED):
         raise SystemExit(f"recipe: seed {seed}: dvc exp run failed, see above")
     params = Path("params.yaml")
     case = yaml.safe_load(params.read_text(encoding="utf-8"))["case"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -31,25 +32,36 @@ NETWORKS = {
 ROUNDS = 5
 
 
-class Labelled:
-    """Random raw inputs with random labels, on the device."""
+@dataclass(frozen=True)
+class Rows:
+    """Labelled raw inputs on the device, drawn as :class:`fineprune.data.batches.Samples` are.
 
-    places = None
+    Attributes:
+        inputs: (N, *shape) raw inputs.
+        labels: int64 (N,), or (N, K) for a detector.
+        places: float32 boxes (N, K, 4) for a detector; else None.
+    """
 
-    def __init__(self, spec: InputSpec, count: int, device: torch.device) -> None:
-        generator = torch.Generator().manual_seed(0)
-        shape = (count, *spec.shape)
-        self.inputs = torch.randint(spec.low, spec.high + 1, shape, generator=generator).to(
-            device, dtype=getattr(torch, spec.dtype)
-        )
-        self.labels = torch.randint(len(CLASSES), (count,), generator=generator).to(device)
+    inputs: Tensor
+    labels: Tensor
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def draw(self, positions: Tensor) -> Batch:
         """See :class:`fineprune.data.batches.Samples`."""
-        return Batch(self.inputs[positions], self.labels[positions])
+        places = None if self.places is None else self.places[positions]
+        return Batch(self.inputs[positions], self.labels[positions], places)
+
+
+def noise(spec: InputSpec, count: int, device: torch.device) -> Rows:
+    """Random raw inputs with random labels."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, *spec.shape)
+    inputs = torch.randint(spec.low, spec.high + 1, shape, generator=generator)
+    labels = torch.randint(len(CLASSES), (count,), generator=generator)
+    return Rows(inputs.to(device, dtype=getattr(torch, spec.dtype)), labels.to(device))
 
 
 def network_of(name: str, device: torch.device) -> Network:

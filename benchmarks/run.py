@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from curve import bench_curve
-from detector import Scenes, bench_detector, detector
+from detector import as_seen_by, bench_detector, detector, noisy_scenes
 from fineprune import runtime
 from fineprune.files import write_json
 from memory import bench_memory
-from rig import NETWORKS, Labelled, in_turns, network_of
+from rig import NETWORKS, in_turns, network_of, noise
 from training import bench_accuracy, bench_speed
 
 
@@ -26,11 +26,12 @@ def bench_curves(device: torch.device) -> dict[str, dict[str, float]]:
     """The pruning curve of each of the rig's networks, and of the detector, a line for each."""
     found = {}
     for name, (spec, _) in NETWORKS.items():
-        network, data = network_of(name, device), Labelled(spec, 128, device)
+        network, data = network_of(name, device), noise(spec, 128, device)
         found[name] = bench_curve(network, data, few=4, batch_size=64)
     network = detector().eval()
     runtime.place(network, device)
-    found["faster_rcnn"] = bench_curve(network, Scenes(2, device).as_seen_by(network), few=1, batch_size=2)
+    scenes = as_seen_by(network, noisy_scenes(2, device))
+    found["faster_rcnn"] = bench_curve(network, scenes, few=1, batch_size=2)
     for name, curve in found.items():
         print(
             f"{name}: the curve of {curve['points']} points takes {curve['curve_over_forward']:.3f} "

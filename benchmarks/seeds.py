@@ -10,13 +10,11 @@ mean over the seeds, then the value of each seed. The last seed's params stay in
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments import run_experiment, seeds_parser
 from fineprune.reporting.sweep import table
 from fineprune.reporting.table import as_markdown
 
@@ -26,21 +24,14 @@ DECISION = Path("artifacts/promote/decision.json")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run every seed and print the table and the verdicts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("-S", action="append", default=[], metavar="KEY=VALUE", help="as for dvc exp run")
+    parser = seeds_parser(__doc__)
     given = parser.parse_args(arguments)
     reports, verdicts = [], []
     for seed in given.seeds:
         # Each seed is judged by itself, not against the seed before it.
         seeded = [f"{stage}.seed={seed}" for stage in ("attack", "finetune")]
-        changes = ["promote.replace_champion=always", *given.S, *seeded]
-        flags = [word for change in changes for word in ("-S", change)]
-        done = subprocess.run(["dvc", "exp", "run", *flags], stdout=sys.stderr)  # noqa: S607
-        if done.returncode:
-            parser.exit(done.returncode, f"seeds: seed {seed}: dvc exp run failed, see above\n")
+        if code := run_experiment(["promote.replace_champion=always", *given.S, *seeded]):
+            parser.exit(code, f"seeds: seed {seed}: dvc exp run failed, see above\n")
         reports.append(json.loads(REPORT.read_text(encoding="utf-8")))
         verdicts.append(json.loads(DECISION.read_text(encoding="utf-8"))["verdict"])
     print(as_markdown(table([report["models"] for report in reports])))

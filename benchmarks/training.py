@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from fineprune import runtime
@@ -20,7 +18,7 @@ from fineprune.inference import predict
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.training import Recipe, train
-from rig import CLASSES, NETWORKS, Labelled, in_turns, network_of
+from rig import CLASSES, NETWORKS, Rows, in_turns, network_of, noise
 
 SPEED_RECIPE = Recipe("sgd", 1, 32, 0.001, "constant", 0.9, 5e-4, None, None, None)
 DIGITS_TRAINING = 600  # of 1797; few, so that three seeds take seconds
@@ -46,7 +44,7 @@ def poisoned_samples(count: int, device: torch.device) -> PoisonedSamples:
     spec = NETWORKS["speech_net"][0]
     trigger = make_trigger(BlendConfig("blend", 0.1, 0), spec)
     config = PoisonConfig(0.1, "added", ())
-    clean = Labelled(spec, count, device)
+    clean = noise(spec, count, device)
     return poison(clean, trigger, OneTarget("one_target", 0), config, classes=len(CLASSES), seed=0)
 
 
@@ -66,21 +64,6 @@ def plain_train(
             loss.backward()
             optimizer.step()
     network.eval()
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Labelled raw inputs on the device; see :class:`fineprune.data.batches.Samples`."""
-
-    inputs: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def draw(self, positions: Tensor) -> Batch:
-        """See :class:`fineprune.data.batches.Samples`."""
-        return Batch(self.inputs[positions], self.labels[positions])
 
 
 def bench_accuracy(device: torch.device, *, seeds: Sequence[int], epochs: int) -> dict[str, list[float]]:

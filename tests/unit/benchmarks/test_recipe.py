@@ -9,7 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.recipe import (
+from fineprune.config import parse
+from fineprune.defenses.finetuning import EarlyStop
+from fineprune.params import override, read_section
+from fineprune.stages.finetune import FinetuneConfig
+from pipeline.parameters import ROOT
+from recipe import (
     DEFENDER,
     Outcome,
     candidates,
@@ -19,11 +24,6 @@ from benchmarks.recipe import (
     table,
     values_to_try,
 )
-from fineprune.config import parse
-from fineprune.defenses.finetuning import EarlyStop
-from fineprune.params import override, read_section
-from fineprune.stages.finetune import FinetuneConfig
-from pipeline.parameters import ROOT
 
 SECTION = override(
     read_section([ROOT / "params.yaml", ROOT / "cases" / "fsdd.yaml"], "finetune"),
