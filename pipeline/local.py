@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,8 +24,8 @@ from pipeline import compile as compiling
 from pipeline import settings
 from pipeline.arguments import add_run_arguments, run_parameters
 from pipeline.containers import Containers, TaskFailedError, runner
+from pipeline.live_line import LiveLine, clock
 from pipeline.package import PACKAGE, Package
-from pipeline.progress import clock
 from pipeline.resources import OF_THE_NODE
 from pipeline.settings import Settings
 
@@ -138,27 +137,22 @@ def _run_kfp(
 
 
 class _Progress:
-    """A line for each stage that is done, and a live one where somebody is looking."""
+    """What runs, and each stage that is done, by the names that people know."""
 
     def __init__(self, titles: Mapping[str, str]) -> None:
         self._titles = titles
         self._width = max(map(len, titles.values())) + len("run 10 · ")
-        self._out = sys.stdout  # what kfp prints goes elsewhere meanwhile
-        self._started = time.monotonic()
+        self._line = LiveLine(sys.stdout)  # what kfp prints goes elsewhere meanwhile
         self._done = 0
 
     def begun(self, task: str) -> None:
         """Say what runs now."""
-        if self._out.isatty():
-            now = f"{self._done} stages done; running: {self.title(task)}"
-            print(f"\r\x1b[K{self._elapsed():>8}  {now}", end="", file=self._out, flush=True)
+        self._line.show(f"{self._done} stages done; running: {self.title(task)}")
 
     def done(self, task: str, seconds: float) -> None:
         """Say that a stage is done."""
         self._done += 1
-        self.clear()
-        told = f"{self.title(task):<{self._width}}done in {clock(seconds)}"
-        print(f"{self._elapsed():>8}  {told}", file=self._out, flush=True)
+        self._line.tell(f"{self.title(task):<{self._width}}done in {clock(seconds)}")
 
     def title(self, task: str) -> str:
         """How a task is shown to people."""
@@ -166,9 +160,5 @@ class _Progress:
         return f"{run}{dot}{self._titles.get(name, name)}"
 
     def clear(self) -> None:
-        """Take the live line away."""
-        if self._out.isatty():
-            print("\r\x1b[K", end="", file=self._out, flush=True)
-
-    def _elapsed(self) -> str:
-        return clock(time.monotonic() - self._started)
+        """Take away what runs now."""
+        self._line.clear()

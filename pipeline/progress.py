@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any, TextIO
 
 import kfp
 
+from pipeline.live_line import LiveLine, clock
 from pipeline.server import KubeflowError, silence, told
 
 EVERY = 2.0
@@ -60,8 +60,12 @@ class Watch:
     stages: Mapping[str, str]
     inner: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     out: TextIO = field(default_factory=lambda: sys.stdout)
+    _line: LiveLine = field(init=False)
     _waiting: dict[tuple[str, Any], float] = field(default_factory=dict, init=False)
     _hinted: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._line = LiveLine(self.out)
 
     def follow(self, sleep: Callable[[float], object] = time.sleep) -> Any:
         """Tell every change until the run ends; gives the run as the server describes it.
@@ -69,24 +73,23 @@ class Watch:
         Raises:
             KubeflowError: the server has not answered for minutes.
         """
-        started = time.monotonic()
         known: dict[str, StageState] = {}
         while True:
             run = self._look(sleep)
             now = time.monotonic()
             states = {self.stages[name]: state for name, state in stage_states(run, self.stages).items()}
             told_of = states | run_states(run)
-            self._live("")
             for title, state in told_of.items():
                 if known.get(title, StageState("")).state != state.state:
-                    self._tell(now - started, _told(title, state))
+                    self._line.tell(_told(title, state))
             known = told_of
             if run.state in FINAL:
+                self._line.clear()
                 return run
             if self._waits(run, now) and not self._hinted:
                 self._hinted = True
-                self._tell(now - started, self._hint())
-            self._live(self._summary(run, states, now - started))
+                self._line.tell(self._hint())
+            self._line.show(self._summary(run, states))
             sleep(EVERY)
 
     def _waits(self, run: Any, now: float) -> bool:
@@ -98,9 +101,6 @@ class Watch:
         describe = f"kubectl describe pod -n {self.namespace} -l pipeline/runid={self.run_id}"
         return f"a pod has been waiting for {clock(WAITING)} to start; this says why: {describe}"
 
-    def _tell(self, elapsed: float, text: str) -> None:
-        print(f"{clock(elapsed):>8}  {text}", file=self.out, flush=True)
-
     def _look(self, sleep: Callable[[float], object]) -> Any:
         """The run; one look without an answer is no reason to give up."""
         for _ in range(_PATIENCE):
@@ -109,23 +109,17 @@ class Watch:
                     return self.client.get_run(self.run_id)
             except KubeflowError as error:
                 fault = error
-                self._live(f"trying again: {error}")
+                self._line.show(f"trying again: {error}")
                 sleep(EVERY)
         raise KubeflowError(f"{fault}; the run goes on: {resume(self.run_id)}")
 
-    def _summary(self, run: Any, states: Mapping[str, StageState], elapsed: float) -> str:
+    def _summary(self, run: Any, states: Mapping[str, StageState]) -> str:
         done = sum(state.state in FINAL for state in states.values())
         running = [title for title, state in states.items() if state.state == "RUNNING"]
         for titles in self.inner.values():
             running += [titles[name] for name in titles if _with_state("RUNNING", run, name)]
         now = ", ".join(running) or "-"
-        return f"{clock(elapsed):>8}  {done} of {len(self.stages)} stages done; running: {now}"
-
-    def _live(self, text: str) -> None:
-        """Replace the live line, where there is a terminal."""
-        if self.out.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[K{text[:width]}", end="", file=self.out, flush=True)
+        return f"{done} of {len(self.stages)} stages done; running: {now}"
 
 
 def resume(run_id: str) -> str:
@@ -186,13 +180,6 @@ def _failures_within(run: Any, titles: Mapping[str, str]) -> Iterator[str]:
     for name, nodes in failed.items():
         cause = next(filter(None, map(_cause, nodes)), _SEE_LOG)
         yield f"{titles[name]} failed in {where}: {cause}"
-
-
-def clock(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _nodes(run: Any) -> list[Any]:

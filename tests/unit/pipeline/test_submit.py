@@ -23,7 +23,7 @@ import yaml
 
 from fineprune.errors import TrackingError
 from fineprune.tracking.verdict import KUBEFLOW_RUN
-from pipeline import __main__, progress, settings, watch
+from pipeline import __main__, live_line, progress, settings, watch
 from pipeline import compile as compiling
 from pipeline.package import FOLDER, PACKAGE, Package, package_file
 from pipeline.parameters import ROOT, defaults, sweep_runs
@@ -808,7 +808,7 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_gets_a_live_line(kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = SimpleNamespace(monotonic=lambda: 0.0)  # a loaded machine takes longer than a second
-    monkeypatch.setattr(progress, "time", stopped)
+    monkeypatch.setattr(live_line, "time", stopped)
     assert submit(kfp) == 0
     kfp.hiccups = 1
     out = Terminal()
@@ -840,10 +840,6 @@ def test_a_run_that_somebody_ended_is_over_and_no_success(
     given: Any = SimpleNamespace(namespace="team-a")
     assert watch.follow(client, RUN_ID, sweep, given, settings.load()) == 1
     assert "no stage failed" in capsys.readouterr().err
-
-
-def test_clocks() -> None:
-    assert [progress.clock(seconds) for seconds in (0.9, 61, 3661.5)] == ["0:00", "1:01", "1:01:01"]
 
 
 def test_the_cause_is_what_the_server_tells() -> None:
