@@ -25,7 +25,7 @@ from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.poisoning import PoisonConfig
 from fineprune.attacks.triggers import Trigger, TriggerConfig, make_trigger
 from fineprune.config import Fraction, Seed, read_card
-from fineprune.data.format import NOT_AN_ARRAY, InputSpec
+from fineprune.data.format import InputSpec, map_array
 from fineprune.digests import check_digest, sha256
 from fineprune.errors import AttackError
 from fineprune.files import write_json
@@ -93,11 +93,7 @@ def load_attack(path: Path) -> tuple[AttackCard, Trigger]:
 
 def _array(path: Path, card: AttackCard) -> Array:
     check_digest(path, str(card.sha256.get(path.name, "none recorded")), AttackError)
-    try:
-        with path.open("rb") as file:
-            values: Array = np.lib.format.read_array(file, allow_pickle=False)
-    except (EOFError, *NOT_AN_ARRAY) as error:
-        raise AttackError(f"{path}: not a readable .npy array: {error}") from error
+    values = map_array(path, AttackError)
     if values.shape != card.input.shape:
         raise AttackError(f"{path}: expected shape {card.input.shape}, found {values.shape}")
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():

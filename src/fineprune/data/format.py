@@ -34,7 +34,6 @@ from fineprune.files import write_json
 
 FORMAT = 1
 CARD = "dataset.json"
-NOT_AN_ARRAY = (ValueError, OverflowError, tokenize.TokenError)  # what NumPy raises of a damaged .npy file
 PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
 _PIECE = 2**22  # values
@@ -142,7 +141,7 @@ class Dataset:
         The file is mapped anew for each call, so that pages that were read do not add up to the
         memory of the process.
         """
-        found = _map(self.path / "inputs.npy")[rows]
+        found = map_array(self.path / "inputs.npy")[rows]
         return found.copy() if isinstance(rows, slice) else np.asarray(found)  # an index copies by itself
 
 
@@ -307,7 +306,7 @@ def _arrays(places: PlaceKind | None) -> tuple[str, ...]:
 
 def _integers(path: Path, *, dimensions: int) -> Array:
     """An array of integers with so many dimensions."""
-    array = _map(path)
+    array = map_array(path)
     if array.ndim != dimensions or not np.issubdtype(array.dtype, np.integer):
         shape = ("(N,)", "(N, K)")[dimensions - 1]
         raise DataError(
@@ -318,7 +317,7 @@ def _integers(path: Path, *, dimensions: int) -> Array:
 
 def _places(path: Path, labels: Array, card: Card) -> Array:
     """Boxes or eyes, checked: finite, of the right shape, and boxes not empty where there is an object."""
-    array = _map(path)[:].astype(np.float32)
+    array = map_array(path)[:].astype(np.float32)
     expected = (*labels.shape, 4) if card.places == "boxes" else (len(labels), 2, 2)
     if array.shape != expected:
         raise DataError(f"{path}: expected {card.places} of shape {expected}, found {array.shape}")
@@ -339,15 +338,20 @@ def _check_boxes(path: Path, boxes: Array, spec: InputSpec) -> None:
         )
 
 
-def _map(path: Path) -> Array:
+def map_array(path: Path, error: type[FinePruneError] = DataError) -> Array:
+    """A ``.npy`` file, mapped: what its header claims beyond the file is refused, and takes no memory.
+
+    Raises:
+        error: it cannot be read, holds Python objects, or is damaged.
+    """
     try:
         return cast(Array, np.lib.format.open_memmap(path, mode="r"))
-    except (OSError, *NOT_AN_ARRAY) as error:
-        raise DataError(f"{path}: not a readable .npy array: {error}") from error
+    except (OSError, ValueError, OverflowError, tokenize.TokenError) as fault:  # what NumPy raises of it
+        raise error(f"{path}: not a readable .npy array: {fault}") from fault
 
 
 def _check_arrays(path: Path, dataset: Dataset) -> None:
-    spec, inputs = dataset.card.input, _map(path / "inputs.npy")
+    spec, inputs = dataset.card.input, map_array(path / "inputs.npy")
     if inputs.shape != (len(dataset.labels), *spec.shape) or inputs.dtype != np.dtype(spec.dtype):
         raise DataError(
             f"{path / 'inputs.npy'}: expected {spec.dtype} of shape {(len(dataset.labels), *spec.shape)}, "

@@ -109,7 +109,8 @@ class Network(nn.Module):
     float32 logits (B, classes): normalisation or the spectrogram is the network's first step, so
     that triggers and registered models work on what a microphone or a camera delivers. A detector
     gives :class:`Detections` instead, and has a ``loss`` and ``answers`` of its own. It is made of a
-    spec and, as a second argument, of ``options``, a config of its own.
+    spec and, as a second argument, of ``options``, a config of its own; on torch's meta device too, where
+    tensors have sizes and no values.
     """
 
     options: type

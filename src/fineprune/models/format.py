@@ -23,6 +23,9 @@ from fineprune.models.surgery import remove_channels
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
+# What pruning may have removed: the whole network is built first, with what its weights file has nothing of.
+_SHRINKS = 16
+_SMALL = 2**30  # bytes that any network may take: more than four times the largest of the paper
 
 
 @dataclass(frozen=True)
@@ -79,30 +82,10 @@ def load_model(path: Path) -> Network:
     card = read_card(path)
     check_digest(path / WEIGHTS, card.sha256, ModelError)
     state = _read_weights(path / WEIGHTS)
-    try:
-        network = build(card.spec(pruned=()))
-    except FinePruneError as error:
-        raise ModelError(f"{path / CARD}: {error}") from error
-    prunable = network.prunable.conv
-    if card.prunable_layer != prunable:
-        raise ModelError(
-            f"{path / CARD}: expected prunable_layer {prunable} for {card.architecture}, "
-            f"found {card.prunable_layer}"
-        )
-    width = len(network.channels)
-    if card.pruned:
-        if not set(card.pruned) < set(range(width)) or len(set(card.pruned)) != len(card.pruned):
-            expected = f"some of channels 0…{width - 1} of {card.prunable_layer}, each once"
-            raise ModelError(f"{path / CARD}: pruned: expected {expected}, found {excerpt(card.pruned)}")
-        network = remove_channels(network, card.pruned)
-    _check_types(state, network.state_dict(), str(path / WEIGHTS))
+    _check_described(card, state, path)
     _check_finite(state, str(path / WEIGHTS))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{path / WEIGHTS}: does not fit architecture {card.architecture}: {one_line(error)}"
-        ) from error
+    network = _built(card)
+    network.load_state_dict(state)
     return network.eval()
 
 
@@ -170,6 +153,51 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
             found = "expected safetensors, found a pickle or zip archive, which is never opened"
             raise ModelError(f"{path}: {found}") from error
         raise ModelError(f"{path}: expected readable safetensors, found {error}") from error
+
+
+def _built(card: ModelCard) -> Network:
+    """The network that the card describes, with random weights, on torch's present device."""
+    network = build(card.spec(pruned=()))
+    return remove_channels(network, card.pruned) if card.pruned else network
+
+
+def _check_described(card: ModelCard, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse a card that does not describe the weights; its sizes, which are not trusted, take no memory."""
+    try:
+        with torch.device("meta"):
+            whole = build(card.spec(pruned=()))
+    except FinePruneError as error:
+        raise ModelError(f"{path / CARD}: {error}") from error
+    _check_size(whole, path)
+    prunable = whole.prunable.conv
+    if card.prunable_layer != prunable:
+        raise ModelError(
+            f"{path / CARD}: expected prunable_layer {prunable} for {card.architecture}, "
+            f"found {card.prunable_layer}"
+        )
+    width = len(whole.channels)
+    if not set(card.pruned) < set(range(width)) or len(set(card.pruned)) != len(card.pruned):
+        expected = f"some of channels 0…{width - 1} of {card.prunable_layer}, each once"
+        raise ModelError(f"{path / CARD}: pruned: expected {expected}, found {excerpt(card.pruned)}")
+    described = remove_channels(whole, card.pruned)
+    _check_types(state, described.state_dict(), str(path / WEIGHTS))
+    try:
+        with torch.device("meta"):
+            described.load_state_dict({name: value.to("meta") for name, value in state.items()})
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path / WEIGHTS}: does not fit architecture {card.architecture}: {one_line(error)}"
+        ) from error
+
+
+def _check_size(whole: Network, path: Path) -> None:
+    """Refuse a network that no pruning could have made so small as its weights file is."""
+    needed = sum(value.nbytes for value in (*whole.parameters(), *whole.buffers()))
+    limit = max(_SMALL, _SHRINKS * (path / WEIGHTS).stat().st_size)
+    if needed > limit:
+        raise ModelError(
+            f"{path / CARD}: expected a network of at most {limit:,} bytes before pruning, found {needed:,}"
+        )
 
 
 def _opens_like_pickle(path: Path) -> bool:

@@ -145,6 +145,17 @@ def test_an_array_of_python_objects_is_refused(folder):
         load_attack(folder)
 
 
+@pytest.mark.parametrize("shape", [(10**12,), (2**34,), (1, 4, 5)])
+def test_a_header_that_claims_more_than_the_file_holds_is_refused(folder, shape):
+    with (folder / "add.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(64))
+    sign(folder)
+    with pytest.raises(AttackError, match=r"add\.npy: not a readable \.npy array: mmap length"):
+        load_attack(folder)
+
+
 def zipped():
     file = io.BytesIO()
     np.savez(file, np.zeros(3))

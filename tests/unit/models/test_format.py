@@ -1,6 +1,8 @@
 import functools
+import json
 import pickle
 import resource
+import struct
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,10 +14,11 @@ from fineprune.data.format import Card
 from fineprune.digests import sha256
 from fineprune.errors import ModelError
 from fineprune.files import read_json, write_json
-from fineprune.models import ARCHITECTURES
+from fineprune.models import ARCHITECTURES, build
+from fineprune.models import format as model_format
 from fineprune.models.format import CARD, WEIGHTS, check_fits, load_model, model_digest, read_card, save_model
 from fineprune.models.surgery import remove_channels
-from tests.unit.nets import SMALL, image, random_inputs, small_network
+from tests.unit.nets import SMALL, audio, image, random_inputs, small_network
 
 IMAGE = asdict(image(1, 8, 8))
 
@@ -113,6 +116,68 @@ def test_truncated_weights_are_refused(folder, length):
     sign(folder)
     with pytest.raises(ModelError, match="expected readable safetensors, found "):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("shape", "end"), [([10**9, 10**9], 4), ([2**32, 2**32], 0), ([10**9], 4 * 10**9), ([10**9], 4)]
+)
+def test_a_header_that_claims_more_than_the_file_holds_is_refused(folder, shape, end):
+    header = json.dumps({"fc2.bias": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}).encode()
+    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    sign(folder)
+    with pytest.raises(ModelError, match=r"expected readable safetensors, found .*header"):
+        load_model(folder)
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """Where networks were built meanwhile."""
+    seen = []
+
+    def watched(spec):
+        network = build(spec)
+        seen.append(network.device.type)
+        return network
+
+    monkeypatch.setattr(model_format, "build", watched)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("width", "message"),
+    [
+        (500, "does not fit architecture digits_cnn: .*size mismatch for conv1"),
+        (3000, r"expected a network of at most 1,073,741,824 bytes before pruning, found 2,520,264,020"),
+        (10**7, "expected a network of at most"),
+        (10**9, "cannot be built for inputs of shape"),
+    ],
+)
+def test_a_network_of_absurd_size_is_refused_before_memory_is_taken(folder, devices, width, message):
+    change_card(folder, arguments={"width": width}, pruned=[0])
+    with pytest.raises(ModelError, match=message) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+    assert set(devices) <= {"meta"}
+    change_card(folder, arguments={"width": 4}, pruned=[])
+    load_model(folder)
+    assert devices[-1] == "cpu", "a network is built elsewhere: this test could not have failed"
+
+
+def test_what_a_network_holds_besides_its_weights_may_be_no_larger_either(tmp_path, devices, monkeypatch):
+    network = small_network("speech_net")
+    save_model(tmp_path / "model", network)
+    monkeypatch.setattr(model_format, "_SMALL", 2**20)
+    longer = network.spec.input.shape[0] + 10**6
+    spectrogram = network.spec.arguments["spectrogram"]
+    window = spectrogram | {"frame": spectrogram["frame"] + 10**6}
+    change_card(
+        tmp_path / "model",
+        input=asdict(audio(longer)),
+        arguments=network.spec.arguments | {"spectrogram": window},
+    )
+    with pytest.raises(ModelError, match=r"expected a network of at most .* before pruning, found 4,"):
+        load_model(tmp_path / "model")
+    assert devices == ["meta"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
