@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import math
 import tarfile
 import tempfile
 import zlib
@@ -13,6 +15,7 @@ from typing import BinaryIO, cast
 
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath, at_revision
+from fineprune.data.expansion import most, room
 from fineprune.data.generators import LICENCE, Options, generate
 from fineprune.digests import dvc_md5
 from fineprune.errors import DataError, without_credentials
@@ -22,9 +25,12 @@ from fineprune.storage import fetch
 EMBEDDED = ("digits",)
 GENERATED = "generated"
 ARCHIVES = (".tar.gz", ".tgz")
-# What tarfile passes on of a damaged archive: of a size, a time, a NUL byte, or headers without end.
-_DAMAGED = (EOFError, OSError, OverflowError, RecursionError, ValueError, zlib.error)
+# What tarfile passes on of a damaged archive: of a size, a time, a NUL byte, or headers
+# without end or cut short.
+_DAMAGED = (EOFError, IndexError, OSError, OverflowError, RecursionError, ValueError, zlib.error)
 _PIECE = 2**20  # bytes
+_BLOCK = 4096  # bytes that a file takes on disk at least
+_MOST_MEMBERS = 4_000_000  # tarfile keeps half a kilobyte of each in memory; YouTube Faces has 621,126 frames
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,10 @@ def open_source(
         generator: what makes the data of the source ``generated``.
 
     Raises:
-        DataError: there is no such folder or archive, the archive is damaged or unsafe, or the content has
-            another md5, or none; a generator is given for another source, or none for ``generated``, or
-            it cannot do what its options say. One that the block raises names the source instead of the
-            folder where its files lie for now.
+        DataError: there is no such folder or archive; the archive is damaged or unsafe, or holds far more
+            than it should or than the disk has room for; the content has another md5, or none; a generator
+            is given for another source, or none for ``generated``, or it cannot do what its options say.
+            One that the block raises names the source instead of the folder where its files lie for now.
         StorageError: an object store or a data repository does not deliver, or a revision is given for
             a source that has none.
     """
@@ -128,15 +134,51 @@ def _unpacked(path: Path, target: Path, source: str) -> Path:
         )
     target.mkdir()
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive.getmembers():
-                _check_member(member)
+        with _Unzipped(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            _check_members(archive, file, target, source)
             _check_end(archive)
             archive.extractall(target)  # noqa: S202 - every member is checked
     except (tarfile.TarError, *_DAMAGED) as error:
         raise DataError(f"{source}: expected a whole and safe archive, found {error}") from error
     entries = [entry for entry in target.iterdir() if not hidden(entry.relative_to(target))]
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else target
+
+
+class _Unzipped(gzip.GzipFile):
+    """What a gzip file holds; no more than ``allowance`` bytes of it are read.
+
+    Tarfile takes a header of any length into memory, a long name or the map of a sparse file.
+    """
+
+    allowance: float = _PIECE
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See :class:`gzip.GzipFile`."""
+        self.allowance -= size or 0
+        if self.allowance < 0:
+            raise tarfile.ReadError(f"a header of more than {_PIECE:,} bytes")
+        return super().read(size)
+
+
+def _check_members(archive: tarfile.TarFile, file: _Unzipped, target: Path, source: str) -> None:
+    """Refuse members that are no plain files or folders, and more of them than there is reason or room for.
+
+    One after the other: to find the next one, tarfile unpacks all before it.
+    """
+    stored, free, taken = Path(file.name).stat().st_size, room(target), 0
+    for number, member in enumerate(archive, 1):
+        _check_member(member)
+        taken += max(1, -(-member.size // _BLOCK)) * _BLOCK
+        for found, limit, expected in (
+            (archive.offset, most(stored), f"bytes from an archive of {stored:,}"),
+            (taken, free, "bytes, for which the disk has room"),
+            (number, _MOST_MEMBERS, "files"),
+        ):
+            if found > limit:
+                told = f"expected at most {limit:,} {expected}, found more"
+                raise DataError(f"{source}: {told}: extract it yourself and name the folder")
+        file.allowance = _PIECE
+    file.allowance = math.inf
 
 
 def _check_member(member: tarfile.TarInfo) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fineprune.data import sources
+from fineprune.data import expansion, sources
 from fineprune.data.sources import open_source
 from fineprune.digests import dvc_md5
 from fineprune.errors import DataError, StorageError
@@ -217,6 +217,81 @@ def test_refuses_a_file_that_is_more_than_the_archive_holds(tmp_path):
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(member)
     assert "no plain file or folder" in refusal(path)
+
+
+REMEDY = "found more: extract it yourself and name the folder"
+
+
+def write_archive(path, members):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("files", [1, 50])
+def test_refuses_an_archive_that_holds_far_more_than_it_should(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(expansion, "_SMALL", 2**17)
+    members = {f"{number}.bmp": bytes(2**20 // files) for number in range(files)}
+    path = write_archive(tmp_path / "bomb.tar.gz", members)
+    size = path.stat().st_size
+    limit = max(2**17, 200 * size)
+    assert refusal(path) == f"{path}: expected at most {limit:,} bytes from an archive of {size:,}, {REMEDY}"
+
+
+def test_takes_files_that_are_small_and_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(expansion, "_SMALL", 0)
+    path = write_archive(tmp_path / "labels.tar.gz", {f"{number}.txt": b"1\n" for number in range(500)})
+    with open_source(str(path)) as source:
+        assert len(names(source.folder)) == 500
+
+
+def test_refuses_an_archive_for_which_the_disk_has_no_room(archive, monkeypatch):
+    monkeypatch.setattr(sources, "room", lambda folder: 4 * 4096)
+    assert refusal(archive) == (
+        f"{archive}: expected at most 16,384 bytes, for which the disk has room, {REMEDY}"
+    )
+
+
+def test_refuses_an_archive_of_more_files_than_memory_holds(archive, monkeypatch):
+    monkeypatch.setattr(sources, "_MOST_MEMBERS", 5)
+    assert refusal(archive) == f"{archive}: expected at most 5 files, {REMEDY}"
+    monkeypatch.setattr(sources, "_MOST_MEMBERS", 6)
+    with open_source(archive) as source:
+        assert len(names(source.folder)) == 3
+
+
+@pytest.mark.parametrize(
+    ("form", "header"),
+    [
+        (tarfile.PAX_FORMAT, {"pax_headers": {"comment": "a" * 2**21}}),
+        (tarfile.GNU_FORMAT, {"name": "a" * 2**21}),
+    ],
+)
+def test_refuses_a_header_without_end(form, header, tmp_path):
+    member, path = tarfile.TarInfo("a"), tmp_path / "long.tar.gz"
+    for key, value in header.items():
+        setattr(member, key, value)
+    with tarfile.open(path, "w:gz", format=form) as archive:
+        archive.addfile(member)
+    found = "found a header of more than 1,048,576 bytes"
+    assert refusal(path) == f"{path}: expected a whole and safe archive, {found}"
+
+
+@pytest.mark.parametrize(("blocks", "found"), [(4096, "a header of more than"), (4, "index out of range")])
+def test_refuses_the_map_of_a_sparse_file_that_goes_on_and_on(blocks, found, tmp_path):
+    member = tarfile.TarInfo("a")
+    member.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1  # the map goes on in the next block
+    header[483:494] = b"0" * 11  # the size that the file is to have
+    header[148:156] = b"%06o\0 " % (256 + sum(header[:148]) + sum(header[156:]))
+    block = (b"00000000001\0" * 42).ljust(512, b"\1")
+    path = tmp_path / "sparse.tar.gz"
+    path.write_bytes(gzip.compress(bytes(header) + block * blocks))
+    assert f"{path}: expected a whole and safe archive, found {found}" in refusal(path)
 
 
 def test_an_empty_archive_is_an_empty_folder(tmp_path):

@@ -6,6 +6,7 @@ say which, and a file that contradicts them is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import Count
+from fineprune.data.expansion import most
 from fineprune.data.readers import UNGROUPED, Raw, allocate, warnings
 from fineprune.data.readers.naming import inside
 from fineprune.data.readers.pixels import rgb
@@ -56,8 +58,8 @@ def read(options: FacesHdf5Options, folder: Path | None, work: Path) -> Raw:
     Classes are named by their number in the files.
 
     Raises:
-        DataError: a file is missing, damaged, or has other data sets, shapes, types or values than the
-            options say; h5py is not installed.
+        DataError: a file is missing, damaged, has other data sets, shapes, types or values than the
+            options say, or claims far more than it holds; h5py is not installed.
     """
     if folder is None:
         raise DataError(f"the {options.kind} reader: expected a source with files, found an embedded one")
@@ -165,6 +167,18 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
                     raise DataError(f"{path}: expected 'data' and 'label', found {sorted(map(str, file))}")
                 if found.external or found.is_virtual:
                     raise DataError(f"{path}: expected {name!r} in the file itself, found it in other files")
+                _check_extent(found, path, name)
             yield file["data"], file["label"]
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:  # h5py's, of damaged metadata
         raise DataError(f"{path}: expected an HDF5 file, found {error}") from error
+
+
+def _check_extent(data: Any, path: Path, name: str) -> None:
+    """Refuse a data set of which the file holds next to nothing, or a chunk of it that is read at once."""
+    extent = max(data.size or 0, math.prod(data.chunks or ())) * data.dtype.itemsize
+    stored = path.stat().st_size
+    if extent > most(stored):
+        raise DataError(
+            f"{path}: expected at most {most(stored):,} bytes from a file of {stored:,}, "
+            f"found {extent:,} in {name!r}"
+        )

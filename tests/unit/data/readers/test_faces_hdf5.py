@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fineprune.data import expansion
 from fineprune.data.readers import faces_hdf5, read
 from fineprune.data.readers.faces_hdf5 import FacesHdf5Options
 from fineprune.errors import DataError, MissingExtraError
@@ -210,3 +211,30 @@ def test_refuses_data_that_lie_in_other_files(elsewhere, write, tmp_path, work):
         elsewhere(file, tmp_path)
     with pytest.raises(DataError, match=r"expected 'data' (and 'label'|in the file itself), found"):
         read(options(), tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "claimed"),
+    [
+        ("data", {"shape": (10**8, 3, 4, 2), "chunks": (1024, 3, 4, 2)}, "2,400,000,000"),
+        ("label", {"shape": (10**8,), "chunks": (1024,)}, "100,000,000"),
+        ("data", {"shape": (5, 3, 4, 2), "chunks": (10**8, 3, 4, 2)}, "2,400,000,000"),
+        ("label", {"shape": (5,), "chunks": (10**8,)}, "100,000,000"),
+    ],
+)
+def test_refuses_data_of_which_the_file_holds_next_to_nothing(
+    name, layout, claimed, write, tmp_path, work, monkeypatch
+):
+    monkeypatch.setattr(expansion, "_SMALL", 2**20)
+    write(**{name: None})
+    with h5py.File(tmp_path / "valid.h5", "a") as file:
+        endless = {"maxshape": (None, *layout["shape"][1:])}
+        file.create_dataset(name, **layout, **endless, dtype="u1", fillvalue=1, compression="gzip")
+    size = (tmp_path / "valid.h5").stat().st_size
+    with pytest.raises(DataError) as error:
+        read(options(), tmp_path, work)
+    limit = max(2**20, 200 * size)
+    assert str(error.value) == (
+        f"{tmp_path / 'valid.h5'}: expected at most {limit:,} bytes from a file of {size:,}, "
+        f"found {claimed} in '{name}'"
+    )
