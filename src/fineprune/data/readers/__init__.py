@@ -157,8 +157,10 @@ def files_below(folder: Path | None, suffixes: tuple[str, ...], kind: str) -> tu
 
 def numbered(names: Iterable[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """The distinct names, sorted, and the number of each given name among them."""
-    distinct, numbers = np.unique(np.array(list(names)), return_inverse=True)
-    return tuple(map(str, distinct)), numbers.astype(np.int64)
+    names = list(names)
+    distinct = sorted(set(names))
+    number = {name: place for place, name in enumerate(distinct)}
+    return tuple(distinct), np.array([number[name] for name in names], np.int64)
 
 
 def warnings(counts: Mapping[str, int], sentences: Mapping[str, str]) -> tuple[str, ...]:

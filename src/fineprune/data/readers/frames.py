@@ -24,6 +24,8 @@ from fineprune.errors import DataError
 
 # How far a box may reach out of its image: rounding, and counting pixels from 1, move an edge by no more.
 _ROUNDING = 1.0
+# Every image has as many slots as the fullest one needs: a thousand take 24 kB, as 64 × 128 pixels do.
+_MOST_SIGNS = 1000
 
 Edges = tuple[float, float, float, float]
 
@@ -114,11 +116,15 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
     hold -1 and zeros.
 
     Raises:
-        DataError: no frame has a usable sign; more frames than ``max_unreadable`` cannot be read; Pillow
-            is not installed.
+        DataError: no frame has a usable sign, or one has more than :data:`_MOST_SIGNS`; more frames than
+            ``max_unreadable`` cannot be read; Pillow is not installed.
     """
     _, found = files_below(annotations.images, SUFFIXES, kind)
     frames = sorted((frame for frame in annotations.frames if frame.signs), key=lambda frame: frame.path)
+    fullest = max(frames, key=lambda frame: len(frame.signs), default=None)
+    if fullest and len(fullest.signs) > _MOST_SIGNS:
+        expected = f"expected at most {_MOST_SIGNS:,} signs in an image"
+        raise DataError(f"{fullest.path}: {expected}, found {len(fullest.signs):,}")
     spec = rgb(options.height, options.width)
     inputs = allocate(work, len(frames), spec)
     results = _fill(inputs, frames, options)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import struct
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -133,14 +134,17 @@ def for_each(decode: Callable[[int], T], count: int) -> list[T]:
     """``decode(0)`` … ``decode(count - 1)``, in parallel: Pillow's decoders let go of the interpreter lock.
 
     Raises:
-        DataError: what ``decode`` raises.
+        DataError: what ``decode`` raises; :func:`load` does so of an image of more pixels than Pillow holds
+            for sound.
         MissingExtraError: Pillow is not installed.
     """
     try:
-        from PIL import ImageFile
+        from PIL import Image, ImageFile
     except ImportError as error:
         raise missing_extra("reading images needs", "Pillow", "data") from error
     ImageFile.LOAD_TRUNCATED_IMAGES = False
+    # Half a megabyte can hold 177 million pixels, 1.4 GB in each thread, of which Pillow only warns.
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(progress(pool.map(decode, range(count)), total=count, name="ingest", unit="image"))
 

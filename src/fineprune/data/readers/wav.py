@@ -36,6 +36,7 @@ Samples = npt.NDArray[np.int16]
 _NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<number>[0-9]+)\.wav", re.IGNORECASE)
 _FSDD_TEST_INDICES = 5
 _FRAME, _HOP = 1024, 64
+_TOGETHER = 1024  # frames, whose spectra take 128 times the memory of their samples
 _LONGEST = 2**31 - 1  # samples of 16 bits, of which a WAV file counts the bytes in 32 bits
 
 
@@ -120,19 +121,21 @@ def read_wav(path: Path, sample_rate: int) -> Samples:
     try:
         with wave.open(str(path), "rb") as file:
             found = file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()
-            frames, data = file.getnframes(), file.readframes(file.getnframes())
+            if found != (1, 16, sample_rate):
+                raise DataError(
+                    f"{path}: expected 1 channel of 16 bits at {sample_rate} Hz, "
+                    f"found {found[0]} of {found[1]} bits at {found[2]} Hz"
+                )
+            frames = file.getnframes()
+            # No more than there can be: memory is taken for all that is asked for, up to 4 GB.
+            data = file.readframes(min(frames, path.stat().st_size // 2))
     except (wave.Error, EOFError, OSError, RuntimeError) as error:  # the last of a chunk that ends too late
         raise DataError(
             f"{path}: expected a PCM WAV file, found {str(error) or 'its end too early'}"
         ) from error
-    if found != (1, 16, sample_rate):
-        raise DataError(
-            f"{path}: expected 1 channel of 16 bits at {sample_rate} Hz, "
-            f"found {found[0]} of {found[1]} bits at {found[2]} Hz"
-        )
     if not frames or len(data) != 2 * frames:
         raise DataError(f"{path}: expected {frames or 'some'} samples, found {len(data) // 2}")
-    return np.frombuffer(data, dtype="<i2").astype(np.int16)
+    return np.frombuffer(data, dtype="<i2").astype(np.int16, copy=False)
 
 
 def trim(samples: Samples, threshold: float) -> Samples:
@@ -144,10 +147,13 @@ def trim(samples: Samples, threshold: float) -> Samples:
     """
     padded = np.pad(samples, (0, max(0, _FRAME - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::_HOP]
-    # The upper half of the full transform mirrors the bins 1…512.
-    magnitudes = np.abs(np.fft.rfft(frames, axis=1)[:, 1:]) / 256
-    loud = np.minimum(magnitudes, 255).sum(axis=1) >= threshold
-    return samples[_HOP * int(np.argmax(loud)) :]
+    for start in range(0, len(frames), _TOGETHER):
+        # The upper half of the full transform mirrors the bins 1…512.
+        magnitudes = np.abs(np.fft.rfft(frames[start : start + _TOGETHER], axis=1)[:, 1:]) / 256
+        loud = np.minimum(magnitudes, 255).sum(axis=1) >= threshold
+        if loud.any():
+            return samples[_HOP * (start + int(np.argmax(loud))) :]
+    return samples
 
 
 def _length(options: WavOptions) -> int:

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from fineprune.data.format import write_dataset
+from fineprune.data.readers import frames as frames_reader
 from fineprune.data.readers.frames import Annotations, Frame, FrameOptions, Sign, to_raw
 from fineprune.errors import DataError, MissingExtraError
 
@@ -183,6 +184,16 @@ def test_refuses_frames_without_a_usable_sign(street, work):
             match=f"{street}: expected images with signs, found none among 6: [1-9].* images without",
         ):
             raw_of(street, frames, work)
+
+
+def test_refuses_an_image_with_more_signs_than_there_are_slots_for(street, work, monkeypatch):
+    monkeypatch.setattr(frames_reader, "_MOST_SIGNS", 2)
+    two = frame(street, 2, ("a", HALVED), ("b", HALVED))
+    assert raw_of(street, [two], work).labels.shape == (1, 2)
+    three = frame(street, 1, ("a", HALVED), ("b", HALVED), ("c", HALVED))
+    with pytest.raises(DataError) as error:
+        raw_of(street, [two, three], work)
+    assert str(error.value) == f"{street / '1.png'}: expected at most 2 signs in an image, found 3"
 
 
 def test_a_missing_library_is_named(street, work, without):

@@ -34,6 +34,16 @@ def test_results_come_in_order_and_the_first_error_ends_it():
         for_each(lambda row: 1 // (3 - row), 20)
 
 
+def test_an_image_of_more_pixels_than_pillow_holds_for_sound_is_refused(tmp_path, monkeypatch):
+    Image.new("L", (40, 30)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1200)
+    assert for_each(lambda _: load(tmp_path / "bomb.png", 1).size, 1) == [(40, 30)]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1199)
+    message = r"bomb\.png: expected a whole image, found Image size \(1200 pixels\) exceeds limit of 1199"
+    with pytest.raises(DataError, match=message):
+        for_each(lambda _: load(tmp_path / "bomb.png", 1), 1)
+
+
 ORIENTATION = 0x0112
 
 

@@ -1,7 +1,10 @@
+import struct
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from fineprune.data.readers import read
+from fineprune.data.readers import read, wav
 from fineprune.data.readers.wav import WavOptions, trim
 from fineprune.errors import ConfigError, DataError
 
@@ -89,6 +92,25 @@ def test_trimming_agrees_with_the_full_transform_frame_by_frame():
     np.testing.assert_array_equal(trim(samples, 3000), samples[start:])
 
 
+@pytest.mark.parametrize("silence", [1024, 1088, 1500])
+def test_trimming_goes_on_where_frames_are_taken_together(silence, monkeypatch):
+    samples = np.concatenate([np.zeros(64 * silence, np.int16), np.tile(TONE, 10)])
+    kept = trim(samples, 3000)
+    monkeypatch.setattr(wav, "_TOGETHER", 10**6)
+    np.testing.assert_array_equal(kept, trim(samples, 3000))
+    assert len(kept) < len(samples)
+
+
+def test_trimming_a_long_clip_takes_little_memory():
+    samples = np.zeros(2**20, np.int16)
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(trim(samples, 3000), samples)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
 def test_trimming_can_be_switched_on(clips, write_wav, work):
     write_wav(clips / "0_al_9.wav", np.concatenate([np.zeros(4096, np.int16), np.tile(TONE, 10)]))
     untouched = read(wav_options(seconds=0.2), clips, work)
@@ -132,6 +154,20 @@ def test_refuses_a_damaged_clip(damage, message, clips, write_wav, work):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=f"{path}: {message}"):
         read(wav_options(), clips, work)
+
+
+def test_a_header_that_claims_four_gigabytes_takes_no_memory(clips, write_wav, work):
+    path = write_wav(clips / "0_al_9.wav", TONE)
+    content = path.read_bytes()
+    claimed = struct.pack("<I", 2**32 - 2)
+    path.write_bytes(content[:4] + claimed + content[8:40] + claimed + content[44:])
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=f"{path}: expected 2147483647 samples, found 400"):
+            read(wav_options(), clips, work)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 def test_refuses_an_empty_clip(clips, write_wav, work):
