@@ -13,7 +13,7 @@ import configparser
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
@@ -30,6 +30,7 @@ PREFIX = "dvc+"
 _REVISION = re.compile(r"[^@:]+")
 _SOURCE = re.compile(rf"dvc\+(?P<repository>.+)@(?P<revision>{_REVISION.pattern}):(?P<path>[^@:]+)")
 _EXPECTED = "expected dvc+<repository>@<revision>:<path>"
+_MOST_MERGED = 100_000  # keys of a file, by YAML's <<
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
@@ -175,10 +176,34 @@ def _yaml(git: GitRevision, name: str) -> Mapping[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(git.show(name)) or {}
+        values = yaml.load(git.show(name), _bounded()) or {}  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, or of deep nesting
         raise StorageError(f"{git.repository}@{git.revision}: {name}: not valid YAML") from error
     return as_mapping(values)
+
+
+def _bounded() -> Any:
+    """PyYAML's safe loader, which would copy what is merged into what is merged, tenfold in each line."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        merged = 0
+
+        def flatten_mapping(self, node: Any) -> None:
+            for key, value in node.value:
+                if key.tag == "tag:yaml.org,2002:merge":
+                    self._count(value.value if isinstance(value, yaml.SequenceNode) else [value])
+            super().flatten_mapping(node)
+
+        def _count(self, sources: Sequence[Any]) -> None:
+            for source in sources:
+                if isinstance(source, yaml.MappingNode):
+                    self.flatten_mapping(source)
+                    self.merged += len(source.value)
+                    if self.merged > _MOST_MERGED:
+                        raise yaml.constructor.ConstructorError(problem="too much is merged")
+
+    return Loader
 
 
 def _md5_of(out: Mapping[str, Any], where: str) -> str:

@@ -16,6 +16,7 @@ _OF_A_REPOSITORY = {
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX"),
 }
 _PARTIAL = re.compile(r"extensions\.partialclone|remote\..*\.promisor", re.IGNORECASE)
+_LARGEST = 2**22  # bytes: a lock of eight thousand stages
 _URL = re.compile(r"[a-z+]+://|[^/]+@[^/]+:")
 
 
@@ -45,12 +46,22 @@ class GitRevision:
         elif not self.root.is_dir():
             raise StorageError(f"{self.repository}: no such repository")
         self.commit = self._commit()
-        listing = self._run("ls-tree", "-r", "-z", "--full-tree", "--name-only", self.commit)
-        self._names = frozenset(listing.split("\0"))
 
     def show(self, name: str) -> str:
-        """The text of a file of the commit; empty if it has none of that name."""
-        return self._run("show", f"{self.commit}:{name}") if name in self._names else ""
+        """The text of a file of the commit; empty if it has none of that name.
+
+        Raises:
+            StorageError: it is far larger than any that DVC writes.
+        """
+        # Of this name alone: twelve objects can make up a tree of ten thousand million files.
+        entry = self._run("ls-tree", "-z", "--long", "--full-tree", self.commit, "--", name)
+        kind, _, size = (entry.partition("\t")[0].split() or ["", "", "", ""])[1:]
+        if kind != "blob":
+            return ""
+        if int(size) > _LARGEST:
+            expected = f"expected at most {_LARGEST:,} bytes, found {int(size):,}"
+            raise StorageError(f"{self.repository}@{self.revision}: {name}: {expected}")
+        return self._run("show", f"{self.commit}:{name}")
 
     def _commit(self) -> str:
         if self.revision.startswith("-"):

@@ -2,11 +2,13 @@ import hashlib
 import json
 import shutil
 import subprocess
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from fineprune.data import git_revision
 from fineprune.data.dvc_source import TrackedPath, at_revision, resolve
 from fineprune.digests import dvc_md5
 from fineprune.errors import StorageError, without_credentials
@@ -354,3 +356,57 @@ def test_credentials_in_urls_are_not_repeated(tmp_path):
     assert "secret" not in message
     assert without_credentials("dvc+ssh://git@host/x@v1:p") == "dvc+ssh://host/x@v1:p"
     assert without_credentials("dvc+https://host/x@v1:p") == "dvc+https://host/x@v1:p"
+
+
+def in_file(repo, name, text):
+    """Commit another text of a file."""
+    (repo / name).write_text(text)
+    run(repo, "git", "commit", "-q", "-a", "-m", "other")
+
+
+def test_what_is_merged_over_and_over_is_refused(repo, tmp_path):
+    lines = ["a0: &a0 {path: a}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 7)]
+    in_file(repo, "data/single.txt.dvc", "\n".join(lines))
+    tracemalloc.start()
+    try:
+        message = refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert message.endswith("@main: data/single.txt.dvc: not valid YAML")
+
+
+def test_what_is_merged_once_is_read(repo, tmp_path):
+    text = (repo / "data/single.txt.dvc").read_text()
+    merged = text.replace("- md5", "- <<: {hash: md5}\n  md5").replace("  hash: md5\n", "")
+    in_file(repo, "data/single.txt.dvc", merged)
+    assert deliver(f"dvc+{repo}@main:data/single.txt", tmp_path).path.read_text() == "single"
+
+
+def test_a_file_that_is_larger_than_dvc_writes_is_not_read(repo, tmp_path, monkeypatch):
+    monkeypatch.setattr(git_revision, "_LARGEST", 2000)
+    source = f"dvc+{repo}@main:data/single.txt"
+    deliver(source, tmp_path)
+    in_file(repo, "data/single.txt.dvc", "#" * 2001)
+    assert refusal(source, tmp_path).endswith(
+        "@main: data/single.txt.dvc: expected at most 2,000 bytes, found 2,001"
+    )
+
+
+def test_a_tree_of_a_hundred_thousand_files_is_not_listed(repo, tmp_path):
+    tree, kind = run(repo, "git", "rev-parse", "HEAD:data/single.txt.dvc"), "100644 blob"
+    for _ in range(5):
+        entries = "".join(f"{kind} {tree}\t{name}\n" for name in range(10))
+        made = subprocess.run(
+            ["git", "mktree"], cwd=repo, input=entries.encode(), capture_output=True, check=True
+        )
+        tree, kind = made.stdout.decode().strip(), "040000 tree"
+    commit = run(repo, "git", "commit-tree", tree, "-m", "bomb")
+    tracemalloc.start()
+    try:
+        message = refusal(f"dvc+{repo}@{commit}:data/single.txt", tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
+    assert message.endswith(f"data/single.txt is not tracked by DVC at {commit}")
