@@ -15,6 +15,7 @@ Every message is one line: the thing, what was expected, what was found. The com
 it to stderr and exits with code 2.
 """
 
+import errno
 import os
 import re
 import reprlib
@@ -75,7 +76,9 @@ def one_line(error: BaseException) -> str:
     """What an error says, in one line and without credentials; its kind where it says nothing."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if isinstance(error.filename, (str, os.PathLike)) else ""
+        # Of a copy, what is written to may be full, and not what is read.
+        name = error.filename2 if error.errno == errno.ENOSPC and error.filename2 else error.filename
+        place = f"{name}: " if isinstance(name, (str, os.PathLike)) else ""
         text = f"{place}{error.strerror}"
     return printable(without_credentials(" ".join(text.split()))) or type(error).__name__
 

@@ -9,6 +9,11 @@ def test_an_error_is_told_in_one_line() -> None:
     assert one_line(OSError(errno.ENOSPC, "No space left on device", "a.npy")) == (
         "a.npy: No space left on device"
     )
+    copied = OSError(errno.ENOSPC, "No space left on device", "read.npy", None, "written.npy")
+    assert one_line(copied) == "written.npy: No space left on device"
+    assert one_line(OSError(errno.EIO, "Input/output error", "read.npy", None, "written.npy")) == (
+        "read.npy: Input/output error"
+    )
     assert one_line(OSError(errno.ECONNREFUSED, "Connection refused")) == "Connection refused"
     assert "secret" not in one_line(ValueError("https://user:secret@example.org refuses"))
 

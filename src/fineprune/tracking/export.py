@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator
 from importlib.metadata import version as installed
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import mlflow.pytorch
@@ -19,6 +23,9 @@ from fineprune.errors import TrackingError
 from fineprune.models.base import Detections
 from fineprune.tracking.answers import brief
 
+# Bytes of an export besides the network's own: the graph, the example, what MLflow says of it.
+_BESIDES = 2**24
+
 
 def log_network(network: nn.Module, example: npt.NDArray[Any], model_id: str, run_id: str) -> str:
     """Export a network and upload it; gives ``models:/<id>``.
@@ -29,25 +36,29 @@ def log_network(network: nn.Module, example: npt.NDArray[Any], model_id: str, ru
         example: (B, *shape) raw inputs, B >= 2 (torch.export makes a batch of one static).
         model_id: of the logged model that it is the content of.
         run_id: the run that made it.
+
+    Raises:
+        TrackingError: the folder of temporary files has no room for it.
     """
     served = _Served(network).eval()
     with torch.no_grad():
         outputs = served(torch.from_numpy(example))
-    # mlflow.pytorch.log_model would start and end the run, which is not ours where MLFLOW_RUN_ID names it.
-    info = Model.log(
-        artifact_path=None,
-        flavor=mlflow.pytorch,
-        model_id=model_id,
-        run_id=run_id,
-        pytorch_model=served,
-        serialization_format="pt2",
-        signature=ModelSignature(inputs=_schema(example), outputs=_schema(outputs)),
-        input_example=example,
-        # Given, because finding them out takes MLflow ten seconds.
-        pip_requirements=[
-            f"{name}=={installed(name).split('+')[0]}" for name in ("mlflow", "numpy", "torch")
-        ],
-    )
+    with _room_for(network):
+        # mlflow.pytorch.log_model would start and end the run, which MLFLOW_RUN_ID may name: not ours.
+        info = Model.log(
+            artifact_path=None,
+            flavor=mlflow.pytorch,
+            model_id=model_id,
+            run_id=run_id,
+            pytorch_model=served,
+            serialization_format="pt2",
+            signature=ModelSignature(inputs=_schema(example), outputs=_schema(outputs)),
+            input_example=example,
+            # Given, because finding them out takes MLflow ten seconds.
+            pip_requirements=[
+                f"{name}=={installed(name).split('+')[0]}" for name in ("mlflow", "numpy", "torch")
+            ],
+        )
     return str(info.model_uri)
 
 
@@ -60,10 +71,12 @@ def check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> Non
         example: (B, *shape) raw inputs.
 
     Raises:
-        TrackingError: the model does not run on another batch size, or predicts something else.
+        TrackingError: the model does not run on another batch size, or predicts something else; the folder of
+            temporary files has no room for it.
     """
     inputs = torch.from_numpy(np.concatenate([example, example[:1]]))  # another batch size than exported
     with (
+        _room_for(network),
         environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"),
         torch.no_grad(),
         TemporaryDirectory(prefix="fineprune-") as folder,  # where MLflow downloads to, it never tidies up
@@ -77,6 +90,23 @@ def check_export(uri: str, network: nn.Module, example: npt.NDArray[Any]) -> Non
         raise TrackingError(
             f"{uri}: the exported model predicts something else than the network; no alias was moved"
         )
+
+
+@contextlib.contextmanager
+def _room_for(network: nn.Module) -> Iterator[None]:
+    """Name the folder of temporary files where it is full; before, because torch would end the process."""
+    folder = gettempdir()
+    needed = sum(value.nbytes for value in (*network.parameters(), *network.buffers())) + _BESIDES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        found = f"expected {needed:,} bytes free for the exported model, found {free:,}"
+        raise TrackingError(f"{folder}: {found}: make room, or set TMPDIR")
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            raise OSError(error.errno, error.strerror, folder) from error
+        raise
 
 
 class _Served(nn.Module):

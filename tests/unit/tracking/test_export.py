@@ -1,7 +1,11 @@
 """What is registered is what was judged, and no pickle."""
 
+import errno
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -40,6 +44,37 @@ def test_an_export_that_differs_is_not_registered(
         tracker.register("net", network.eval(), EXAMPLE, run_id=run_id, tags=TAGS)
     assert not client.search_registered_models()
     assert client.get_run(run_id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize("where", ["log_network", "check_export"])
+def test_a_full_folder_of_temporary_files_is_named_before_torch_writes_there(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where == "check_export":
+        with open_run(tracker) as run_id:
+            tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**24))
+    with pytest.raises(TrackingError) as error, open_run(tracker) as run_id:
+        tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+    assert str(error.value) == (
+        f"{tempfile.gettempdir()}: expected 16,777,372 bytes free for the exported model, found 16,777,216: "
+        "make room, or set TMPDIR"
+    )
+    assert len(client.search_registered_models()) == (where == "check_export")
+
+
+@pytest.mark.parametrize(("file", "named"), [(None, tempfile.gettempdir()), ("a/model.pt2", "a/model.pt2")])
+def test_a_disk_that_is_full_meanwhile_is_named(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch, file: str | None, named: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    monkeypatch.setattr(mlflow.models.Model, "log", full)
+    with pytest.raises(TrackingError) as error, open_run(tracker) as run_id:
+        tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+    assert str(error.value) == f"MLflow: {named}: No space left on device"
+    assert not client.search_registered_models()
 
 
 def test_a_detector_answers_alike_only_if_all_its_outputs_do() -> None:
