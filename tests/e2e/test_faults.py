@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from fineprune.cli import load_stage, main
 from fineprune.digests import sha256
+from fineprune.models import ARCHITECTURES
 from fineprune.models.format import load_model
 from fineprune.stages import FIRST
 from fineprune.stages.base import CARDS, MODEL_CARD
@@ -172,17 +173,28 @@ def test_a_params_file_that_is_none_is_named(
 
 
 @pytest.mark.parametrize("stage", FIRST)
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("promote: {min_utilty: 0.9}", "promote.min_utilty: unknown key"),
+        ("attack: {model: {arguments: {widht: 32}}}", "model digits_cnn.widht: unknown key"),
+        (
+            "attack: {model: {architecture: alexnet}}",
+            f"model architecture: expected one of {', '.join(ARCHITECTURES)}, found 'alexnet'",
+        ),
+    ],
+)
 def test_a_fault_in_what_a_later_stage_reads_is_found_before_the_work(
-    stage: str, chain: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, found: str, stage: str, chain: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     late = tmp_path / "late.yaml"
-    late.write_text("promote: {min_utilty: 0.9}")
+    late.write_text(text)
     words = chain.argv(stage, **old_outputs(stage, tmp_path))
     files = (chain.path / "params.yaml", chain.path / chain.case, late)
     words[1:3] = [word for file in files for word in ("--config", str(file))]
     assert main(words) == 2
     lines = error_lines(capsys.readouterr().err)
-    assert lines == [f"fineprune {stage}: error: promote.min_utilty: unknown key"]
+    assert lines == [f"fineprune {stage}: error: {found}"]
 
 
 def test_params_that_are_no_json_are_refused(

@@ -10,7 +10,7 @@ import torch
 from fineprune.checkpoints import Checkpoints
 from fineprune.data.batches import Samples
 from fineprune.data.format import Card
-from fineprune.models import build
+from fineprune.models import build, read_options
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import check_fits
 from fineprune.progress import progress
@@ -20,10 +20,17 @@ from fineprune.training import Epoch, Recipe, derived_seed, epochs_before, train
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network: a name of :data:`fineprune.models.ARCHITECTURES` and its own arguments."""
+    """Which network: a name of :data:`fineprune.models.ARCHITECTURES` and its own arguments.
+
+    Raises:
+        ConfigError: the architecture is unknown, or does not take these arguments.
+    """
 
     architecture: str
     arguments: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        read_options(self.architecture, self.arguments)
 
 
 def new_network(config: ModelConfig, card: Card, device: torch.device, *, seed: int) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from fineprune.config import parse
@@ -24,15 +25,11 @@ def build(spec: NetworkSpec) -> Network:
     Raises:
         ModelError: the architecture is unknown, or does not take these arguments or this input.
     """
-    if spec.architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"model architecture: expected one of {known}, found {spec.architecture!r}")
-    module, name = ARCHITECTURES[spec.architecture].split(":")
-    architecture: Any = getattr(importlib.import_module(module), name)
-    if spec.input.kind != architecture.reads:
-        raise ModelError(f"{_unfit(spec)}: expected {architecture.reads}, found {spec.input.kind}")
     try:
-        options = parse(architecture.options, spec.arguments, f"model {spec.architecture}")
+        architecture = _architecture(spec.architecture)
+        if spec.input.kind != architecture.reads:
+            raise ModelError(f"{_unfit(spec)}: expected {architecture.reads}, found {spec.input.kind}")
+        options = read_options(spec.architecture, spec.arguments)
     except ConfigError as error:
         raise ModelError(str(error)) from error
     try:
@@ -43,6 +40,23 @@ def build(spec: NetworkSpec) -> Network:
     if empty is not None:
         raise ModelError(f"{_unfit(spec)}: {empty} would be empty")
     return network
+
+
+def read_options(architecture: str, arguments: Mapping[str, Any]) -> Any:
+    """The typed options of an architecture, from the plain values of its arguments.
+
+    Raises:
+        ConfigError: the architecture is unknown, or does not take these arguments.
+    """
+    return parse(_architecture(architecture).options, arguments, f"model {architecture}")
+
+
+def _architecture(name: str) -> Any:
+    if name not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ConfigError(f"model architecture: expected one of {known}, found {name!r}")
+    module, _, kind = ARCHITECTURES[name].partition(":")
+    return getattr(importlib.import_module(module), kind)
 
 
 def _unfit(spec: NetworkSpec) -> str:
