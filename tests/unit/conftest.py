@@ -1,4 +1,4 @@
-"""What several unit tests start from: one arithmetic, tiny files, and a real S3 endpoint on loopback."""
+"""What several unit tests start from: one arithmetic, tiny files, real S3 on loopback, an MLflow database."""
 
 import wave
 from urllib.request import Request, urlopen
@@ -27,6 +27,16 @@ def write_wav():
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """The bytes of MLflow's database, migrated and empty: making one takes seconds."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path.read_bytes()
 
 
 @pytest.fixture(scope="session")

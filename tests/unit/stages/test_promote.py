@@ -1,203 +1,27 @@
 """promote from the command line, on a SQLite store: verdict, registry, runs, what a user can get wrong."""
 
-import copy
 import json
-import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import url2pathname
 
 import mlflow
-import numpy as np
 import pytest
 import torch
 
-from fineprune.cli import main
 from fineprune.config import parse
 from fineprune.custody import STEPS
-from fineprune.data.format import InputSpec, write_dataset
 from fineprune.decision import Decision, as_text
 from fineprune.errors import ConfigError
-from fineprune.evaluation.outcomes import Outcomes, as_report
 from fineprune.files import remove, write_json
-from fineprune.gate import CHECKS, DEFENDED
 from fineprune.models import build
 from fineprune.models.base import NetworkSpec
 from fineprune.models.format import save_model
 from fineprune.stages.base import content_digest
-from fineprune.stages.promote import HELD, REPORTS, STAGE, PromoteConfig
+from fineprune.stages.promote import HELD, REPORTS, PromoteConfig
 from fineprune.tracking.answers import GoneError
 from fineprune.tracking.tracker import NOTE, Tracker
-from tests.unit.reports import MEASURED, handed_on
-
-CLASSES = ("no", "yes")
-INPUT = InputSpec(kind="image", shape=(1, 8, 8), dtype="uint8", low=0, high=16, sample_rate=None)
-
-
-class Delivery:
-    """A pipeline run's folders, and the stage's command line on them."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.section = {
-            "model": "fine_pruned",
-            "registered_name": "digits",
-            "min_utility": 0.8,
-            "max_clean_loss": 0.05,
-            "min_samples": 100,
-            "replace_champion": "better",
-            "tracking_uri": f"sqlite:///{path}/mlflow.db",
-            "experiment": "fineprune",
-        }
-        write_digits(path / "dataset")
-        for port in STEPS:
-            (path / port).mkdir()
-        self.new_model(seed=0)
-        (path / "prune_report" / "figures").mkdir()
-        (path / "prune_report" / "figures" / "curve.png").write_bytes(b"\x89PNG")
-
-    def new_data(self, **changes: Any) -> None:
-        """The same data, called otherwise; a new model has to be evaluated on it."""
-        remove(self.path / "dataset")
-        write_digits(self.path / "dataset", **changes)
-
-    def new_model(self, *, seed: int, utility: float = 0.9, **changes: Any) -> None:
-        """Another model, evaluated: the lower end of utility is 0.05 below the given one."""
-        torch.manual_seed(seed)
-        network = build(NetworkSpec("digits_cnn", {"width": 4}, INPUT, CLASSES, (5.0,), (6.0,)))
-        for folder in (*DEFENDED, "evaluation"):
-            remove(self.path / folder)
-        for name in DEFENDED:
-            save_model(self.path / name, network)
-        read = {name: content_digest(self.path / name) for name in ("dataset", *DEFENDED)}
-        self.measured = MEASURED | read
-        for port in STEPS:
-            self.write_report(port, made=REPORTS[port])
-        report = evaluation_report(self.measured, utility) | changes
-        (self.path / "evaluation").mkdir()
-        write_json(self.path / "evaluation" / "report.json", report)
-        (self.path / "evaluation" / "report.html").write_text("<p>evidence</p>")
-
-    def write_report(self, port: str, **changes: Any) -> None:
-        """The report of a stage that read and wrote what the evaluation measured, but for the changes."""
-        report = stage_report(STEPS[port].stage, **handed_on(port, self.measured)) | changes
-        write_json(self.path / port / "report.json", report)
-
-    def run(self, *flags: str, **changes: Any) -> int:
-        arguments = [
-            "promote",
-            "--params",
-            json.dumps(self.section | changes),
-            "--report",
-            str(self.path / "decision"),
-        ]
-        for port in STAGE.inputs:
-            arguments += [f"--{port.replace('_', '-')}", str(self.path / port)]
-        return main([*arguments, *flags])
-
-    @property
-    def decision(self) -> dict[str, Any]:
-        return json.loads((self.path / "decision" / "decision.json").read_text())
-
-    @property
-    def client(self) -> Any:
-        return mlflow.MlflowClient(self.section["tracking_uri"])
-
-
-def write_digits(path: Path, **changes: Any) -> None:
-    rows = np.arange(80)
-    inputs = np.random.default_rng(0).integers(0, 17, (80, 1, 8, 8)).astype(np.uint8)
-    splits = {
-        name: rows[start::4]
-        for start, name in enumerate(("train", "defender_fit", "defender_holdout", "test"))
-    }
-    card = {
-        "name": "digits",
-        "input": INPUT,
-        "classes": CLASSES,
-        "group": "sample",
-        "splits": splits,
-        "origin": {"kind": "test"},
-        "licence": "CC0-1.0",
-    }
-    write_dataset(path, inputs, (rows // 4) % 2, rows, card | changes)
-
-
-def stage_report(stage: str, **more: Any) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "stage": stage,
-        "version": "0.1",
-        "revision": {"git.commit": "c0ffee", "git.dirty": "false"},
-        "config": {"seed": 7, "trigger": {"size": 3, "places": [1, 2]}, "note": None},
-        "seconds": 1.5,
-        "peak_memory_bytes": 1000,
-        "numbers": {"accuracy (clean)": 0.9},
-        "series": {"loss": [[0, 2.0], [1, 1.0]]},
-        "warnings": [],
-    } | more
-
-
-def evaluation_report(measured: dict[str, str], utility: float) -> dict[str, Any]:
-    """Of 500 test inputs, of which 400 are eligible and the last 25 are not recognised."""
-    fooled = round(400 * (0.95 - utility))
-    row = {
-        "digest": measured["fine_pruned"],
-        "utility": {"value": utility, "low": utility - 0.05, "high": utility + 0.02, "n": 400},
-        "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
-        "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
-        "backdoor_success": {"value": fooled / 400, "low": 0.0, "high": 0.2, "n": 400},
-        "robust_accuracy": None,
-    }
-    said = Outcomes(
-        right=np.arange(500) < 475,
-        kept=np.arange(500) >= fooled,
-        fooled=np.arange(500) < fooled,
-        eligible=np.arange(500) < 400,
-        groups=np.arange(500),
-    )
-    undefended = copy.deepcopy(row) | {"digest": measured["undefended"]}
-    undefended["clean_accuracy"] = {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500}
-    undefended["backdoor_success"] = {"value": 0.99, "low": 0.97, "high": 1.0, "n": 400}
-    control = {
-        "digest": measured["control"],
-        "backdoor_success": {"value": 0, "low": 0, "high": 0.01, "n": 400},
-    }
-    return stage_report(
-        "evaluate",
-        case="digits",
-        attack="baseline",
-        seed=1,
-        models={"fine_pruned": row, "undefended": undefended, "control": control},
-        outcomes=as_report(dict.fromkeys(DEFENDED, said)),
-        attack_took={"took": True, "reason": "backdoor success is 0.99"},
-        checks=[{"name": name, "passed": True, "message": "it is so"} for name in CHECKS],
-        inputs=measured,
-        dataset={
-            "digest": measured["dataset"],
-            "dvc_md5": "d41d8cd98f00b204e9800998ecf8427e.dir",
-            "origin": {},
-        },
-    )
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty database: making one takes seconds."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def delivery(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Delivery]:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(store.read_bytes())
-    return Delivery(tmp_path)
+from tests.unit.stages.delivery import CLASSES, INPUT, Delivery, evaluation_report, stage_report
 
 
 def test_good_evidence_makes_a_champion(delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,145 +163,11 @@ def test_a_rerun_repeats_nothing(delivery: Delivery, capsys: pytest.CaptureFixtu
     assert len(client.search_runs([client.get_run(run_id).info.experiment_id])) == len(runs) + 1
 
 
-def test_a_champion_that_was_held_meanwhile_says_why_it_is_champion(delivery: Delivery) -> None:
-    for limit in (0.8, 0.99, 0.8):
-        delivery.run(min_utility=limit)
-    version = delivery.client.get_model_version("digits", "1")
-    assert version.tags["verdict"] == "promoted"
-    assert "reaches min_utility 0.8" in version.tags["reasons"]
-    assert "digits version 1 is still champion" in version.description
-
-
-def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
-    delivery.run()
-    delivery.new_model(seed=1, utility=0.91)
-    assert delivery.run("--fail-on-hold") == HELD
-    (reason,) = delivery.decision["reasons"]
-    assert re.fullmatch(
-        r"Utility is not clearly above the champion's, version 1: "
-        r"\+0\.0100 \(-0\.0\d+ to \+0\.0\d+\), input by input\.",
-        reason,
-    )
-    aliases = delivery.client.get_registered_model("digits").aliases
-    assert {name: str(number) for name, number in aliases.items()} == {"champion": "1", "candidate": "2"}
-    assert delivery.run("--fail-on-hold", replace_champion="always") == 0
-    aliases = delivery.client.get_registered_model("digits").aliases
-    assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
-    delivery.new_model(seed=2, utility=0.95)
-    assert delivery.run("--fail-on-hold") == 0
-    assert "is clearly above the champion's, version 2: +0.0400" in delivery.decision["reasons"][-1]
-    aliases = delivery.client.get_registered_model("digits").aliases
-    assert {name: str(number) for name, number in aliases.items()} == {"champion": "3"}
-
-
-def test_a_champion_is_compared_whatever_experiment_and_stage_it_is_of(delivery: Delivery) -> None:
-    report = json.loads((delivery.path / "evaluation" / "report.json").read_text())
-    report["models"]["fine_tuned"] = report["models"]["fine_pruned"]
-    write_json(delivery.path / "evaluation" / "report.json", report)
-    delivery.run(model="fine_tuned", experiment="another")
-    delivery.new_model(seed=1, utility=0.95)
-    assert delivery.run("--fail-on-hold") == 0
-    assert "is clearly above the champion's, version 1: +0.0500" in delivery.decision["reasons"][-1]
-
-
-def spoil_run(client: Any, evaluation: Any) -> None:
-    client.delete_run(evaluation.info.run_id)
-
-
-def kept_report(evaluation: Any) -> Path:
-    return Path(url2pathname(evaluation.info.artifact_uri.removeprefix("file://")), "report.json")
-
-
-def spoil_file(_: Any, evaluation: Any) -> None:
-    path = kept_report(evaluation)
-    path.write_text(path.read_text().replace("outcomes", "income"))
-
-
-def spoil_folder(_: Any, evaluation: Any) -> None:
-    kept_report(evaluation).unlink()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (spoil_run, "expected a run with the evaluation of version 1, found none"),
-        (spoil_file, "expected the one that version 1 names, "),
-        (spoil_folder, "report.json"),
-    ],
-)
-def test_a_champion_whose_evaluation_is_gone_stays(spoil: Any, message: str, delivery: Delivery) -> None:
-    delivery.run()
-    client, parent = delivery.client, delivery.decision["run_id"]
-    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`fineprune.stage` = 'evaluate'"
-    (evaluation,) = client.search_runs([client.get_run(parent).info.experiment_id], query)
-    spoil(client, evaluation)
-    delivery.new_model(seed=1, utility=0.95)
-    assert delivery.run("--fail-on-hold") == HELD
-    (reason,) = delivery.decision["reasons"]
-    assert reason.startswith("Utility cannot be compared with the champion's, version 1: ")
-    assert message in reason
-    assert delivery.run("--fail-on-hold", replace_champion="always") == 0
-
-
-@pytest.mark.parametrize("outcomes", [None, {"eligible": "1"}])
-def test_an_evaluation_without_outcomes_replaces_nobody(outcomes: Any, delivery: Delivery) -> None:
-    delivery.run()
-    delivery.new_model(seed=1, utility=0.95, outcomes=outcomes)
-    assert delivery.run("--fail-on-hold") == HELD
-    assert "outcomes: " in delivery.decision["reasons"][0]
-
-
-def test_a_registry_that_goes_away_at_the_comparison_decides_nothing(
-    delivery: Delivery, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    delivery.run()
-    delivery.new_model(seed=1, utility=0.95)
-
-    def gone(*_: Any) -> None:
-        raise GoneError("MLflow: 503")
-
-    monkeypatch.setattr("fineprune.stages.promote.evaluation_of", gone)
-    capsys.readouterr()
-    assert delivery.run() == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith("MLflow: 503")
-    assert delivery.client.get_model_version_by_alias("digits", "champion").version == 1
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"trigger": {"kind": "patch", "size": 4}},
-        {"trigger_sha256": {"add.npy": "b"}},
-        {"labels": {"kind": "shift"}},
-        {"poison": {"sources": [1]}},
-    ],
-)
-def test_what_was_measured_with_another_attack_replaces_nothing(
-    delivery: Delivery, other: dict[str, Any]
-) -> None:
-    details = {"trigger": {"kind": "patch", "size": 3}, "labels": {"kind": "one_target"}}
-    delivery.new_model(seed=0, attack_details=details)
-    delivery.run()
-    delivery.new_model(seed=1, utility=0.95, attack_details=details | other)
-    assert delivery.run("--fail-on-hold") == HELD
-    assert "was measured on other data or with another trigger" in delivery.decision["reasons"][0]
-
-
 @pytest.mark.parametrize("limit", [{"max_clean_loss": 0.02}, {"min_samples": 401}])
 def test_every_threshold_is_the_one_that_was_asked_for(delivery: Delivery, limit: dict[str, float]) -> None:
     assert delivery.run("--fail-on-hold", **limit) == HELD
     (name,) = limit
     assert all(name in reason for reason in delivery.decision["reasons"])
-
-
-def test_the_champion_is_not_held_against_itself(delivery: Delivery) -> None:
-    delivery.run()
-    delivery.new_model(seed=0, utility=0.89)
-    assert delivery.run("--fail-on-hold") == 0
-    assert delivery.decision["registered_version"] == "2"
-    assert "The champion, version 1, is the same network" in delivery.decision["reasons"][-1]
-    aliases = delivery.client.get_registered_model("digits").aliases
-    assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
 
 
 def test_a_held_model_is_a_candidate_with_its_reasons(
@@ -544,14 +234,6 @@ def test_a_decision_that_cannot_be_logged_is_told_all_the_same(
     assert delivery.decision["verdict"] == "promoted"
     assert "is now champion" in capsys.readouterr().err
     assert delivery.client.get_model_version_by_alias("digits", "champion").version == 1
-
-
-def test_the_same_data_under_another_name_is_compared(delivery: Delivery) -> None:
-    delivery.run()
-    delivery.new_data(name="other", origin={"path": "./elsewhere"}, licence="unknown")
-    delivery.new_model(seed=1, utility=0.88)
-    assert delivery.run("--fail-on-hold") == HELD
-    assert "Utility is not clearly above the champion's" in delivery.decision["reasons"][0]
 
 
 def test_a_server_that_is_gone_is_one_line_and_leaves_nothing(
@@ -630,13 +312,6 @@ def test_the_kubeflow_run_is_a_tag_of_the_run_and_of_the_version(delivery: Deliv
     assert version.tags["kubeflow.run_id"] == run.data.tags["kubeflow.run_id"] == "0a1b"
     assert version.tags["kubeflow.run_id.0a1b"] == "promoted"
     assert version.tags["kubeflow.run_id.0a1b.reasons"] == version.tags["reasons"]
-
-
-def test_a_kubeflow_run_whose_model_does_not_beat_the_champion_is_held(delivery: Delivery) -> None:
-    delivery.run()
-    delivery.new_model(seed=1, utility=0.88)
-    assert delivery.run("--run-id", "0a1b") == 0
-    assert delivery.client.get_model_version("digits", "2").tags["kubeflow.run_id.0a1b"] == "held"
 
 
 def test_what_is_registered_is_the_model_that_was_asked_for(delivery: Delivery) -> None:

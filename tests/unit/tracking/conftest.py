@@ -8,14 +8,6 @@ from fineprune.tracking.store import connect
 from fineprune.tracking.tracker import Tracker
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A migrated, empty database: making one takes seconds."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path.read_bytes()
-
-
 @pytest.fixture
 def tracker(tmp_path: Path, migrated: bytes, monkeypatch: pytest.MonkeyPatch) -> Tracker:
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)

@@ -1,0 +1,163 @@
+"""promote where there is a champion already: what replaces it, and what does not."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.request import url2pathname
+
+import pytest
+
+from fineprune.files import write_json
+from fineprune.stages.promote import HELD
+from fineprune.tracking.answers import GoneError
+from tests.unit.stages.delivery import Delivery
+
+
+def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.91)
+    assert delivery.run("--fail-on-hold") == HELD
+    (reason,) = delivery.decision["reasons"]
+    assert re.fullmatch(
+        r"Utility is not clearly above the champion's, version 1: "
+        r"\+0\.0100 \(-0\.0\d+ to \+0\.0\d+\), input by input\.",
+        reason,
+    )
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "1", "candidate": "2"}
+    assert delivery.run("--fail-on-hold", replace_champion="always") == 0
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
+    delivery.new_model(seed=2, utility=0.95)
+    assert delivery.run("--fail-on-hold") == 0
+    assert "is clearly above the champion's, version 2: +0.0400" in delivery.decision["reasons"][-1]
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "3"}
+
+
+def test_a_champion_is_compared_whatever_experiment_and_stage_it_is_of(delivery: Delivery) -> None:
+    report = json.loads((delivery.path / "evaluation" / "report.json").read_text())
+    report["models"]["fine_tuned"] = report["models"]["fine_pruned"]
+    write_json(delivery.path / "evaluation" / "report.json", report)
+    delivery.run(model="fine_tuned", experiment="another")
+    delivery.new_model(seed=1, utility=0.95)
+    assert delivery.run("--fail-on-hold") == 0
+    assert "is clearly above the champion's, version 1: +0.0500" in delivery.decision["reasons"][-1]
+
+
+def spoil_run(client: Any, evaluation: Any) -> None:
+    client.delete_run(evaluation.info.run_id)
+
+
+def kept_report(evaluation: Any) -> Path:
+    return Path(url2pathname(evaluation.info.artifact_uri.removeprefix("file://")), "report.json")
+
+
+def spoil_file(_: Any, evaluation: Any) -> None:
+    path = kept_report(evaluation)
+    path.write_text(path.read_text().replace("outcomes", "income"))
+
+
+def spoil_folder(_: Any, evaluation: Any) -> None:
+    kept_report(evaluation).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_run, "expected a run with the evaluation of version 1, found none"),
+        (spoil_file, "expected the one that version 1 names, "),
+        (spoil_folder, "report.json"),
+    ],
+)
+def test_a_champion_whose_evaluation_is_gone_stays(spoil: Any, message: str, delivery: Delivery) -> None:
+    delivery.run()
+    client, parent = delivery.client, delivery.decision["run_id"]
+    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`fineprune.stage` = 'evaluate'"
+    (evaluation,) = client.search_runs([client.get_run(parent).info.experiment_id], query)
+    spoil(client, evaluation)
+    delivery.new_model(seed=1, utility=0.95)
+    assert delivery.run("--fail-on-hold") == HELD
+    (reason,) = delivery.decision["reasons"]
+    assert reason.startswith("Utility cannot be compared with the champion's, version 1: ")
+    assert message in reason
+    assert delivery.run("--fail-on-hold", replace_champion="always") == 0
+
+
+@pytest.mark.parametrize("outcomes", [None, {"eligible": "1"}])
+def test_an_evaluation_without_outcomes_replaces_nobody(outcomes: Any, delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95, outcomes=outcomes)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "outcomes: " in delivery.decision["reasons"][0]
+
+
+def test_a_registry_that_goes_away_at_the_comparison_decides_nothing(
+    delivery: Delivery, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95)
+
+    def gone(*_: Any) -> None:
+        raise GoneError("MLflow: 503")
+
+    monkeypatch.setattr("fineprune.stages.promote.evaluation_of", gone)
+    capsys.readouterr()
+    assert delivery.run() == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("MLflow: 503")
+    assert delivery.client.get_model_version_by_alias("digits", "champion").version == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"trigger": {"kind": "patch", "size": 4}},
+        {"trigger_sha256": {"add.npy": "b"}},
+        {"labels": {"kind": "shift"}},
+        {"poison": {"sources": [1]}},
+    ],
+)
+def test_what_was_measured_with_another_attack_replaces_nothing(
+    delivery: Delivery, other: dict[str, Any]
+) -> None:
+    details = {"trigger": {"kind": "patch", "size": 3}, "labels": {"kind": "one_target"}}
+    delivery.new_model(seed=0, attack_details=details)
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95, attack_details=details | other)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "was measured on other data or with another trigger" in delivery.decision["reasons"][0]
+
+
+def test_the_champion_is_not_held_against_itself(delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=0, utility=0.89)
+    assert delivery.run("--fail-on-hold") == 0
+    assert delivery.decision["registered_version"] == "2"
+    assert "The champion, version 1, is the same network" in delivery.decision["reasons"][-1]
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
+
+
+def test_the_same_data_under_another_name_is_compared(delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_data(name="other", origin={"path": "./elsewhere"}, licence="unknown")
+    delivery.new_model(seed=1, utility=0.88)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "Utility is not clearly above the champion's" in delivery.decision["reasons"][0]
+
+
+def test_a_kubeflow_run_whose_model_does_not_beat_the_champion_is_held(delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.88)
+    assert delivery.run("--run-id", "0a1b") == 0
+    assert delivery.client.get_model_version("digits", "2").tags["kubeflow.run_id.0a1b"] == "held"
+
+
+def test_a_champion_that_was_held_meanwhile_says_why_it_is_champion(delivery: Delivery) -> None:
+    for limit in (0.8, 0.99, 0.8):
+        delivery.run(min_utility=limit)
+    version = delivery.client.get_model_version("digits", "1")
+    assert version.tags["verdict"] == "promoted"
+    assert "reaches min_utility 0.8" in version.tags["reasons"]
+    assert "digits version 1 is still champion" in version.description
