@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fineprune.data.dvc_source import MD5
+from fineprune.data.dvc_files import MD5
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.sources import EMBEDDED, GENERATED
 from fineprune.errors import ConfigError, excerpt, without_credentials
