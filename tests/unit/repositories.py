@@ -37,3 +37,10 @@ def commit_remote(repo, url, *, endpoint=None):
     run(repo, "dvc", "push", "-q", "--all-commits")
     run(repo, "git", "commit", "-q", "-a", "-m", "remote")
     shutil.rmtree(repo / ".dvc/cache")
+
+
+def published_as(address, repo, monkeypatch):
+    """Let git fetch from the repository what it is to fetch from the address."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{repo.as_uri()}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", address)

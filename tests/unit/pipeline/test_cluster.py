@@ -1,0 +1,65 @@
+"""The way to the cluster, by the kubeconfig, and the taints of its nodes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cluster import Taint
+from pipeline.settings import Toleration
+
+from .world import World, failed
+
+
+def test_no_cluster(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "kubeconfig"
+    config.write_text(config.read_text().replace(world.cluster.url, "http://127.0.0.1:1"))
+    assert world.check() == 1
+    ((check, said),) = failed(capsys)
+    assert check == "cluster"
+    assert said.startswith("http://127.0.0.1:1: the cluster does not answer: ")
+    assert "Connection refused → kubectl cluster-info says which cluster is meant" in said
+
+
+def test_no_kubeconfig(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/nowhere")
+    assert world.check() == 1
+    ((check, said),) = failed(capsys)
+    assert check == "cluster"
+    assert said.startswith("no cluster is configured, see KUBECONFIG: ")
+
+
+@pytest.mark.parametrize("text", ["a: [", "[1, 2]"])
+def test_a_damaged_kubeconfig(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "kubeconfig").write_text(text)
+    assert world.check() == 1
+    ((check, said),) = failed(capsys)
+    assert check == "cluster"
+    assert said.startswith("the kubeconfig is damaged: ")
+
+
+def test_a_cluster_that_does_not_know_us(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.cluster.token = "another"
+    assert world.check() == 1
+    ((_, said),) = failed(capsys)
+    assert said.startswith(f"{world.cluster.url}: does not know you; log in to the cluster")
+
+
+@pytest.mark.parametrize(
+    ("taint", "operator", "value", "effect", "tolerated"),
+    [
+        (Taint("gpu", "yes", "NoSchedule"), "Equal", "yes", "NoSchedule", True),
+        (Taint("gpu", "yes", "NoSchedule"), "Equal", "no", "NoSchedule", False),
+        (Taint("gpu", "yes", "NoSchedule"), "Equal", None, "NoSchedule", False),
+        (Taint("gpu", None, "NoSchedule"), "Equal", None, None, True),
+        (Taint("gpu", "yes", "NoExecute"), "Exists", None, None, True),
+        (Taint("gpu", "yes", "NoExecute"), "Exists", None, "NoSchedule", False),
+        (Taint("cpu", "yes", "NoSchedule"), "Exists", None, None, False),
+    ],
+)
+def test_tolerations(taint: Taint, operator: Any, value: str | None, effect: Any, tolerated: bool) -> None:
+    assert taint.tolerated(Toleration("gpu", operator, value, effect)) == tolerated
