@@ -1,3 +1,4 @@
 import pytest
 
-pytest.register_assert_rewrite(f"{__name__}.world")  # a failed assertion there tells the values too
+# A failed assertion there tells the values too.
+pytest.register_assert_rewrite(f"{__name__}.submitting", f"{__name__}.world")

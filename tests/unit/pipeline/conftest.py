@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from pipeline import compile as compiling
-from pipeline import settings
+from pipeline import progress, settings
 from pipeline.package import PACKAGE
 
 from .kfp_stand_in import KfpStandIn
 from .kubernetes_stand_in import KubernetesStandIn
 from .mlflow_stand_in import MlflowStandIn
 from .registry_stand_in import RegistryStandIn
+from .submitting import RUN_ID
 from .world import SECRETS, World
 
 FROM_OUTSIDE = (
@@ -47,9 +48,45 @@ def check_current(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is watched is looked at again at once."""
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+
+
+@pytest.fixture
 def kfp(at_home: None) -> Iterator[KfpStandIn]:
-    with KfpStandIn() as stand_in:
+    with KfpStandIn(run_id=RUN_ID) as stand_in:
         yield stand_in
+
+
+@pytest.fixture(scope="session")
+def model_registry(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A registry of MLflow with one model: making one takes seconds."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path_factory.mktemp('registry')}/mlflow.db"
+    MlflowClient(uri).create_registered_model("net")
+    return uri
+
+
+@pytest.fixture
+def judged(model_registry: str, at_home: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Registers a version with a verdict, as promote does."""
+    from mlflow import MlflowClient
+
+    from fineprune.tracking.verdict import KUBEFLOW_RUN
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", model_registry)
+    client = MlflowClient(model_registry)
+    for version in client.search_model_versions("name = 'net'"):
+        client.delete_model_version("net", version.version)
+
+    def judge(verdict: str) -> None:
+        run = f"{KUBEFLOW_RUN}.{RUN_ID}"
+        tags = {run: verdict, f"{run}.reasons": "utility is 0.91\nloss is 0.01"}
+        client.create_model_version("net", "mlflow-artifacts:/none", tags=tags)
+
+    return judge
 
 
 # --- a cluster in order -------------------------------------------------------------------------

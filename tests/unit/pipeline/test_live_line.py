@@ -7,10 +7,7 @@ import pytest
 from pipeline import live_line
 from pipeline.live_line import LiveLine
 
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from .terminal import Terminal
 
 
 def test_clocks() -> None:

@@ -1,0 +1,131 @@
+"""From a command line to a run's parameters: typed, laid over the case and the package, and checked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.package import FOLDER
+from pipeline.parameters import ROOT, defaults
+
+from .kfp_stand_in import KfpStandIn
+from .submitting import SWEEP, assert_refused, parameters, refused, submit, sweep_run
+
+pytestmark = pytest.mark.usefixtures("check_current")
+
+
+def test_typed_parameters(kfp: KfpStandIn) -> None:
+    given = ("min_utility=1", "registered_name=7", 'profile={"measure": "post_pool", "batch_size": 64}')
+    assert submit(kfp, *given) == 0
+    profile = {"measure": "post_pool", "batch_size": 64}
+    assert parameters(kfp) == {"min_utility": 1.0, "registered_name": "7", "profile": profile}
+
+
+def test_one_key_of_a_section(kfp: KfpStandIn) -> None:
+    changes = ("--set", "attack.poison.rate=0.05", "--set", "attack.seed=3")
+    assert submit(kfp, *changes) == 0
+    expected = defaults("digits")["attack"]
+    expected["poison"]["rate"], expected["seed"] = 0.05, 3
+    assert parameters(kfp) == {"attack": expected}
+
+
+def test_a_case(kfp: KfpStandIn) -> None:
+    given = ("--set", "finetune.recipe.epochs=2", "min_utility=0.5", "source=s3://bucket/speech")
+    assert submit(kfp, "--case", "fsdd", *given) == 0
+    sent, case = parameters(kfp), defaults("fsdd")
+    case["finetune"]["recipe"]["epochs"] = 2
+    same = {name: case[name] for name in ("attack", "finetune", "ingest", "profile", "registered_name")}
+    assert sent == same | {"min_utility": 0.5, "source": "s3://bucket/speech"}
+
+
+@pytest.mark.parametrize("case", sorted(file.stem for file in (ROOT / "cases").glob("*.yaml")))
+def test_every_case_whose_data_a_container_can_make(
+    kfp: KfpStandIn, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    source = defaults(case)["source"]
+    if source in ("digits", "generated"):
+        assert submit(kfp, "--case", case) == 0
+        assert parameters(kfp).get("source", "digits") == source
+    else:
+        assert submit(kfp, "--case", case) == 2
+        assert refused(capsys).endswith(f"found {source!r}")
+        assert submit(kfp, "--case", case, "source=s3://bucket/data") == 0
+
+
+def test_a_case_on_data_of_one_s_own(kfp: KfpStandIn) -> None:
+    given = ("source=s3://bucket/faces", "--set", "ingest.generator=null")
+    assert submit(kfp, "--case", "faces", *given) == 0
+    assert "generator" not in parameters(kfp)["ingest"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tolerence=1"], "has no parameter tolerence; it has attack, data_md5"),
+        (["min_utility=high"], "parameters.min_utility: expected a finite number, found 'high'"),
+        (["prune=3", "min_utility="], "parameters.min_utility: expected a finite number, found None"),
+        (["min_utility=7"], "promote.min_utility: expected a value in [-1, 1], found 7.0"),
+        (["--set", "attack.poison.rat=1"], "attack.poison.rat: unknown key"),
+        (["--set", "attack.poison.rate=2"], "attack.poison.rate: expected a value in (0, 1], found 2"),
+        (["--set", "promote.min_utility=0"], "min_utility is a parameter of its own, say min_utility=…"),
+        (["--set", "mint.rate=0"], "--set mint.rate=0: expected STAGE.KEY=VALUE with a stage of ingest, "),
+        (["--set", "attack=0"], "--set attack=0: expected STAGE.KEY=VALUE"),
+        (["plain"], "expected key=value, found 'plain'"),
+        (
+            ["https://me:planted@git.example/data"],
+            "expected key=value, found 'https://git.example/data'",
+        ),
+        (
+            ["--set", "ingest.source=https://me:planted@git.example/data"],
+            "--set ingest.source=https://git.example/data: ingest.source is a parameter of its own",
+        ),
+        (["--case", "mnist"], "no case 'mnist'; there are digits, faces"),
+        (["--package", "nowhere.yaml"], "nowhere.yaml: cannot read the package: No such file or directory"),
+        (["--package", str(ROOT / "params.yaml")], "expected a compiled pipeline, found something else"),
+        (
+            ["source=dvc+https://me:planted@git.example/data@main:speech"],
+            "source: expected an address without credentials, found one with some",
+        ),
+        (
+            ["--set", "ingest.licence=http://me:planted@licences.example"],
+            "ingest: expected an address without credentials, found one with some",
+        ),
+        (
+            ["--set", "promote.tracking_uri=http://me:planted@mlflow.example"],
+            "--set promote.tracking_uri: has no effect; set mlflow.address in pipeline/settings.yaml",
+        ),
+        (["--profile", "tpu"], "no profile 'tpu'; there are "),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_sent(
+    kfp: KfpStandIn, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert_refused(kfp, capsys, arguments, message)
+
+
+def test_what_a_package_holds_is_checked_too(
+    kfp: KfpStandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "own.yaml"
+    for path in (FOLDER / "fine_pruning.yaml", SWEEP):
+        package.write_text(path.read_text().replace("tolerance:", "tolerrance:"))
+        assert submit(kfp, "--package", str(package)) == 2
+        assert "tolerrance: unknown key" in refused(capsys)
+    assert kfp.requests == []
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"source": "digits"}, "it has no attack, has no data_md5, has no evaluate"),
+        (sweep_run(promote={}), "runs[0]: expected source, revision, "),
+        (sweep_run(attack={"bogus": 1}), "runs[0]: attack.bogus: unknown key"),
+        (sweep_run(source="data/speech"), "expected what a container can reach"),
+        (sweep_run(source="s3://me:planted@bucket/x"), "runs: expected an address without credentials"),
+    ],
+)
+def test_the_runs_of_a_sweep_are_checked(
+    kfp: KfpStandIn, capsys: pytest.CaptureFixture[str], run: dict[str, Any], message: str
+) -> None:
+    assert_refused(kfp, capsys, ["--package", str(SWEEP), f"runs={json.dumps([run])}"], message)

@@ -1,0 +1,146 @@
+"""A run on its way: a line for each change of a stage, a live line on a terminal, and what failed."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import kfp_server_api
+import pytest
+
+from pipeline import live_line, progress
+from pipeline.package import PACKAGE, Package
+from pipeline.server import KubeflowError, connect
+
+from .kfp_stand_in import KfpStandIn
+from .submitting import RUN_ID, SWEEP, submit, tasks
+from .terminal import Terminal
+
+pytestmark = pytest.mark.usefixtures("at_home", "check_current", "no_pauses")
+
+
+def sweep(kfp: KfpStandIn) -> int:
+    return submit(kfp, "--watch", "--package", str(SWEEP))
+
+
+def test_each_change_of_a_stage_is_one_line(
+    kfp: KfpStandIn, judged: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged("promoted")
+    kfp.hiccups = 3
+    assert submit(kfp, "--watch") == 0
+    told = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()[2:-3]]
+    assert len(told) == 2 * len(tasks(kfp))
+    assert [line.split() for line in told[:3]] == [
+        ["ingest", "running"],
+        ["ingest", "done", "in", "0:30"],
+        ["attack", "running"],
+    ]
+    assert [line for line in told if line.startswith("prune · control")] == [
+        "prune · control           running",
+        "prune · control           done in 0:30",
+    ]
+
+
+def test_a_sweep_is_told_run_by_run_and_needs_no_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    with KfpStandIn(run_id=RUN_ID) as kfp:
+        assert sweep(kfp) == 0
+    told = [line.split()[1:] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert told == [
+        ["runs", "running"],
+        ["run", "1", "running"],
+        ["run", "2", "running"],
+        ["runs", "done", "in", "0:30"],
+        ["tabulate", "running"],
+        ["run", "1", "done", "in", "0:30"],
+        ["run", "2", "done", "in", "0:30"],
+        ["tabulate", "done", "in", "0:30"],
+    ]
+
+
+def test_a_pod_that_does_not_start_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(range(8))
+
+    def look(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    with KfpStandIn(stall="attack", no_image=True, run_id=RUN_ID) as kfp:
+        assert submit(kfp) == 0
+        for after, times in ((600.0, 0), (0.0, 1)):
+            monkeypatch.setattr(progress, "WAITING", after)
+            looks, out = iter(range(8)), Terminal()
+            watching = progress.Watch(
+                connect(kfp.url, "team-a"), RUN_ID, "team-a", Package(PACKAGE).tasks.stages, out=out
+            )
+            with pytest.raises(KeyboardInterrupt):
+                watching.follow(look)
+            hint = f"this says why: kubectl describe pod -n team-a -l pipeline/runid={RUN_ID}"
+            assert out.getvalue().count(hint) == times
+
+
+def test_a_terminal_gets_a_live_line(kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = SimpleNamespace(monotonic=lambda: 0.0)  # a loaded machine takes longer than a second
+    monkeypatch.setattr(live_line, "time", stopped)
+    assert submit(kfp) == 0
+    kfp.hiccups = 1
+    out = Terminal()
+    client = connect(kfp.url, "kubeflow")
+    progress.Watch(client, RUN_ID, "kubeflow", Package(PACKAGE).tasks.stages, out=out).follow()
+    *_, last, _ = out.getvalue().split("\n")
+    assert "trying again: Kubeflow Pipelines: cannot look at run" in out.getvalue()
+    assert "0 of 11 stages done; running: ingest" in out.getvalue()
+    assert last.split("\x1b[K")[-1].split() == ["0:00", "promote", "done", "in", "0:30"]
+
+
+def test_a_server_that_is_gone_for_good(kfp: KfpStandIn) -> None:
+    assert submit(kfp) == 0
+    client = connect(kfp.url, "kubeflow")
+    kfp.hiccups = 1000
+    waits: list[float] = []
+    with pytest.raises(KubeflowError, match=r"\(HTTP 503\); the run goes on: python -m pipeline watch 0b"):
+        progress.Watch(client, RUN_ID, "kubeflow", {}, out=Terminal()).follow(sleep=waits.append)
+    assert len(waits) == 150
+
+
+# --- what failed --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_stage_that_could_not_be_prepared_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with KfpStandIn(fail_driver="attack") as kfp:
+        assert submit(kfp, "--watch") == 1
+    assert capsys.readouterr().err.startswith("attack failed: it could not be prepared\n")
+
+
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        ({1: "prune-2"}, ["prune · control failed in run 2: its log says why"]),
+        ({0: "attack", 1: "attack"}, ["attack failed in run 1 and run 2: its log says why"]),
+        (
+            {0: "attack", 1: "evaluate"},
+            [
+                "attack failed in run 1 or run 2: its log says why",
+                "evaluate failed in run 1 or run 2: its log says why",
+            ],
+        ),
+    ],
+)
+def test_a_stage_that_failed_inside_the_sweep_is_named(
+    capsys: pytest.CaptureFixture[str], faults: dict[int, str], told: list[str]
+) -> None:
+    with KfpStandIn(fail_inner=faults, run_id=RUN_ID) as kfp:
+        assert sweep(kfp) == 1
+    *lines, logs = capsys.readouterr().err.splitlines()
+    assert lines == told
+    assert logs.startswith("logs: kubectl logs ")
+
+
+def test_the_cause_is_what_the_server_tells() -> None:
+    error = kfp_server_api.GoogleRpcStatus(message="pod was\n evicted")
+    stage = kfp_server_api.V2beta1PipelineTaskDetail(display_name="prune", state="FAILED", error=error)
+    details = kfp_server_api.V2beta1RunDetails(task_details=[stage])
+    run = kfp_server_api.V2beta1Run(state="FAILED", run_details=details)
+    assert list(progress.failures(run, {"prune": "prune"})) == ["prune failed: pod was evicted"]
+    status = kfp_server_api.V2beta1RuntimeStatus(state="FAILED", error=error)
+    run = kfp_server_api.V2beta1Run(state="FAILED", state_history=[status])
+    assert list(progress.failures(run, {"prune": "prune"})) == ["the run failed: pod was evicted"]

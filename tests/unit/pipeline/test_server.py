@@ -1,0 +1,128 @@
+"""Kubeflow Pipelines' server: how it is reached and logged in to, and what is said where there is none."""
+
+import io
+import re
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline import __main__, progress
+from pipeline.server import connect
+
+from .kfp_stand_in import KfpStandIn
+from .submitting import RUN_ID, refused, submit
+
+pytestmark = pytest.mark.usefixtures("at_home", "check_current")
+
+
+def test_a_server_of_several_users_gets_the_namespace() -> None:
+    with KfpStandIn(multi_user=True) as kfp:
+        assert submit(kfp, "--namespace", "team-a") == 0
+        assert [experiment["namespace"] for experiment in kfp.experiments.values()] == ["team-a"]
+
+
+def test_a_server_of_one_user_gets_none(kfp: KfpStandIn) -> None:
+    assert submit(kfp, "--namespace", "team-a") == 0
+    assert [experiment.get("namespace", "") for experiment in kfp.experiments.values()] == [""]
+
+
+def test_a_login(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with KfpStandIn(token="planted") as kfp:
+        assert submit(kfp) == 2
+        said = refused(capsys)
+        assert "no user identity header" in said
+        assert said.endswith(
+            "(HTTP 401); set KF_PIPELINES_TOKEN, KF_PIPELINES_SA_TOKEN_PATH or KF_PIPELINES_COOKIE"
+        )
+        monkeypatch.setenv("KF_PIPELINES_TOKEN", "planted")
+        assert submit(kfp) == 0
+        printed = capsys.readouterr()
+        assert "planted" not in printed.out + printed.err
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_token_that_is_renewed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the projected token of a pod is, which lives shorter than a training lasts."""
+    file = tmp_path / "token"
+    file.write_text("first")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(file))
+    with KfpStandIn(token="first", run_id=RUN_ID) as kfp:
+        assert submit(kfp) == 0
+
+        def renewed(_: float) -> None:
+            kfp.token = f"token-{kfp.looks[RUN_ID]}"
+            file.write_text(kfp.token)
+
+        watching = progress.Watch(connect(kfp.url, "kubeflow"), RUN_ID, "kubeflow", {}, out=io.StringIO())
+        assert watching.follow(sleep=renewed).state == "SUCCEEDED"
+
+
+class KfpClient:
+    """As much of kfp's client as a connection looks at."""
+
+    def __init__(self) -> None:
+        self._healthz_api, self._context_setting, self.api_client = self, {}, SimpleNamespace(call_api=None)
+
+    def healthz_service_get_healthz(self) -> SimpleNamespace:
+        return SimpleNamespace(multi_user=False)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_certificates_of_a_company_and_its_proxy(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "/etc/company.pem")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    with monkeypatch.context() as patched:
+        given: dict[str, Any] = {}
+        patched.setattr("kfp.Client", lambda **arguments: given.update(arguments) or KfpClient())
+        connect("https://kubeflow.example", "kubeflow")
+        assert (given["ssl_ca_cert"], given["proxy"]) == ("/etc/company.pem", "http://proxy.example:3128")
+        connect("https://kubeflow.inside.example", "kubeflow")
+        assert given["proxy"] is None
+
+
+def test_a_server_that_is_silent_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.server.PATIENCE", (0.1, 0.1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert __main__.main(["submit", "--endpoint", address]) == 2
+    assert re.match(rf"Kubeflow Pipelines: cannot reach {address}: no answer: .*timed out", refused(capsys))
+
+
+def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["submit", "--endpoint", "http://me:planted@127.0.0.1:1"]) == 2
+    said = refused(capsys)
+    assert said.startswith("Kubeflow Pipelines: cannot reach http://127.0.0.1:1: no answer: ")
+    assert said.endswith("Connection refused")
+    assert "planted" not in said
+
+
+def test_a_login_page_is_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html>log in</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+    try:
+        assert __main__.main(["submit", "--endpoint", f"http://127.0.0.1:{server.server_port}"]) == 2
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert refused(capsys).endswith(
+        "expected Kubeflow Pipelines, found something else; if that is a login page, set KF_PIPELINES_TOKEN, "
+        "KF_PIPELINES_SA_TOKEN_PATH or KF_PIPELINES_COOKIE"
+    )
