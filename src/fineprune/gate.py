@@ -83,14 +83,14 @@ class Champion:
         version: its number.
         comparable: whether it was measured with the same trigger on the same data.
         same_model: whether it is the challenger's network, weight by weight.
-        gain: the challenger's utility minus its own, input by input, or what is missing to tell; read only of
-            a comparable one that is another network.
+        gain: the challenger's utility minus its own, input by input, or what is missing to tell; None where
+            it was not asked for, see :func:`needs_gain`.
     """
 
     version: str
     comparable: bool
     same_model: bool
-    gain: Interval | str
+    gain: Interval | str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,14 @@ def challenge(
         return verdict
     met, text = _against(champion, version, replace)
     return Verdict("promoted", (*verdict.reasons, text)) if met else Verdict("held", (text,))
+
+
+def needs_gain(
+    verdict: Verdict, champion: Champion, *, version: str, replace: Literal["better", "always"]
+) -> bool:
+    """Whether :func:`challenge` would read the champion's ``gain``, which is dear to find out."""
+    asked = verdict.promoted and replace == "better" and champion.version != version
+    return asked and champion.comparable and not champion.same_model
 
 
 def read_interval(value: object, low: float, high: float) -> Interval | str:
@@ -306,8 +314,8 @@ def _against(
         text = f"The champion, version {champion.version}, was measured on other data or with another trigger"
         return False, f"{text}: {always}."
     gain, beside = champion.gain, f"the champion's, version {champion.version}"
-    if isinstance(gain, str):
-        return False, f"Utility cannot be compared with {beside}: {gain}; {always}."
+    if not isinstance(gain, Interval):
+        return False, f"Utility cannot be compared with {beside}: {gain or 'it was not'}; or {always}."
     met = gain.low > 0
     told = f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
     verb = "is clearly above" if met else "is not clearly above"

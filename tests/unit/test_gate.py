@@ -1,13 +1,24 @@
 """The gate passes good evidence and nothing else: one row per reason to hold, and properties on top."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fineprune.gate import CHECKS, RANGES, Champion, Interval, Thresholds, Verdict, challenge, decide
+from fineprune.gate import (
+    CHECKS,
+    RANGES,
+    Champion,
+    Interval,
+    Thresholds,
+    Verdict,
+    challenge,
+    decide,
+    needs_gain,
+)
 
 DIGEST = "a" * 64
 LIMITS = Thresholds(min_utility=0.8, max_clean_loss=0.05, min_samples=100)
@@ -320,7 +331,7 @@ def test_the_evidence_that_properties_are_asked_of_can_pass() -> None:
 
 def champion(
     version: str,
-    gain: Interval | str = BETTER,
+    gain: Interval | str | None = BETTER,
     *,
     comparable: bool = True,
     same_model: bool = False,
@@ -351,8 +362,9 @@ def test_a_champion_whose_outcomes_are_gone_stays_until_it_is_replaced_on_purpos
     held = against(alone)
     assert held.reasons == (
         "Utility cannot be compared with the champion's, version 3: the run is deleted; "
-        "set replace_champion to 'always' to replace it.",
+        "or set replace_champion to 'always' to replace it.",
     )
+    assert not against(champion("3", None)).promoted
     assert against(alone, replace="always").promoted
 
 
@@ -376,6 +388,27 @@ def test_the_champions_network_keeps_its_place_when_measured_again() -> None:
     assert verdict.promoted
     assert verdict.reasons[-1] == "The champion, version 3, is the same network, measured before."
     assert not against(champion("3", same_model=True, comparable=False)).promoted
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (True, {}),
+        (False, {"version": "3"}),
+        (False, {"replace": "always"}),
+        (False, {"verdict": Verdict("held", ("too bad.",))}),
+        (False, {"champion": champion("3", comparable=False)}),
+        (False, {"champion": champion("3", same_model=True)}),
+    ],
+)
+def test_a_gain_is_asked_for_where_the_verdict_hangs_on_it(asked: bool, given: dict[str, Any]) -> None:
+    with_all = {"verdict": PASSED, "champion": champion("3"), "version": "7", "replace": "better"} | given
+    assert needs_gain(**with_all) is asked
+    apart = [
+        challenge(**with_all | {"champion": replace(with_all["champion"], gain=gain)})
+        for gain in (BETTER, "gone")
+    ]
+    assert (apart[0] != apart[1]) is asked
 
 
 def test_no_comparison_rescues_a_held_version() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fineprune.errors import DataError, excerpt
-from fineprune.evaluation.intervals import Estimate, difference
-from fineprune.evaluation.metrics import measure
+from fineprune.evaluation.intervals import Estimate, Groups, difference
+from fineprune.evaluation.metrics import measure, unclipped_utility
 from fineprune.evaluation.outcomes import Outcomes, from_report
 from fineprune.files import as_mapping
+
+Shares = npt.NDArray[np.float64]
 
 
 def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
@@ -20,8 +24,10 @@ def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
 
     A MOVER difference (Zou and Donner 2008). Two models stumble over the same inputs, so the correlation of
     their utilities is that of what each input adds to either, drawn towards zero by Newcombe's continuity
-    correction (1998c): agreement in a few inputs does not prove that two models are alike. Where inputs come
-    in groups the interval is too wide, for what the groups have in common cancels out.
+    correction (1998c): agreement in a few inputs does not prove that two models are alike. Where the inputs
+    come in groups it is that of what each group adds, if that is less: two models may find the same inputs
+    hard, but other speakers. Of an untargeted attack the interval holds that of the utilities before they are
+    clipped too.
 
     Raises:
         DataError: the two are not of the same inputs.
@@ -30,10 +36,26 @@ def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
     if not same or (ours.fooled is None) != (theirs.fooled is None):
         counts = f"{len(ours.eligible)} and {len(theirs.eligible)}"
         raise DataError(f"outcomes: expected those of the same test inputs, found others ({counts})")
-    first, second = (measure(one, before=None).utility for one in (ours, theirs))
-    if first is None or second is None:
-        return None
-    return difference(first, second, correlation=_correlation(_shares(ours), _shares(theirs)))
+    utilities = [measure(said, before=None).utility for said in (ours, theirs)]
+    gains = []
+    for first, second in (utilities, [unclipped_utility(said) for said in (ours, theirs)]):
+        if first is None or second is None:
+            return None
+        shared = _correlation(utility_shares(ours), utility_shares(theirs), ours.groups)
+        gains.append(difference(first, second, correlation=shared))
+    low, high = min(gain.low for gain in gains), max(gain.high for gain in gains)
+    return replace(gains[0], low=low, high=high)
+
+
+def utility_shares(said: Outcomes) -> Shares:
+    """(N,) float64, what each input adds to unclipped utility, times N and up to what all add alike; of an
+    untargeted success, which is a ratio, by the delta method.
+    """
+    weight = said.eligible * (len(said.eligible) / np.count_nonzero(said.eligible))
+    if said.fooled is not None:
+        return said.right - weight * (said.fooled - float(said.fooled[said.eligible].mean()))
+    clean, triggered = (float(flags[said.eligible].mean()) for flags in (said.right, said.kept))
+    return said.right + weight * (said.kept / clean - said.right * triggered / clean**2)
 
 
 def outcomes_behind(report: Mapping[str, Any], model: str) -> Outcomes:
@@ -52,20 +74,17 @@ def outcomes_behind(report: Mapping[str, Any], model: str) -> Outcomes:
     return said
 
 
-def _shares(said: Outcomes) -> npt.NDArray[np.float64]:
-    """(N,) what each input adds to utility, times N; of the relative drop by the delta method."""
-    weight = said.eligible * (len(said.eligible) / np.count_nonzero(said.eligible))
-    if said.fooled is not None:
-        return said.right - weight * said.fooled
-    clean, triggered = (float(flags[said.eligible].mean()) for flags in (said.right, said.kept))
-    if triggered >= clean:  # the success is clipped to zero there
-        return said.right.astype(float)
-    return said.right + weight * (said.kept / clean - said.right * triggered / clean**2)
+def _correlation(first: Shares, second: Shares, groups: Groups) -> float:
+    """Of two models' utilities, by inputs or by groups, whichever is less."""
+    member = np.unique(groups, return_inverse=True)[1]
+    ours, theirs = first - first.mean(), second - second.mean()
+    sums = [np.bincount(member, shares).astype(float) for shares in (ours, theirs)]
+    return min(_cosine(sums[0], sums[1]), _cosine(ours, theirs, correction=0.5))
 
 
-def _correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
-    spread = float(first.std() * second.std())
-    together = float(np.mean((first - first.mean()) * (second - second.mean())))
+def _cosine(first: Shares, second: Shares, correction: float = 0.0) -> float:
+    """Of two deviations, whose product is drawn towards zero by ``correction`` where it is positive."""
+    together, spread = float(first @ second), math.sqrt(float(first @ first) * float(second @ second))
     if together > 0:
-        together = max(0.0, together - 1 / (2 * len(first)))
+        together = max(0.0, together - correction)
     return max(-1.0, min(1.0, together / spread)) if spread > 0 else 0.0

@@ -61,11 +61,26 @@ def measure(said: Outcomes, *, before: Outcomes | None) -> ModelMetrics:
     accuracy = rate(said.right, said.groups, otherwise=otherwise)
     robust = rate(said.kept[said.eligible], said.groups[said.eligible], otherwise=otherwise)
     success, utility = _success_and_utility(accuracy, said, otherwise)
+    if utility is not None and said.fooled is None:
+        # accuracy - max(0, drop) = min(accuracy - drop, accuracy): clipping the drop before subtracting it
+        # would break its correlation with the accuracy.
+        utility = smaller(utility, accuracy)
     loss = Estimate(0.0, 0.0, 0.0, accuracy.n)
     if before is not None:
         earlier = rate(before.right, said.groups, otherwise=otherwise)
         loss = difference(earlier, accuracy, correlation=correlation(before.right, said.right))
     return ModelMetrics(accuracy, success, robust, utility, loss)
+
+
+def unclipped_utility(said: Outcomes) -> Estimate | None:
+    """Utility whose untargeted success may be negative: in [-1, 2], None where the success is undefined.
+
+    A success that is clipped at zero counts noise on one side alone, and so speaks against a model that
+    sometimes gains by the trigger and sometimes loses.
+    """
+    otherwise = _design_effect(said)
+    accuracy = rate(said.right, said.groups, otherwise=otherwise)
+    return _success_and_utility(accuracy, said, otherwise)[1]
 
 
 def _design_effect(said: Outcomes) -> float | None:
@@ -135,7 +150,7 @@ def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int 
 def _success_and_utility(
     accuracy: Estimate, said: Outcomes, otherwise: float | None
 ) -> tuple[Estimate | None, Estimate | None]:
-    """Backdoor success, and ``accuracy`` minus it with the correlation of the two taken into account."""
+    """Backdoor success, and ``accuracy`` minus it, before clipping, with the correlation of the two."""
     some = said.eligible
     right, groups = said.right[some], said.groups[some]
     # Only the eligible inputs are common to both rates, which dilutes the correlation of the two.
@@ -151,6 +166,4 @@ def _success_and_utility(
     if drop is None:
         return None, None
     shared = common * drop_correlation(before, after, correlation=paired)
-    # accuracy - max(0, drop) = min(accuracy - drop, accuracy): clipping the drop before subtracting it
-    # would break its correlation with the accuracy.
-    return clip(drop, 0.0, 1.0), smaller(difference(accuracy, drop, correlation=shared), accuracy)
+    return clip(drop, 0.0, 1.0), difference(accuracy, drop, correlation=shared)

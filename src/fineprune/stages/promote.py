@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,15 +16,15 @@ from fineprune.decision import Decision, as_page, as_text, decision_record, writ
 from fineprune.errors import ConfigError, DataError, TrackingError
 from fineprune.evaluation.comparison import outcomes_behind, utility_gain
 from fineprune.exit_codes import HELD
-from fineprune.gate import DEFENDED, Champion, Interval, Thresholds, Verdict, challenge, decide
+from fineprune.gate import DEFENDED, Champion, Interval, Thresholds, Verdict, challenge, decide, needs_gain
 from fineprune.lineage import StageRecord
 from fineprune.models.format import check_fits, load_model
 from fineprune.stages.base import Result, Stage, content_digest
-from fineprune.tracking.answers import GoneError
-from fineprune.tracking.evidence import evaluation_of
+from fineprune.tracking.evidence import LostEvidenceError
 from fineprune.tracking.lock import LOCK_SUFFIX
 from fineprune.tracking.promotion import CANDIDATE, CHAMPION, Promotion, Version
 from fineprune.tracking.store import connect
+from fineprune.tracking.tracker import Tracker
 from fineprune.tracking.verdict import KUBEFLOW_RUN
 
 PROTOCOL = "digest.protocol"
@@ -128,8 +128,11 @@ def run(
         for record in evidence.records:
             tracker.log_stage(parent, record)
         version = tracker.register(name, network, example, run_id=parent, tags=tags)
+        comparison = Comparison(evidence, version, config.replace_champion, tracker)
+        comparison.verdict(tracker.champion(name))
         with tracker.promotion(name, version) as promotion:
-            decision, page = settle(promotion, config, evidence, parent, tracker.uri)
+            verdict = comparison.verdict(promotion.champion)
+            decision, page = settle(promotion, verdict, config, evidence, parent, tracker.uri)
         look_at = tracker.look_at(parent)
         text = as_text(decision, report=inputs["evaluation"] / "report.html", look_at=look_at)
         write(outputs["report"], decision, page=page, text=text)
@@ -193,16 +196,15 @@ def made_by(model: str) -> dict[str, str]:
 
 
 def settle(
-    promotion: Promotion, config: PromoteConfig, evidence: Evidence, run_id: str, tracking_uri: str
+    promotion: Promotion,
+    verdict: Verdict,
+    config: PromoteConfig,
+    evidence: Evidence,
+    run_id: str,
+    tracking_uri: str,
 ) -> tuple[Decision, str]:
-    """Compare with the champion, describe the version, move the alias; gives the decision and its page."""
+    """Describe the version, move the alias; gives the decision and its page."""
     best = promotion.champion
-    verdict = challenge(
-        evidence.verdict,
-        against(best, evidence, promotion.client) if best else None,
-        version=promotion.version,
-        replace=config.replace_champion,
-    )
     decision = Decision(
         verdict=verdict.verdict,
         reasons=verdict.reasons,
@@ -228,22 +230,55 @@ def settle(
     return decision, page
 
 
-def against(champion: Version, evidence: Evidence, client: Any) -> Champion:
-    """The champion as the gate compares it with the evidence."""
-    comparable = champion.tags.get(PROTOCOL) == evidence.version_tags[PROTOCOL]
-    same_model = champion.tags.get("digest.model") == evidence.digests["model"]
-    gain: Interval | str = "it was not asked for"
-    if comparable and not same_model:
+class Comparison:
+    """The evidence beside champions, each of which is compared once.
+
+    What it needs of MLflow may take longer than a promotion's lock lasts: whoever is champion before it is
+    taken should be asked for first.
+
+    Args:
+        evidence: of the challenger.
+        version: the challenger's.
+        replace: what replaces a champion.
+        tracker: where the champions' evaluations are.
+    """
+
+    def __init__(
+        self, evidence: Evidence, version: str, replace: Literal["better", "always"], tracker: Tracker
+    ) -> None:
+        self._evidence, self._tracker = evidence, tracker
+        self._version, self._replace = version, replace
+        self._gains: dict[str, Interval | str] = {}
+
+    def verdict(self, found: Version | None) -> Verdict:
+        """The gate's verdict with that champion, or with none."""
+        alone, version, how = self._evidence.verdict, self._version, self._replace
+        champion = self._champion(found) if found else None
+        if found and champion and needs_gain(alone, champion, version=version, replace=how):
+            if found.number not in self._gains:
+                self._gains[found.number] = self._gain_over(found)
+            champion = replace(champion, gain=self._gains[found.number])
+        return challenge(alone, champion, version=version, replace=how)
+
+    def _champion(self, found: Version) -> Champion:
+        return Champion(
+            version=found.number,
+            comparable=found.tags.get(PROTOCOL) == self._evidence.version_tags[PROTOCOL],
+            same_model=found.tags.get("digest.model") == self._evidence.digests["model"],
+        )
+
+    def _gain_over(self, found: Version) -> Interval | str:
+        """Utility above the champion's, or what is missing to tell, and what to do about it."""
         try:
-            ours = outcomes_behind(evidence.evaluation, evidence.run_tags["model"])
-            theirs = outcomes_behind(evaluation_of(client, champion), champion.tags.get("model", ""))
-            found = utility_gain(ours, theirs)
-            gain = Interval(**asdict(found)) if found else "one of the two is undefined"
-        except GoneError:
-            raise
-        except (TrackingError, DataError) as error:
-            gain = str(error)
-    return Champion(champion.number, comparable, same_model, gain)
+            ours = outcomes_behind(self._evidence.evaluation, self._evidence.run_tags["model"])
+        except DataError as error:
+            return f"this evaluation has none to compare: {error}; evaluate again"
+        try:
+            theirs = outcomes_behind(self._tracker.evaluation_of(found), found.tags.get("model", ""))
+            gain = utility_gain(ours, theirs)
+        except (LostEvidenceError, DataError) as error:
+            return f"the champion's evaluation has none to compare: {error}; evaluate and promote it again"
+        return Interval(**asdict(gain)) if gain else "one of the two is undefined"
 
 
 def headline(numbers: Mapping[str, float], model: str) -> Iterator[tuple[str, float]]:

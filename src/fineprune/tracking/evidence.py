@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,12 @@ from typing import Any
 from fineprune.errors import TrackingError
 from fineprune.files import as_mapping
 from fineprune.lineage import REPORT
-from fineprune.tracking.answers import translated
+from fineprune.tracking.answers import MISSING, translated, unless
 from fineprune.tracking.promotion import Version
+
+
+class LostEvidenceError(TrackingError):
+    """MLflow answers, and does not have what the version was judged by."""
 
 
 @translated()
@@ -25,23 +30,29 @@ def evaluation_of(client: Any, version: Version) -> Mapping[str, Any]:
         version: that carries the report's SHA-256 as its tag ``digest.evaluation``.
 
     Raises:
-        TrackingError: it is not to be had, or is another one; a ``GoneError`` where MLflow does not answer.
+        LostEvidenceError: it is not there any more, or another one is in its place.
+        TrackingError: MLflow or the store of its artifacts does not deliver.
     """
-    digest = version.tags.get("digest.evaluation", "")
-    stage = _stage_run(client, version.run_id, digest) if version.run_id else None
-    if stage is None:
-        raise TrackingError(f"expected a run with the evaluation of version {version.number}, found none")
+    digest, name = version.tags.get("digest.evaluation", ""), f"version {version.number}"
+    run = _run_with(client, version, digest)
+    if run is None:
+        raise LostEvidenceError(f"expected a run with the evaluation of {name}, found none")
+    if REPORT not in {file.path for file in client.list_artifacts(run)}:
+        raise LostEvidenceError(f"expected the evaluation of {name} in run {run}, found no {REPORT}")
     with tempfile.TemporaryDirectory(prefix="fineprune-") as folder:
-        content = Path(client.download_artifacts(stage, REPORT, folder)).read_bytes()
+        content = Path(client.download_artifacts(run, REPORT, folder)).read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
-        told = f"expected the one that version {version.number} names, {digest[:16]}…"
-        raise TrackingError(f"{REPORT} of run {stage}: {told}, found another")
+        raise LostEvidenceError(f"expected the evaluation of {name} in run {run}, found another")
     return as_mapping(json.loads(content))
 
 
-def _stage_run(client: Any, parent: str, report: str) -> str | None:
-    """The id of the stage's run that keeps this report; None if there is none."""
-    experiment = client.get_run(parent).info.experiment_id
-    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.report = '{report}'"
-    found = client.search_runs([experiment], query, max_results=1)
+def _run_with(client: Any, version: Version, report: str) -> str | None:
+    """The id of a run that keeps this report; None if there is none.
+
+    It lies beside the run that made the version, and under another one where the pipeline ran again since.
+    """
+    made = unless(MISSING, lambda: client.get_run(version.run_id)) if version.run_id else None
+    if made is None or not re.fullmatch(r"[0-9a-f]{64}", report):
+        return None
+    found = client.search_runs([made.info.experiment_id], f"tags.report = '{report}'", max_results=1)
     return str(found[0].info.run_id) if found else None

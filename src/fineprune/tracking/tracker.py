@@ -21,6 +21,7 @@ from torch import nn
 from fineprune.errors import TrackingError, without_credentials
 from fineprune.lineage import StageRecord
 from fineprune.tracking.answers import GoneError, brief, is_gone, shortened, translated
+from fineprune.tracking.evidence import evaluation_of
 from fineprune.tracking.export import check_export, log_network
 from fineprune.tracking.lock import PromotionLock
 from fineprune.tracking.promotion import CHAMPION, LockEntries, Promotion, Version, tag_version
@@ -160,13 +161,20 @@ class Tracker:
             TrackingError: another promoter holds the lock for too long.
         """
         with translated(), PromotionLock(LockEntries(self._client), name, **lock) as held:
-            model = self._client.get_registered_model(name)
-            if not model.description:
+            if not self._client.get_registered_model(name).description:
                 self._client.update_registered_model(name, _MODEL_NOTE)
-            number = model.aliases.get(CHAMPION)
-            found = self._client.get_model_version(name, str(number)) if number else None
-            champion = Version(str(number), found.tags, found.run_id) if found else None
-            yield Promotion(self._client, name, version, champion, held)
+            yield Promotion(self._client, name, version, self.champion(name), held)
+
+    @translated()
+    def champion(self, name: str) -> Version | None:
+        """The registered model's champion at this moment; None if there is none."""
+        number = self._client.get_registered_model(name).aliases.get(CHAMPION)
+        found = self._client.get_model_version(name, str(number)) if number else None
+        return Version(str(number), found.tags, found.run_id) if found else None
+
+    def evaluation_of(self, version: Version) -> Mapping[str, Any]:
+        """See :func:`fineprune.tracking.evidence.evaluation_of`."""
+        return evaluation_of(self._client, version)
 
     def _find(self, query: str) -> Run | None:
         found = self._client.search_runs([self._experiment], query, max_results=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fineprune.errors import DataError
-from fineprune.evaluation.comparison import outcomes_behind, utility_gain
+from fineprune.evaluation.comparison import outcomes_behind, utility_gain, utility_shares
 from fineprune.evaluation.intervals import correlation, difference
 from fineprune.evaluation.metrics import measure
 from fineprune.evaluation.outcomes import Outcomes, as_report
@@ -86,8 +86,51 @@ def test_refuses_outcomes_of_other_inputs(other):
         utility_gain(model(), other)
 
 
-def false_alarms(*, targeted, n, groups, shared, draws=300):
-    """How often one of two models that are equally good is taken for clearly better."""
+@pytest.mark.parametrize("targeted", [True, False])
+def test_shares_are_the_derivative_of_the_utility(targeted):
+    """An input that is left out takes away what it adds."""
+    random = np.random.default_rng(3)
+    right, some = random.random(400) < 0.8, random.random(400) < 0.5
+    kept = right & (random.random(400) < 0.7)
+    fooled = ~kept & (random.random(400) < 0.4) if targeted else None
+    groups = np.arange(400)
+
+    def utility(keep):
+        rest = None if fooled is None else fooled[keep]
+        said = Outcomes(right[keep], kept[keep], rest, some[keep], groups[keep])
+        return measure(said, before=None).utility.value
+
+    found = utility_shares(Outcomes(right, kept, fooled, some, groups))
+    without = np.array([utility(groups != one) for one in groups])
+    np.testing.assert_allclose(400 * (utility(groups >= 0) - without), found - found.mean(), atol=0.05)
+    assert len(np.unique(found.round(6))) >= 4
+
+
+def test_a_success_that_is_clipped_at_zero_hides_nothing():
+    """With the trigger theirs recognises twenty inputs more, and ours none."""
+    theirs = model(range(40), targeted=False)
+    theirs = replace(theirs, kept=theirs.right | (np.arange(200) < 20))
+    gain = utility_gain(model(range(40), targeted=False), theirs)
+    assert gain.value == 0
+    assert gain.low < -0.1 < 0 < gain.high
+
+
+def test_what_groups_do_not_have_in_common_widens_it():
+    random = np.random.default_rng(0)
+    groups = np.arange(400) % 20
+    hard = random.random(400) < 0.2
+    bad = [np.isin(groups, (2, 3)), np.isin(groups, (7, 9))]
+    ours, theirs = (
+        replace(model(n=400, groups=groups), right=~(hard | own), kept=~(hard | own)) for own in bad
+    )
+    wide, narrow = utility_gain(ours, theirs), utility_gain(ours, ours)
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+
+
+def false_alarms(*, targeted, n, groups, shared, own=0.0, draws=300):
+    """How often one of two models that are equally good is taken for clearly better; ``own`` is how much of
+    the difficulty is of a model's own groups.
+    """
     random = np.random.default_rng(7)
     member, found = np.arange(n) % groups, 0
     for _ in range(draws):
@@ -97,7 +140,8 @@ def false_alarms(*, targeted, n, groups, shared, draws=300):
         pair = []
         for _ in range(2):
             score = difficulty + random.normal(size=(2, n)) * np.sqrt(1 - shared)
-            limit = np.sqrt(1 + (groups < n))
+            score += random.normal(size=(2, groups))[:, member] * np.sqrt(own)
+            limit = np.sqrt(1 + (groups < n) + own)
             right, fooled = score[0] > -1.7 * limit, score[1] < -2.0 * limit
             some = np.arange(n) < 0.9 * n
             pair.append(Outcomes(right, right & ~fooled, fooled if targeted else None, some, member))
@@ -111,6 +155,25 @@ def false_alarms(*, targeted, n, groups, shared, draws=300):
 def test_of_equal_models_none_is_taken_for_better(n, groups, shared, targeted):
     # The nominal level is .025; three standard errors of the simulation above it.
     assert false_alarms(targeted=targeted, n=n, groups=groups, shared=shared) <= 0.052
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+def test_nor_where_each_stumbles_over_speakers_of_its_own(targeted):
+    assert false_alarms(targeted=targeted, n=960, groups=24, shared=0.8, own=0.3) <= 0.052
+
+
+def test_nor_where_one_of_them_changes_its_mind_with_an_untargeted_trigger():
+    """Of a success that is clipped at zero, noise would count against it alone."""
+    random, found = np.random.default_rng(11), 0
+    every = np.ones(539, bool)
+    for _ in range(400):
+        steady, fickle = (random.random(539) < 0.8 for _ in range(2))
+        swapped = np.where(random.random(539) < 0.2, random.random(539) < 0.8, fickle)
+        pair = [
+            Outcomes(*flags, None, every, np.arange(539)) for flags in ((steady, steady), (fickle, swapped))
+        ]
+        found += utility_gain(*pair).low > 0
+    assert found / 400 <= 0.048
 
 
 def reported(said):

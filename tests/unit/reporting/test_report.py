@@ -135,13 +135,13 @@ class TestPage:
 
     @pytest.mark.parametrize(
         ("low", "high", "verdict"),
-        [(0.01, 0.2, "clearly more"), (-0.01, 0.2, "not clearly"), (-0.2, -0.01, "clearly less")],
+        [(0.01, 0.2, "clearly more"), (-0.01, 0.2, "no clear difference"), (-0.2, -0.01, "clearly less")],
     )
     def test_says_what_pruning_adds_to_fine_tuning(self, low, high, verdict):
         gain = estimate((low + high) / 2, low, high)
         words = " ".join(Page(render(evaluation() | {"pruning_gain": gain}, {})).text.split())
         assert verdict in words
-        assert "Fine-pruned against" not in Page(render(evaluation() | {"pruning_gain": None}, {})).text
+        assert "Against fine-tuning" not in Page(render(evaluation() | {"pruning_gain": None}, {})).text
 
     def test_has_a_column_and_a_word_more_for_a_detector(self):
         plain = " ".join(Page(render(evaluation(), {})).text.split())

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
 
+import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from fineprune.files import write_json
 from fineprune.stages.promote import HELD
-from fineprune.tracking.answers import GoneError
-from tests.unit.stages.delivery import Delivery
+from fineprune.tracking.tracker import Tracker
+from tests.unit.stages.delivery import Delivery, evaluation_report
 
 
 def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
@@ -36,14 +38,16 @@ def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
     assert {name: str(number) for name, number in aliases.items()} == {"champion": "3"}
 
 
-def test_a_champion_is_compared_whatever_experiment_and_stage_it_is_of(delivery: Delivery) -> None:
+def test_a_champion_is_compared_whatever_experiment_and_model_it_is_of(delivery: Delivery) -> None:
     report = json.loads((delivery.path / "evaluation" / "report.json").read_text())
-    report["models"]["fine_tuned"] = report["models"]["fine_pruned"]
+    worse = evaluation_report(delivery.measured, 0.86)
+    report["models"]["fine_tuned"] = worse["models"]["fine_pruned"]
+    report["outcomes"]["models"]["fine_tuned"] = worse["outcomes"]["models"]["fine_pruned"]
     write_json(delivery.path / "evaluation" / "report.json", report)
     delivery.run(model="fine_tuned", experiment="another")
     delivery.new_model(seed=1, utility=0.95)
     assert delivery.run("--fail-on-hold") == 0
-    assert "is clearly above the champion's, version 1: +0.0500" in delivery.decision["reasons"][-1]
+    assert "is clearly above the champion's, version 1: +0.0900" in delivery.decision["reasons"][-1]
 
 
 def spoil_run(client: Any, evaluation: Any) -> None:
@@ -63,50 +67,143 @@ def spoil_folder(_: Any, evaluation: Any) -> None:
     kept_report(evaluation).unlink()
 
 
+def evaluate_run(delivery: Delivery) -> Any:
+    client, parent = delivery.client, delivery.decision["run_id"]
+    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`fineprune.stage` = 'evaluate'"
+    (run,) = client.search_runs([client.get_run(parent).info.experiment_id], query)
+    return run
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (spoil_run, "expected a run with the evaluation of version 1, found none"),
-        (spoil_file, "expected the one that version 1 names, "),
-        (spoil_folder, "report.json"),
+        (spoil_file, "expected the evaluation of version 1 in run .*, found another"),
+        (spoil_folder, "expected the evaluation of version 1 in run .*, found no report.json"),
     ],
 )
 def test_a_champion_whose_evaluation_is_gone_stays(spoil: Any, message: str, delivery: Delivery) -> None:
     delivery.run()
-    client, parent = delivery.client, delivery.decision["run_id"]
-    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`fineprune.stage` = 'evaluate'"
-    (evaluation,) = client.search_runs([client.get_run(parent).info.experiment_id], query)
-    spoil(client, evaluation)
+    spoil(delivery.client, evaluate_run(delivery))
     delivery.new_model(seed=1, utility=0.95)
     assert delivery.run("--fail-on-hold") == HELD
     (reason,) = delivery.decision["reasons"]
-    assert reason.startswith("Utility cannot be compared with the champion's, version 1: ")
-    assert message in reason
+    assert re.fullmatch(
+        "Utility cannot be compared with the champion's, version 1: the champion's evaluation has none to "
+        f"compare: {message}; evaluate and promote it again; or set replace_champion .*",
+        reason,
+    )
     assert delivery.run("--fail-on-hold", replace_champion="always") == 0
 
 
-@pytest.mark.parametrize("outcomes", [None, {"eligible": "1"}])
-def test_an_evaluation_without_outcomes_replaces_nobody(outcomes: Any, delivery: Delivery) -> None:
+def test_a_champion_whose_runs_were_deleted_is_compared_again_when_they_are_made_again(
+    delivery: Delivery,
+) -> None:
     delivery.run()
-    delivery.new_model(seed=1, utility=0.95, outcomes=outcomes)
+    for run in (evaluate_run(delivery).info.run_id, delivery.decision["run_id"]):
+        delivery.client.delete_run(run)
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95)
+    assert delivery.run("--fail-on-hold") == 0
+    assert "is clearly above the champion's, version 1" in delivery.decision["reasons"][-1]
+
+
+@pytest.mark.parametrize("digest", ["", "x' or 'a", "e" * 64])
+def test_a_champion_that_names_no_evaluation_stays(digest: str, delivery: Delivery) -> None:
+    delivery.run()
+    delivery.client.set_model_version_tag("digits", "1", "digest.evaluation", digest)
+    delivery.new_model(seed=1, utility=0.95)
     assert delivery.run("--fail-on-hold") == HELD
-    assert "outcomes: " in delivery.decision["reasons"][0]
+    assert "with the evaluation of version 1, found none" in delivery.decision["reasons"][0]
 
 
-def test_a_registry_that_goes_away_at_the_comparison_decides_nothing(
-    delivery: Delivery, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_champions_evaluation_of_an_older_release_is_told_from_this_one(delivery: Delivery) -> None:
+    delivery.new_model(seed=0, outcomes=None)
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "the champion's evaluation has none to compare: outcomes: " in delivery.decision["reasons"][0]
+
+
+def other_outcomes(report: dict[str, Any]) -> None:
+    report["outcomes"]["models"]["fine_pruned"]["right"] = "1" * 500
+
+
+def no_outcomes(report: dict[str, Any]) -> None:
+    report["outcomes"] = {"eligible": "1"}
+
+
+@pytest.mark.parametrize("change", [other_outcomes, no_outcomes])
+def test_an_evaluation_without_sound_outcomes_replaces_nobody(change: Any, delivery: Delivery) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95)
+    path = delivery.path / "evaluation" / "report.json"
+    report = json.loads(path.read_text())
+    change(report)
+    write_json(path, report)
+    assert delivery.run("--fail-on-hold") == HELD
+    (reason,) = delivery.decision["reasons"]
+    assert "this evaluation has none to compare: outcomes: " in reason
+    assert "; evaluate again; or set replace_champion" in reason
+
+
+def test_models_whose_utility_is_undefined_replace_nobody(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95)
+    monkeypatch.setattr("fineprune.stages.promote.utility_gain", lambda *_: None)
+    assert delivery.run("--fail-on-hold") == HELD
+    assert "version 1: one of the two is undefined; or" in delivery.decision["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    "fault", [MlflowException("no such path is served"), ConnectionError("refused"), OSError(5, "I/O")]
+)
+def test_a_store_that_does_not_deliver_at_the_comparison_decides_nothing(
+    fault: Exception,
+    delivery: Delivery,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     delivery.run()
     delivery.new_model(seed=1, utility=0.95)
 
     def gone(*_: Any) -> None:
-        raise GoneError("MLflow: 503")
+        raise fault
 
-    monkeypatch.setattr("fineprune.stages.promote.evaluation_of", gone)
+    monkeypatch.setattr(mlflow.MlflowClient, "download_artifacts", gone)
     capsys.readouterr()
-    assert delivery.run() == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith("MLflow: 503")
-    assert delivery.client.get_model_version_by_alias("digits", "champion").version == 1
+    assert delivery.run("--fail-on-hold") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("fineprune promote: error: MLflow: ")
+    aliases = delivery.client.get_registered_model("digits").aliases
+    assert {name: str(number) for name, number in aliases.items()} == {"champion": "1"}
+
+
+@pytest.mark.parametrize("changes", [{"min_utility": 0.99}, {"replace_champion": "always"}])
+def test_a_champion_is_not_fetched_where_nothing_hangs_on_it(
+    changes: dict[str, Any], delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95)
+    monkeypatch.setattr(Tracker, "evaluation_of", lambda *_: pytest.fail("it was fetched"))
+    assert delivery.run(**changes) == 0
+
+
+def test_a_champion_is_fetched_before_the_lock_is_taken_and_once(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery.run()
+    delivery.new_model(seed=1, utility=0.95)
+    fetch, held = Tracker.evaluation_of, []
+
+    def noted(tracker: Tracker, version: Any) -> Any:
+        held.append([model.name for model in delivery.client.search_registered_models()])
+        return fetch(tracker, version)
+
+    monkeypatch.setattr(Tracker, "evaluation_of", noted)
+    assert delivery.run("--fail-on-hold") == 0
+    assert held == [["digits"]]  # and no lock beside it
 
 
 @pytest.mark.parametrize(

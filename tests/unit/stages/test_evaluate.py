@@ -16,6 +16,7 @@ from fineprune.defenses.profiling import profile_channels, save_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import DataError
 from fineprune.evaluation.average_precision import AveragePrecision
+from fineprune.evaluation.comparison import outcomes_behind
 from fineprune.evaluation.intervals import Estimate
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.files import read_json
@@ -116,6 +117,18 @@ def test_the_curve_is_at_its_stop_what_is_measured_of_the_pruned_network(measure
             found = report["models"][model][name.replace(" ", "_")]["value"]
             assert pruning["curve"][name][at] == pytest.approx(found), (model, name)
     assert pruning["curve"]["clean accuracy"][0] > pruning["curve"]["clean accuracy"][-1]
+
+
+def test_the_report_keeps_what_became_of_each_input_under_the_models_that_may_be_promoted(measured):
+    models = measured[0]["models"]
+    assert set(measured[0]["outcomes"]["models"]) == {"fine_tuned", "fine_pruned"}
+    found = {name: outcomes_behind(measured[0], name) for name in ("fine_tuned", "fine_pruned")}
+    for name, said in found.items():
+        accuracy = said.kept[said.eligible].mean()
+        assert models[name]["robust_accuracy"]["value"] == pytest.approx(accuracy), name
+    utilities = [models[name]["utility"]["value"] for name in ("fine_pruned", "fine_tuned")]
+    assert utilities[0] != utilities[1]
+    assert measured[0]["pruning_gain"]["value"] == pytest.approx(utilities[0] - utilities[1])
 
 
 def test_each_check_is_of_its_own_model(measured):
