@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fineprune.files import write_json
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.surgery import remove_channels
+from fineprune.outputs import whole_outputs
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -69,6 +71,26 @@ def save_model(path: Path, network: Network) -> None:
         **{field.name: getattr(network.spec, field.name) for field in fields(NetworkSpec)},
     )
     write_json(path / CARD, asdict(card))
+
+
+def receive(weights: Path, spec: NetworkSpec, path: Path) -> None:
+    """Make a model folder of a ``.safetensors`` file that came from elsewhere; an older one gives way whole.
+
+    Args:
+        weights: a state dict of the architecture, by its names.
+        spec: what it was trained as; the file does not say.
+        path: of the model folder.
+
+    Raises:
+        ModelError: the file is missing, is not safetensors (a pickle is never opened), does not fit the
+            architecture, or holds NaN or weights of another type.
+    """
+    state, network = _read_weights(weights), build(spec)
+    _check_fit(state, network, weights)
+    _check_finite(state, str(weights))
+    network.load_state_dict(state)
+    with whole_outputs({"model": path}) as scratch:
+        save_model(scratch["model"], network)
 
 
 def load_model(path: Path) -> Network:
@@ -180,13 +202,19 @@ def _check_described(card: ModelCard, state: Mapping[str, torch.Tensor], path: P
         expected = f"some of channels 0…{width - 1} of {card.prunable_layer}, each once"
         raise ModelError(f"{path / CARD}: pruned: expected {expected}, found {excerpt(card.pruned)}")
     described = remove_channels(whole, card.pruned)
-    _check_types(state, described.state_dict(), str(path / WEIGHTS))
+    _check_fit(state, described, path / WEIGHTS)
+
+
+def _check_fit(state: Mapping[str, torch.Tensor], network: Network, path: Path) -> None:
+    """Refuse weights of other names, shapes or types than the network's, which keeps its own."""
+    _check_types(state, network.state_dict(), str(path))
     try:
         with torch.device("meta"):
-            described.load_state_dict({name: value.to("meta") for name, value in state.items()})
+            empty = deepcopy(network).to("meta")
+            empty.load_state_dict({name: value.to("meta") for name, value in state.items()})
     except RuntimeError as error:
         raise ModelError(
-            f"{path / WEIGHTS}: does not fit architecture {card.architecture}: {one_line(error)}"
+            f"{path}: does not fit architecture {network.spec.architecture}: {one_line(error)}"
         ) from error
 
 

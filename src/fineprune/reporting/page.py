@@ -72,8 +72,8 @@ CAPTIONS = {
     "class_counts": ("Classes", "How many of each class there are in each split."),
     "training_curves": (
         "Training",
-        "Loss and accuracy by epoch: start is the clean training that both networks go on from, attack clean "
-        "that of the pruning-aware attacker.",
+        "Loss and accuracy by epoch: holdout is data that is not trained on, start the clean training that "
+        "both networks go on from, attack clean that of the pruning-aware attacker.",
     ),
 }
 WIDE = frozenset({"scenes", "labelled_scenes"})

@@ -92,6 +92,7 @@ class Evidence:
         evaluation: the evaluation's report.
         records: the stages' reports.
         numbers: every figure of every model with its interval, by name.
+        params: of all stages that the model went through, by name.
         run_tags, version_tags: by name.
         verdict: the gate's, before any champion is looked at.
     """
@@ -101,6 +102,7 @@ class Evidence:
     evaluation: Mapping[str, Any]
     records: list[StageRecord]
     numbers: Mapping[str, float]
+    params: Mapping[str, str]
     run_tags: Mapping[str, str]
     version_tags: Mapping[str, str]
     verdict: Verdict
@@ -124,7 +126,8 @@ def run(
     name, tags = config.registered_name, evidence.version_tags
     key = f"{evidence.digests['evaluation']} {config.model}"
     tracker = connect(os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri, config.experiment)
-    with tracker.pipeline_run(name=evidence.name, key=key, tags=evidence.run_tags) as parent:
+    shown = {"tags": evidence.run_tags, "params": evidence.params}
+    with tracker.pipeline_run(name=evidence.name, key=key, **shown) as parent:
         for record in evidence.records:
             tracker.log_stage(parent, record)
         version = tracker.register(name, network, example, run_id=parent, tags=tags)
@@ -179,6 +182,7 @@ def read_evidence(
         evaluation=evaluation,
         records=[lineage.as_record(name, inputs[port], reports[port]) for port, name in REPORTS.items()],
         numbers=dict(lineage.evaluation_metrics(evaluation)),
+        params=dict(lineage.flatten({stage: config or {} for stage, config in configs.items()})),
         run_tags=origin,
         version_tags=origin
         | shown

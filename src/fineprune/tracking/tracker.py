@@ -58,8 +58,10 @@ class Tracker:
         return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
 
     @contextlib.contextmanager
-    def pipeline_run(self, *, name: str, key: str, tags: Mapping[str, str]) -> Iterator[str]:
-        """The parent run of a pipeline run; gives its id.
+    def pipeline_run(
+        self, *, name: str, key: str, tags: Mapping[str, str], params: Mapping[str, str]
+    ) -> Iterator[str]:
+        """The parent run of a pipeline run; gives its id. A param that it has keeps its value.
 
         It is the run that ``MLFLOW_RUN_ID`` names, whose state stays its owner's; else the one that an
         earlier attempt left with the same ``key``; else a new one.
@@ -69,7 +71,8 @@ class Tracker:
             run = self._client.get_run(given) if given else self._find(f"tags.`{_KEY}` = '{key}'")
             run = run or self._client.create_run(self._experiment, tags={_KEY: key}, run_name=name)
             self._experiment = run.info.experiment_id
-            self._log(run, StageRecord(name, key, tags=tags))
+            new = {key: value for key, value in params.items() if _name(key) not in run.data.params}
+            self._log(run, StageRecord(name, key, params=new, tags=tags))
         run_id: str = run.info.run_id
         try:
             yield run_id

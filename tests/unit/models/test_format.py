@@ -16,7 +16,16 @@ from fineprune.errors import ModelError
 from fineprune.files import read_json, write_json
 from fineprune.models import ARCHITECTURES, build
 from fineprune.models import format as model_format
-from fineprune.models.format import CARD, WEIGHTS, check_fits, load_model, model_digest, read_card, save_model
+from fineprune.models.format import (
+    CARD,
+    WEIGHTS,
+    check_fits,
+    load_model,
+    model_digest,
+    read_card,
+    receive,
+    save_model,
+)
 from fineprune.models.surgery import remove_channels
 from tests.unit.nets import SMALL, audio, image, random_inputs, small_network
 
@@ -352,3 +361,42 @@ def test_a_full_disk_is_an_error_of_one_line(tmp_path):
             save_model(tmp_path / "model", network)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "preact_resnet18"])
+def test_a_model_that_was_received_answers_as_where_it_came_from(tmp_path, name):
+    network = small_network(name, seed=3)
+    save_file(network.state_dict(), tmp_path / "received.safetensors")
+    for _ in range(2):  # whoever was wrong in the spec does it again
+        receive(tmp_path / "received.safetensors", network.spec, tmp_path / "received")
+    found = load_model(tmp_path / "received")
+    assert found.spec == network.spec
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[key], value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: {f"module.{key}": value for key, value in state.items()}, "does not fit architecture"),
+        (
+            lambda state: {key: value.double() for key, value in state.items()},
+            "expected torch.float32, found",
+        ),
+        (lambda state: {key: value * torch.nan for key, value in state.items()}, "hold NaN or infinite"),
+        (lambda state: {key: value[:1].clone() for key, value in state.items()}, "size mismatch"),
+    ],
+)
+def test_what_is_received_and_does_not_fit_is_one_line(tmp_path, change, message):
+    network, file = small_network("digits_cnn"), tmp_path / "received.safetensors"
+    save_file(change(network.state_dict()), file)
+    with pytest.raises(ModelError, match=message) as caught:
+        receive(file, network.spec, tmp_path / "received")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "received").exists()
+
+
+def test_a_pickle_that_is_received_is_not_opened(tmp_path):
+    torch.save(small_network("digits_cnn").state_dict(), tmp_path / "received.pt")
+    with pytest.raises(ModelError, match="found a pickle or zip archive, which is never opened"):
+        receive(tmp_path / "received.pt", small_network("digits_cnn").spec, tmp_path / "received")

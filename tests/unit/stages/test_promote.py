@@ -139,6 +139,11 @@ def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
     assert {"decision.json", "summary.txt", "verdict.md"} == {
         f.path for f in client.list_artifacts(runs["promote"].info.run_id)
     }
+    params = runs["digits baseline seed 1"].data.params  # beside each other, runs show what was changed
+    assert params["prune.trigger.size"] == params["attack.trigger.size"] == "3"
+    assert {name.partition(".")[0] for name in params} == {
+        *("ingest", "attack", "profile", "prune", "finetune", "evaluate")
+    }
     figures = runs["digits baseline seed 1"].data.metrics
     assert (figures["fine_pruned.utility.low"], figures["undefended.utility"]) == (pytest.approx(0.85), 0.9)
     assert not {"fine_pruned.utility.n", "undefended.utility.low"} & figures.keys()

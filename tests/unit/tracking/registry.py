@@ -28,7 +28,7 @@ class Net(nn.Module):
 
 
 def open_run(tracker: Tracker, key: str = "evaluation") -> Any:
-    return tracker.pipeline_run(name="digits", key=key, tags={"case": "digits"})
+    return tracker.pipeline_run(name="digits", key=key, tags={"case": "digits"}, params={"train.epochs": "3"})
 
 
 def record(**more: Any) -> StageRecord:

@@ -248,3 +248,13 @@ def test_all_of_it_on_a_server(server: str, tmp_path: Path, monkeypatch: pytest.
     assert client.get_run(run_id).info.status == "FINISHED"
     assert run_id in tracker.look_at(run_id)
     assert not list(tmp_path.glob("ml*"))
+
+
+def test_a_run_of_somebody_else_keeps_the_params_that_it_has(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = client.create_run("1").info.run_id
+    client.log_param(outer, "train.epochs", "7")  # which MLflow does not change
+    monkeypatch.setenv("MLFLOW_RUN_ID", outer)
+    with open_run(tracker) as run_id:
+        assert client.get_run(run_id).data.params == {"train.epochs": "7"}
