@@ -132,7 +132,7 @@ def run(
             tracker.log_stage(parent, record)
         version = tracker.register(name, network, example, run_id=parent, tags=tags)
         comparison = Comparison(evidence, version, config.replace_champion, tracker)
-        comparison.verdict(tracker.champion(name))
+        comparison.verdict(tracker.champion(name))  # whose evaluation is fetched before the lock is taken
         with tracker.promotion(name, version) as promotion:
             verdict = comparison.verdict(promotion.champion)
             decision, page = settle(promotion, verdict, config, evidence, parent, tracker.uri)
@@ -276,12 +276,12 @@ class Comparison:
         try:
             ours = outcomes_behind(self._evidence.evaluation, self._evidence.run_tags["model"])
         except DataError as error:
-            return f"this evaluation has none to compare: {error}; evaluate again"
+            return f"this evaluation cannot be used: {error}; evaluate again"
         try:
             theirs = outcomes_behind(self._tracker.evaluation_of(found), found.tags.get("model", ""))
             gain = utility_gain(ours, theirs)
         except (LostEvidenceError, DataError) as error:
-            return f"the champion's evaluation has none to compare: {error}; evaluate and promote it again"
+            return f"the champion's evaluation cannot be used: {error}; evaluate and promote it again"
         return Interval(**asdict(gain)) if gain else "one of the two is undefined"
 
 

@@ -89,8 +89,8 @@ def test_a_champion_whose_evaluation_is_gone_stays(spoil: Any, message: str, del
     assert delivery.run("--fail-on-hold") == HELD
     (reason,) = delivery.decision["reasons"]
     assert re.fullmatch(
-        "Utility cannot be compared with the champion's, version 1: the champion's evaluation has none to "
-        f"compare: {message}; evaluate and promote it again; or set replace_champion .*",
+        "Utility cannot be compared with the champion's, version 1: the champion's evaluation cannot be "
+        f"used: {message}; evaluate and promote it again; or set replace_champion .*",
         reason,
     )
     assert delivery.run("--fail-on-hold", replace_champion="always") == 0
@@ -122,7 +122,7 @@ def test_a_champions_evaluation_of_an_older_release_is_told_from_this_one(delive
     delivery.run()
     delivery.new_model(seed=1, utility=0.95)
     assert delivery.run("--fail-on-hold") == HELD
-    assert "the champion's evaluation has none to compare: outcomes: " in delivery.decision["reasons"][0]
+    assert "the champion's evaluation cannot be used: outcomes: " in delivery.decision["reasons"][0]
 
 
 def other_outcomes(report: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ def test_an_evaluation_without_sound_outcomes_replaces_nobody(change: Any, deliv
     write_json(path, report)
     assert delivery.run("--fail-on-hold") == HELD
     (reason,) = delivery.decision["reasons"]
-    assert "this evaluation has none to compare: outcomes: " in reason
+    assert "this evaluation cannot be used: outcomes: " in reason
     assert "; evaluate again; or set replace_champion" in reason
 
 
