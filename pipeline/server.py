@@ -34,6 +34,18 @@ class KubeflowError(FinePruneError):
     """Kubeflow Pipelines does not answer, or refuses."""
 
 
+class UnreachableError(KubeflowError):
+    """It does not answer when it is asked first; says how to reach it, and keeps the fault alone."""
+
+    remedy = (
+        "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, or name its address with --endpoint"
+    )
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"{fault}; {self.remedy}")
+        self.fault = fault
+
+
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say which Kubeflow is meant."""
     parser.add_argument("--profile", help="of pipeline/settings.yaml; default: its default_profile")
@@ -64,7 +76,7 @@ def connect(endpoint: str, namespace: str) -> kfp.Client:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     place = without_credentials(endpoint)
     token_file = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
-    with told(f"reach {place}"), silence():
+    with told(f"reach {place}", UnreachableError), silence():
         client = kfp.Client(
             host=endpoint,
             # Set below. For none kfp would ask for it itself, for 25 s and with tracebacks if nobody answers.
@@ -112,11 +124,12 @@ def run_page(client: kfp.Client, run_id: str) -> str:
 
 
 @contextlib.contextmanager
-def told(action: str) -> Iterator[None]:
+def told(action: str, unreachable: type[KubeflowError] = KubeflowError) -> Iterator[None]:
     """Turn what the kfp client raises into one line.
 
     Args:
         action: what was tried.
+        unreachable: the kind of error where the server does not answer.
 
     Raises:
         KubeflowError: the server does not answer, or refuses.
@@ -126,7 +139,7 @@ def told(action: str) -> Iterator[None]:
     except ApiException as error:
         raise KubeflowError(f"Kubeflow Pipelines: cannot {action}: {_refusal(error)}") from None
     except (HTTPError, OSError) as error:
-        raise KubeflowError(f"Kubeflow Pipelines: cannot {action}: no answer: {root_cause(error)}") from None
+        raise unreachable(f"Kubeflow Pipelines: cannot {action}: no answer: {root_cause(error)}") from None
 
 
 @contextlib.contextmanager

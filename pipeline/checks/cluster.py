@@ -41,11 +41,8 @@ def kubeflow(site: Site) -> Iterator[Line]:
     place = without_credentials(site.endpoint)
     try:
         found = server.version(server.connect(site.endpoint, site.namespace))
-    except server.KubeflowError as error:
-        remedy = (
-            "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, or name its address with --endpoint"
-        )
-        yield Line("fail", str(error), remedy)
+    except server.UnreachableError as error:
+        yield Line("fail", error.fault, error.remedy)
         return
     wanted = ".".join(map(str, _OLDEST))
     number = re.match(r"v?(\d+)\.(\d+)\b", found)

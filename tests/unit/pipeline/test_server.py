@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import __main__, progress
-from pipeline.server import connect
+from pipeline.server import UnreachableError, connect
 
 from .kfp_stand_in import KfpStandIn
 from .submitting import RUN_ID, refused, submit
@@ -100,7 +100,7 @@ def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["submit", "--endpoint", "http://me:planted@127.0.0.1:1"]) == 2
     said = refused(capsys)
     assert said.startswith("Kubeflow Pipelines: cannot reach http://127.0.0.1:1: no answer: ")
-    assert said.endswith("Connection refused")
+    assert said.endswith(f"Connection refused; {UnreachableError.remedy}")
     assert "planted" not in said
 
 
