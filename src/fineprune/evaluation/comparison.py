@@ -36,15 +36,16 @@ def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
     if not same or (ours.fooled is None) != (theirs.fooled is None):
         counts = f"{len(ours.eligible)} and {len(theirs.eligible)}"
         raise DataError(f"outcomes: expected those of the same test inputs, found others ({counts})")
-    utilities = [measure(said, before=None).utility for said in (ours, theirs)]
-    gains = []
-    for first, second in (utilities, [unclipped_utility(said) for said in (ours, theirs)]):
-        if first is None or second is None:
-            return None
-        shared = _correlation(utility_shares(ours), utility_shares(theirs), ours.groups)
-        gains.append(difference(first, second, correlation=shared))
-    low, high = min(gain.low for gain in gains), max(gain.high for gain in gains)
-    return replace(gains[0], low=low, high=high)
+    pairs = [
+        (measure(ours, before=None).utility, measure(theirs, before=None).utility),
+        (unclipped_utility(ours), unclipped_utility(theirs)),
+    ]
+    defined = [(first, second) for first, second in pairs if first is not None and second is not None]
+    if len(defined) < len(pairs):
+        return None
+    shared = _correlation(utility_shares(ours), utility_shares(theirs), ours.groups)
+    gain, unclipped = (difference(first, second, correlation=shared) for first, second in defined)
+    return replace(gain, low=min(gain.low, unclipped.low), high=max(gain.high, unclipped.high))
 
 
 def utility_shares(said: Outcomes) -> Shares:

@@ -100,10 +100,10 @@ def as_report(models: Mapping[str, Outcomes]) -> dict[str, Any]:
     Flags are text of 0 and 1, groups numbers with blanks between; null where each input is one of its own.
     """
     some = next(iter(models.values()))
-    groups = np.unique(some.groups, return_inverse=True)[1]
+    distinct, groups = np.unique(some.groups, return_inverse=True)
     return {
         "eligible": _as_text(some.eligible),
-        "groups": None if len(np.unique(groups)) == len(groups) else " ".join(map(str, groups)),
+        "groups": None if len(distinct) == len(groups) else " ".join(map(str, groups)),
         "models": {
             name: {
                 "right": _as_text(one.right),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,12 @@ def receive(weights: Path, spec: NetworkSpec, path: Path) -> None:
         ModelError: the file is missing, is not safetensors (a pickle is never opened), does not fit the
             architecture, or holds NaN or weights of another type.
     """
-    state, network = _read_weights(weights), build(spec)
-    _check_fit(state, network, weights)
+    state = _read_weights(weights)
+    with torch.device("meta"):
+        described = build(spec)
+    _check_fit(state, described, weights)
     _check_finite(state, str(weights))
+    network = build(spec)
     network.load_state_dict(state)
     with whole_outputs({"model": path}) as scratch:
         save_model(scratch["model"], network)
@@ -205,16 +207,15 @@ def _check_described(card: ModelCard, state: Mapping[str, torch.Tensor], path: P
     _check_fit(state, described, path / WEIGHTS)
 
 
-def _check_fit(state: Mapping[str, torch.Tensor], network: Network, path: Path) -> None:
-    """Refuse weights of other names, shapes or types than the network's, which keeps its own."""
-    _check_types(state, network.state_dict(), str(path))
+def _check_fit(state: Mapping[str, torch.Tensor], described: Network, path: Path) -> None:
+    """Refuse weights of other names, shapes or types than those of a network on torch's meta device."""
+    _check_types(state, described.state_dict(), str(path))
     try:
-        with torch.device("meta"):
-            empty = deepcopy(network).to("meta")
-            empty.load_state_dict({name: value.to("meta") for name, value in state.items()})
+        with torch.device("meta"):  # batch norms make what a state lacks
+            described.load_state_dict({name: value.to("meta") for name, value in state.items()})
     except RuntimeError as error:
         raise ModelError(
-            f"{path}: does not fit architecture {network.spec.architecture}: {one_line(error)}"
+            f"{path}: does not fit architecture {described.spec.architecture}: {one_line(error)}"
         ) from error
 
 

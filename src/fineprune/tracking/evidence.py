@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fineprune.digests import sha256
 from fineprune.errors import TrackingError
-from fineprune.files import as_mapping
+from fineprune.files import as_mapping, read_json
 from fineprune.lineage import REPORT
 from fineprune.tracking.answers import MISSING, translated, unless
 from fineprune.tracking.promotion import Version
@@ -40,10 +39,10 @@ def evaluation_of(client: Any, version: Version) -> Mapping[str, Any]:
     if REPORT not in {file.path for file in client.list_artifacts(run)}:
         raise LostEvidenceError(f"expected the evaluation of {name} in run {run}, found no {REPORT}")
     with tempfile.TemporaryDirectory(prefix="fineprune-") as folder:
-        content = Path(client.download_artifacts(run, REPORT, folder)).read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise LostEvidenceError(f"expected the evaluation of {name} in run {run}, found another")
-    return as_mapping(json.loads(content))
+        file = Path(client.download_artifacts(run, REPORT, folder))
+        if sha256(file) != digest:
+            raise LostEvidenceError(f"expected the evaluation of {name} in run {run}, found another")
+        return as_mapping(read_json(file))
 
 
 def _run_with(client: Any, version: Version, report: str) -> str | None:

@@ -364,16 +364,22 @@ def in_file(repo, name, text):
     run(repo, "git", "commit", "-q", "-a", "-m", "other")
 
 
+def frugal_refusal(source, scratch, *, most):
+    """The message of a refusal that takes less than so many bytes of memory."""
+    tracemalloc.start()
+    try:
+        message = refusal(source, scratch)
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+    return message
+
+
 def test_what_is_merged_over_and_over_is_refused(repo, tmp_path):
     lines = ["a0: &a0 {path: a}"]
     lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 7)]
     in_file(repo, "data/single.txt.dvc", "\n".join(lines))
-    tracemalloc.start()
-    try:
-        message = refusal(f"dvc+{repo}@main:data/single.txt", tmp_path)
-        assert tracemalloc.get_traced_memory()[1] < 2**22
-    finally:
-        tracemalloc.stop()
+    message = frugal_refusal(f"dvc+{repo}@main:data/single.txt", tmp_path, most=2**22)
     assert message.endswith("@main: data/single.txt.dvc: not valid YAML")
 
 
@@ -403,10 +409,5 @@ def test_a_tree_of_a_hundred_thousand_files_is_not_listed(repo, tmp_path):
         )
         tree, kind = made.stdout.decode().strip(), "040000 tree"
     commit = run(repo, "git", "commit-tree", tree, "-m", "bomb")
-    tracemalloc.start()
-    try:
-        message = refusal(f"dvc+{repo}@{commit}:data/single.txt", tmp_path)
-        assert tracemalloc.get_traced_memory()[1] < 2**21
-    finally:
-        tracemalloc.stop()
+    message = frugal_refusal(f"dvc+{repo}@{commit}:data/single.txt", tmp_path, most=2**21)
     assert message.endswith(f"data/single.txt is not tracked by DVC at {commit}")
