@@ -16,7 +16,8 @@ from fineprune import exit_codes
 from fineprune.errors import TrackingError, without_credentials
 from pipeline import settings
 from pipeline.package import TaskGraph
-from pipeline.progress import Watch, failures, resume
+from pipeline.progress import Watch, resume
+from pipeline.run_state import failures
 from pipeline.server import (
     KubeflowError,
     add_server_arguments,

@@ -20,6 +20,10 @@ def submit(stand_in: KfpStandIn, *arguments: str) -> int:
     return __main__.main(["submit", "--endpoint", stand_in.url, *arguments])
 
 
+def watch_sweep(stand_in: KfpStandIn) -> int:
+    return submit(stand_in, "--watch", "--package", str(SWEEP))
+
+
 def program(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 

@@ -1,9 +1,8 @@
-"""A run on its way: a line for each change of a stage, a live line on a terminal, and what failed."""
+"""A run on its way: a line for each change of a stage, and a live line on a terminal."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import kfp_server_api
 import pytest
 
 from pipeline import live_line, progress
@@ -11,14 +10,10 @@ from pipeline.package import PACKAGE, Package
 from pipeline.server import KubeflowError, connect
 
 from .kfp_stand_in import KfpStandIn
-from .submitting import RUN_ID, SWEEP, submit, tasks
+from .submitting import RUN_ID, submit, tasks, watch_sweep
 from .terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("at_home", "check_current", "no_pauses")
-
-
-def sweep(kfp: KfpStandIn) -> int:
-    return submit(kfp, "--watch", "--package", str(SWEEP))
 
 
 def test_each_change_of_a_stage_is_one_line(
@@ -42,7 +37,7 @@ def test_each_change_of_a_stage_is_one_line(
 
 def test_a_sweep_is_told_run_by_run_and_needs_no_registry(capsys: pytest.CaptureFixture[str]) -> None:
     with KfpStandIn(run_id=RUN_ID) as kfp:
-        assert sweep(kfp) == 0
+        assert watch_sweep(kfp) == 0
     told = [line.split()[1:] for line in capsys.readouterr().out.splitlines()[2:]]
     assert told == [
         ["runs", "running"],
@@ -99,48 +94,3 @@ def test_a_server_that_is_gone_for_good(kfp: KfpStandIn) -> None:
     with pytest.raises(KubeflowError, match=r"\(HTTP 503\); the run goes on: python -m pipeline watch 0b"):
         progress.Watch(client, RUN_ID, "kubeflow", {}, out=Terminal()).follow(sleep=waits.append)
     assert len(waits) == 150
-
-
-# --- what failed --------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("judged")
-def test_a_stage_that_could_not_be_prepared_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpStandIn(fail_driver="attack") as kfp:
-        assert submit(kfp, "--watch") == 1
-    assert capsys.readouterr().err.startswith("attack failed: it could not be prepared\n")
-
-
-@pytest.mark.parametrize(
-    ("faults", "told"),
-    [
-        ({1: "prune-2"}, ["prune · control failed in run 2: its log says why"]),
-        ({0: "attack", 1: "attack"}, ["attack failed in run 1 and run 2: its log says why"]),
-        (
-            {0: "attack", 1: "evaluate"},
-            [
-                "attack failed in run 1 or run 2: its log says why",
-                "evaluate failed in run 1 or run 2: its log says why",
-            ],
-        ),
-    ],
-)
-def test_a_stage_that_failed_inside_the_sweep_is_named(
-    capsys: pytest.CaptureFixture[str], faults: dict[int, str], told: list[str]
-) -> None:
-    with KfpStandIn(fail_inner=faults, run_id=RUN_ID) as kfp:
-        assert sweep(kfp) == 1
-    *lines, logs = capsys.readouterr().err.splitlines()
-    assert lines == told
-    assert logs.startswith("logs: kubectl logs ")
-
-
-def test_the_cause_is_what_the_server_tells() -> None:
-    error = kfp_server_api.GoogleRpcStatus(message="pod was\n evicted")
-    stage = kfp_server_api.V2beta1PipelineTaskDetail(display_name="prune", state="FAILED", error=error)
-    details = kfp_server_api.V2beta1RunDetails(task_details=[stage])
-    run = kfp_server_api.V2beta1Run(state="FAILED", run_details=details)
-    assert list(progress.failures(run, {"prune": "prune"})) == ["prune failed: pod was evicted"]
-    status = kfp_server_api.V2beta1RuntimeStatus(state="FAILED", error=error)
-    run = kfp_server_api.V2beta1Run(state="FAILED", state_history=[status])
-    assert list(progress.failures(run, {"prune": "prune"})) == ["the run failed: pod was evicted"]
