@@ -113,6 +113,8 @@ def test_a_success_that_is_clipped_at_zero_hides_nothing():
     gain = utility_gain(model(range(40), targeted=False), theirs)
     assert gain.value == 0
     assert gain.low < -0.1 < 0 < gain.high
+    back = utility_gain(theirs, model(range(40), targeted=False))
+    assert (back.low, back.high) == pytest.approx((-gain.high, -gain.low))
 
 
 def test_what_groups_do_not_have_in_common_widens_it():
@@ -125,6 +127,11 @@ def test_what_groups_do_not_have_in_common_widens_it():
     )
     wide, narrow = utility_gain(ours, theirs), utility_gain(ours, ours)
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    sums = [np.bincount(groups, utility_shares(one)) for one in (ours, theirs)]
+    by_group, by_input = np.corrcoef(sums)[0, 1], np.corrcoef(utility_shares(ours), utility_shares(theirs))
+    assert by_group < by_input[0, 1] - 0.1
+    utilities = [measure(one, before=None).utility for one in (ours, theirs)]
+    assert asdict(wide) == pytest.approx(asdict(difference(*utilities, correlation=by_group)))
 
 
 def false_alarms(*, targeted, n, groups, shared, own=0.0, draws=300):
@@ -186,6 +193,12 @@ def test_a_reports_outcomes_are_taken_where_they_give_its_figures(targeted):
     said = model(range(7), range(20, 25), targeted=targeted)
     found = outcomes_behind(reported(said), "fine_pruned")
     assert utility_gain(found, said).value == 0
+
+
+def test_so_are_those_of_a_success_that_is_undefined():
+    never = model(range(200), targeted=False)
+    assert measure(never, before=None).backdoor_success is None
+    assert not outcomes_behind(reported(never), "fine_pruned").right.any()
 
 
 @pytest.mark.parametrize("figure", ["clean_accuracy", "backdoor_success"])

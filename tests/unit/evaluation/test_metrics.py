@@ -16,7 +16,13 @@ from fineprune.evaluation.intervals import (
     relative_drop,
     wilson,
 )
-from fineprune.evaluation.metrics import ModelMetrics, accuracy_by_class, attacker_share, confusion
+from fineprune.evaluation.metrics import (
+    ModelMetrics,
+    accuracy_by_class,
+    attacker_share,
+    confusion,
+    unclipped_utility,
+)
 from fineprune.evaluation.metrics import measure as measure_outcomes
 from fineprune.evaluation.outcomes import Classes, Outcomes, Truth
 
@@ -104,7 +110,6 @@ class TestUntargeted:
         found = measure((LABELS + 1) % 3, TRIGGERED, untargeted(), clean_before=None)
         assert found.backdoor_success is None
         assert found.utility is None
-        assert found.utility is None
 
 
 class TestCleanLoss:
@@ -149,6 +154,32 @@ class TestGroups:
         assert found.backdoor_success == rate(np.zeros(8, bool), self.TWINS[2:], otherwise=effect)
         assert effect > 1
 
+    def test_that_show_under_the_trigger_count_for_an_accuracy_of_all(self):
+        truth = Truth(LABELS, np.full(10, -1), np.ones(10, bool), self.TWINS, targeted=False)
+        kept = np.arange(10) < 6
+        found = measure(LABELS, np.where(kept, LABELS, 9), truth, clean_before=LABELS)
+        effect = design_effect(kept, self.TWINS)
+        everything = rate(np.ones(10, bool), self.TWINS, otherwise=effect)
+        assert effect > 1
+        assert found.clean_accuracy == everything
+        assert found.clean_loss == difference(everything, everything, correlation=0.0)
+        drop = relative_drop(everything, rate(kept, self.TWINS), correlation=0.0)
+        assert found.backdoor_success == clip(drop, 0.0, 1.0)
+        outcomes = Outcomes.of(LABELS, np.where(kept, LABELS, 9), truth)
+        assert unclipped_utility(outcomes).low == found.utility.low
+
+    def test_that_show_in_accuracy_count_for_a_robust_accuracy_of_all(self):
+        truth = Truth(LABELS, np.full(10, -1), np.ones(10, bool), self.TWINS, targeted=False)
+        right = np.arange(10) < 6
+        found = measure(np.where(right, LABELS, 9), LABELS, truth, clean_before=None)
+        effect = design_effect(right, self.TWINS)
+        assert found.robust_accuracy == rate(np.ones(10, bool), self.TWINS, otherwise=effect)
+
+    def test_that_show_nowhere_count_as_one_input_each(self):
+        truth = Truth(LABELS, np.full(10, -1), np.ones(10, bool), self.TWINS, targeted=False)
+        found = measure(LABELS, LABELS, truth, clean_before=None)
+        assert found.clean_accuracy == found.robust_accuracy == rate(np.ones(10, bool), self.TWINS)
+
     def test_of_an_untargeted_attack(self):
         truth = Truth(LABELS, np.full(10, -1), np.ones(10, bool), self.TWINS, targeted=False)
         clean, triggered = np.repeat(CLEAN[::2], 2), np.repeat(TRIGGERED[::2], 2)
@@ -160,6 +191,12 @@ class TestGroups:
         right = accuracy_by_class(np.repeat(CLEAN[::2], 2), np.repeat(LABELS[::2], 2), self.TWINS, 3)
         alone = accuracy_by_class(np.repeat(CLEAN[::2], 2), np.repeat(LABELS[::2], 2), ALONE, 3)
         assert all(one.low < other.low for one, other in zip(right, alone, strict=True) if other.value)
+
+    def test_that_show_in_all_classes_count_for_one_without_an_error(self):
+        right = np.arange(10) < 6
+        found = accuracy_by_class(np.where(right, LABELS, 9), LABELS, self.TWINS, 3)
+        effect = design_effect(right, self.TWINS)
+        assert found[1] == rate(np.ones(3, bool), self.TWINS[2:5], otherwise=effect)
 
 
 class TestAccuracyByClass:
@@ -182,6 +219,11 @@ def test_confusion_by_hand():
 def test_confusion_counts_what_was_not_found_in_a_column_of_its_own():
     found = np.array([0, -3, 1, -3, -3, 2, 0, 2, 2, 1])
     assert confusion(LABELS, found, 3, nothing=-3).tolist() == [[1, 0, 0, 1], [0, 1, 0, 2], [1, 1, 3, 0]]
+
+
+def test_confusion_of_a_detector_that_finds_nothing():
+    found = confusion(LABELS, np.full(10, -3), 3, nothing=-3)
+    assert found.tolist() == [[0, 0, 0, 2], [0, 0, 0, 3], [0, 0, 0, 5]]
 
 
 @pytest.mark.parametrize("unknown", [3, -2])
