@@ -1,6 +1,7 @@
 """``python -m pipeline submit``: which package is sent, which stages take from the cache, and warnings."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -74,16 +75,25 @@ def test_without_the_cache(kfp: KfpStandIn, package: Path) -> None:
 # --- which package ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def compiled(check_current: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of packages in place of the committed one, with the packages of every profile."""
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages of every profile, compiled once."""
+    folder = tmp_path_factory.mktemp("packages")
     for profile in ("gpu", "cpu"):
-        given = ["--output", str(tmp_path / "compiled"), "--profile", profile]
-        assert __main__.main(["compile", *given]) == 0
-    monkeypatch.setattr("pipeline.submit.package_file", partial(package_file, folder=tmp_path / "compiled"))
-    monkeypatch.setattr(compiling, "FOLDER", tmp_path / "compiled")
+        assert __main__.main(["compile", "--output", str(folder), "--profile", profile]) == 0
+    return folder
+
+
+@pytest.fixture
+def compiled(
+    packages: Path, check_current: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder of packages in place of the committed one, with the packages of every profile."""
+    folder = shutil.copytree(packages, tmp_path / "compiled")
+    monkeypatch.setattr("pipeline.submit.package_file", partial(package_file, folder=folder))
+    monkeypatch.setattr(compiling, "FOLDER", folder)
     monkeypatch.setattr(compiling, "check_current", check_current)
-    return tmp_path / "compiled"
+    return folder
 
 
 @pytest.mark.parametrize(("profile", "devices"), [("gpu", {"nvidia.com/gpu"}), ("cpu", set())])
