@@ -13,6 +13,9 @@ from fineprune.evaluation.intervals import Estimate
 from fineprune.evaluation.metrics import ModelMetrics, attacker_share
 from fineprune.evaluation.outcomes import Classes, Truth
 
+# A difference of exactly the limit keeps within it, whatever binary fractions make of it: .98 - .96 > .02.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Check:
@@ -168,7 +171,7 @@ def precision_kept(precision: Mapping[str, Estimate | None] | None, *, maximum: 
     before = known.pop("undefended")
     found = ", ".join(f"of {model} {value:.1%}" for model, value in known.items())
     message = f"average precision of the undefended model is {before:.1%}, {found}"
-    kept = all(before - value <= maximum for value in known.values())
+    kept = all(before - value <= maximum + _ROUNDING for value in known.values())
     return Check(name, kept, f"{message}; max_precision_loss {maximum:.1%}")
 
 
@@ -194,7 +197,7 @@ def attack_took(
         faults.append(
             f"backdoor success {success.value:.1%} is not clearly above the control's {alone.value:.1%}"
         )
-    if not honest - accuracy <= max_clean_cost:
+    if not honest - accuracy <= max_clean_cost + _ROUNDING:
         cost = f"clean accuracy is {accuracy:.1%} against the control's {honest:.1%}"
         faults.append(f"{cost}, lower by more than max_clean_cost {max_clean_cost:.1%}")
     if faults:

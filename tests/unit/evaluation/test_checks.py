@@ -138,6 +138,29 @@ def test_nan_does_not_pass(changes):
 
 def test_values_at_the_limit_pass():
     assert not failed(evidence(repeated=0.05, unchanged=0.1, control=metrics(0.7, 0.2)))
+    assert not failed(evidence(precision=precision(0.93, 0.88, 0.95)))  # .93 - .88 is above .05 in binary
+    labels, eligible = np.repeat([0, 1, 2], [40, 50, 50]), np.repeat([False, True], [40, 100])
+    called_zero = labels.copy()
+    called_zero[40:55] = 0  # 15 of the 100 that are eligible
+    assert not failed(evidence(truth=truth_of(labels, eligible), undefended_clean=called_zero))
+
+
+def test_a_share_that_is_not_above_the_largest_classes_fails():
+    share = 60 / 120
+    even = dataclasses.replace(metrics(0.9, 0.0), clean_accuracy=Estimate(0.9, share, 0.95, 120))
+    assert list(failed(evidence(defended={"fine_pruned": even}))) == ["classes told apart"]
+
+
+def test_an_untargeted_attack_wants_no_certain_label():
+    truth = dataclasses.replace(evidence().truth, targeted=False)
+    everything_called_zero = np.zeros(120, np.int64)
+    assert not failed(evidence(truth=truth, undefended_clean=everything_called_zero))
+
+
+def test_what_passes_says_so():
+    told = {check.name: check.message for check in run_checks(evidence(), LIMITS)}
+    assert told["finite outputs"] == "every output is finite"
+    assert told["classes told apart"].endswith("; every model gets clearly more right")
 
 
 class TestAttackTook:
@@ -168,6 +191,13 @@ class TestAttackTook:
         found = attack_took(undefended, control, **self.limits)
         assert found["took"] is False
         assert words in found["reason"]
+
+    def test_with_figures_at_the_limits(self):
+        undefended, control = metrics(0.88, 0.7), metrics(0.93, 0.02)  # .93 - .88 is above .05 in binary
+        assert attack_took(undefended, control, **self.limits)["took"] is True
+        beside = Estimate(0.5, 0.4, undefended.backdoor_success.low, 200)
+        touching = dataclasses.replace(control, backdoor_success=beside)
+        assert attack_took(undefended, touching, **self.limits)["took"] is False
 
     def test_with_a_network_that_is_better_than_the_control(self):
         assert attack_took(metrics(0.99, 0.98), metrics(0.9, 0.02), **self.limits)["took"] is True
