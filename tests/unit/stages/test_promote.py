@@ -2,7 +2,6 @@
 
 import json
 import socket
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -11,7 +10,6 @@ import torch
 
 from fineprune.config import parse
 from fineprune.custody import STEPS
-from fineprune.decision import Decision, as_text
 from fineprune.errors import ConfigError
 from fineprune.files import remove, write_json
 from fineprune.models import build
@@ -83,16 +81,6 @@ def test_the_decision_is_told_to_programs_and_to_people(
     assert all(f"- {reason}" in page.splitlines() for reason in reasons)
     assert delivery.client.get_model_version("digits", "1").description == page
     assert delivery.client.get_run(delivery.decision["run_id"]).data.tags["mlflow.note.content"] == page
-
-
-def test_a_long_reason_is_wrapped_and_a_command_is_not(tmp_path: Path) -> None:
-    decision = Decision("held", ("word " * 60,), "m", "d", "n", "1", "candidate", None, "e", "r", "u")
-    command = "mlflow ui --backend-store-uri " + "x" * 100
-    text = as_text(decision, report=tmp_path, look_at=command)
-    *lines, last = text.splitlines()
-    assert last == f"runs      {command}"
-    assert 100 < max(len(line) for line in lines if "word" in line) <= 110
-    assert text.count("word") == 60
 
 
 def test_the_registered_model_answers_like_the_network(
