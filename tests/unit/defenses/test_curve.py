@@ -90,6 +90,21 @@ def test_an_exact_curve_is_in_full_precision_on_every_machine(network, monkeypat
     assert torch.equal(found, expected)
 
 
+def test_any_other_curve_is_in_the_precision_that_is_fast_here(network, monkeypatch):
+    mixed, look = [], type(network).preactivation
+    monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
+    monkeypatch.setattr(
+        type(network),
+        "preactivation",
+        lambda self, x: mixed.append(torch.is_autocast_enabled("cpu")) or look(self, x),
+    )
+    inputs = random_inputs(network, INPUTS)
+    targets = torch.zeros(1, INPUTS, dtype=torch.int64)
+    matches_along_curve(network, random_order(network), batches(inputs, targets, 8))
+    assert len(mixed) == 4
+    assert all(mixed)
+
+
 def test_a_head_without_a_short_cut_is_not_asked_about_what_is_off_for_good(monkeypatch):
     network = small_network("deep_id")
     head, widths, channels = type(network).head, [], len(network.channels)
