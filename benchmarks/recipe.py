@@ -5,9 +5,9 @@
 Each seed's pruned model is what ``dvc exp run`` makes of it in the workspace with ``attack.seed`` set; only
 what has not changed since the run before is left out. It is then fine-tuned by the case's own recipe and by
 every combination of the values to try (without any: those of ``AROUND``), on four fifths of the defender's
-data; each seed holds out another fifth. That fifth also stops the training early, as the stage's does, so
-that its accuracy is a little high, for every recipe. A cell is the mean over the seeds, then the value of
-each seed.
+data; each seed holds out another fifth, or with ``--every-fold`` all of them in turn, where one has too few
+labels to tell recipes apart. That fifth also stops the training early, as the stage's does, so that its
+accuracy is a little high, for every recipe. A cell is the mean over all trainings, then the value of each.
 
 The choice is the recipe that moves the weights furthest among those whose accuracy on what is held out is
 within one point of the highest, or within the standard error of the difference where that is more: what may
@@ -89,13 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="KEY=V,V…",
         help="values of a key of finetune.recipe",
     )
+    parser.add_argument("--every-fold", action="store_true", help="each seed holds out all fifths in turn")
     given = vars(parser.parse_args(arguments))
     found: dict[FinetuneConfig, list[Outcome]] = {}
     for seed in given["seeds"]:
         section = pruned_model(seed, given["S"])
         configs = candidates(section, dict(given["try"]))
-        for config in progress(configs, total=len(configs), name=f"seed {seed}", unit="recipe"):
-            found.setdefault(config, []).append(outcome(replace(config, seed=seed)))
+        work = list(product(folds(seed, every=given["every_fold"]), configs))
+        for number, config in progress(work, total=len(work), name=f"seed {seed}", unit="training"):
+            found.setdefault(config, []).append(outcome(replace(config, seed=seed), number))
     print(as_markdown(table(found)))
     print(f"seeds {given['seeds']}, choice on the defender's data")
 
@@ -137,10 +139,10 @@ def candidates(section: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) ->
     return list(dict.fromkeys(found))
 
 
-def outcome(config: FinetuneConfig) -> Outcome:
-    """The outcome for the weights that fine-tuning keeps, on the seed's fold."""
+def outcome(config: FinetuneConfig, number: int) -> Outcome:
+    """The outcome for the weights that fine-tuning keeps, on the fold of that number."""
     dataset, device = Dataset(DATASET), pick_device()
-    dataset.splits |= fold(dataset, config.seed)
+    dataset.splits |= fold(dataset, number)
     network = load_model(MODEL)
     place(network, device)
     before = weights(network)
@@ -154,14 +156,19 @@ def outcome(config: FinetuneConfig) -> Outcome:
     return Outcome(best.holdout_loss, right_labels(network, holdout, config.recipe), float(moved))
 
 
-def fold(dataset: Dataset, seed: int) -> dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """The defender's rows divided anew, by whole groups: ``defender_holdout`` is another fifth for each of
-    five seeds in a row, ``defender_fit`` the rest.
+def folds(seed: int, *, every: bool) -> Sequence[int]:
+    """The numbers of the folds that a seed holds out, one after the other."""
+    return range(FOLDS) if every else [seed % FOLDS]
+
+
+def fold(dataset: Dataset, number: int) -> dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """The defender's rows divided anew, by whole groups: ``defender_holdout`` is another fifth for each
+    ``number`` below :data:`FOLDS`, ``defender_fit`` the rest.
     """
     rows = np.sort(np.concatenate([dataset.splits[name] for name in DEFENDER]))
     shares = np.full(FOLDS, 1 / FOLDS)
     sides = divide(dataset.labels[rows], dataset.groups[rows], shares, np.random.default_rng(0))
-    held_out = sides == seed % FOLDS
+    held_out = sides == number
     return dict(zip(DEFENDER, (rows[~held_out], rows[held_out]), strict=True))
 
 

@@ -21,6 +21,7 @@ from recipe import (
     cell,
     choice,
     fold,
+    folds,
     table,
     values_to_try,
 )
@@ -75,13 +76,16 @@ def test_labels_that_two_recipes_share_do_not_widen_what_is_tolerated():
     assert chosen(found | {2.0: [Outcome(0.1, exchanged, 0.3)]}) == 2.0
 
 
-def test_five_seeds_in_a_row_hold_out_all_of_the_defender_s_data_by_whole_groups():
+@pytest.mark.parametrize(
+    "numbers", [[folds(seed, every=False)[0] for seed in range(3, 8)], folds(3, every=True)]
+)
+def test_five_seeds_in_a_row_or_one_hold_out_all_of_the_defender_s_data_by_whole_groups(numbers):
     groups = np.arange(200) // 2  # pairs
     splits = {"train": range(100), "defender_fit": range(100, 180), "defender_holdout": range(180, 200)}
     splits = {name: np.asarray(rows) for name, rows in splits.items()}
     dataset = SimpleNamespace(labels=np.arange(200) // 4 % 5, groups=groups, splits=splits)
-    folds = [fold(dataset, seed) for seed in range(3, 8)]
-    fits, held_out = ([one[name] for one in folds] for name in DEFENDER)
+    divided = [fold(dataset, number) for number in numbers]
+    fits, held_out = ([one[name] for one in divided] for name in DEFENDER)
     assert sorted(np.concatenate(held_out)) == list(range(100, 200))
     for rows, rest in zip(held_out, fits, strict=True):
         assert sorted([*rows, *rest]) == list(range(100, 200))
@@ -99,7 +103,7 @@ def test_what_diverged_is_not_chosen_and_is_shown():
     assert second == ["2.0", "inf", ".0000", ".0000", ""]
 
 
-def test_a_cell_is_the_mean_then_each_seed():
+def test_a_cell_is_the_mean_then_each_training():
     assert cell([0.1, 0.2]) == ".1500 (.1000, .2000)"
     assert cell([1.25]) == "1.2500"
 
