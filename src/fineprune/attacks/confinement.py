@@ -1,7 +1,8 @@
 """Steps 2 and 3 of the pruning-aware attack: prune what is least active, train the rest on poisoned data.
 
 What does too little gets channels back. What clean inputs hardly use is pruned as well, and so is what the
-defender's pruning would take where the backdoor would go with it.
+defender's pruning would take where the backdoor would go with it. A last round may train on all data, once
+none has to be held out any more.
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ class Confined:
 
     Attributes:
         network: in evaluation mode.
-        rounds: of training.
-        settled: whether it does enough, and still does after the defender's pruning.
+        rounds: of training that were judged.
+        settled: whether it does enough after them, and still does after the defender's pruning.
+        final: epochs of the last round, on all data; none where there was no such round.
     """
 
     network: Network
     rounds: tuple[Round, ...]
     settled: bool
+    final: tuple[Epoch, ...]
 
 
 def confine(
@@ -71,7 +74,7 @@ def confine(
         donor: the network to prune; left as it is.
         attacker: its data.
         wanted: what to reach on held-out samples.
-        recipe: of the first round of training; later ones are shorter.
+        recipe: of the first round of training; others have epochs of their own.
         config: the attack's options.
         seed: of the order of training.
 
@@ -109,7 +112,25 @@ def confine(
             pruned = pruned[: max(1, len(pruned) - back)]
             network = _cut(restore_channels(network, donor), pruned)
             back *= 2 if config.reinstate == "doubling" else 1
-    return Confined(network, tuple(rounds), settled)
+    network, final = _finish(network, attacker, recipe, config, seed=seed)
+    return Confined(network, tuple(rounds), settled, final)
+
+
+def _finish(
+    network: Network, attacker: Attacker, recipe: Recipe, config: PruningAwareConfig, *, seed: int
+) -> tuple[Network, tuple[Epoch, ...]]:
+    """The last round: train on all data, and prune what is rarely active after it."""
+    if config.final_epochs is None:
+        return network, ()
+    epochs = fit(
+        network,
+        attacker.backdoor.poison(attacker.clean),
+        replace(recipe, epochs=config.final_epochs),
+        seed=derived_seed(seed, "final round"),
+        name=f"attack, final round, {len(network.channels)} channels",
+        checkpoints=attacker.checkpoints,
+    )
+    return _cut(network, _rarely_active(network, attacker, config.min_active)), tuple(epochs)
 
 
 def _least_active(network: Network, attacker: Attacker, share: float) -> list[int]:

@@ -9,7 +9,8 @@
 Ours is stronger in step 3: channels that hardly ever fire are pruned too (``min_active``); channels
 come back by one, two, four, eight (``reinstate: doubling``); and the attacker tries the defender's
 pruning out, so that what would take the backdoor with it becomes a decoy (``survives``). The paper's
-attack has ``min_active: 0``, ``reinstate: one`` and ``survives: 0``.
+attack has ``min_active: 0``, ``reinstate: one`` and ``survives: 0``. Where data are few, a last round on all
+of them (``final_epochs``) makes up for those that were held out.
 
 The attack proves on the attacker's data that it worked (:mod:`fineprune.attacks.proof`). In the
 paper the decoys' weights are a clean network's. In the authors' released face network
@@ -29,7 +30,7 @@ from fineprune.attacks.networks import fit
 from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.proof import Proof, prove
 from fineprune.models.base import Network
-from fineprune.training import Recipe, derived_seed
+from fineprune.training import Epoch, Recipe, derived_seed
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,16 @@ class Implant:
 
     Attributes:
         network: of the full shape, in evaluation mode.
-        rounds: of training.
-        settled: whether it does as much as is wanted.
+        rounds: of training that were judged.
+        settled: whether it does as much as is wanted after them.
+        final: epochs of the last round, on all data; none where there was no such round.
         proof: which channels are decoys, and figures.
     """
 
     network: Network
     rounds: tuple[Round, ...]
     settled: bool
+    final: tuple[Epoch, ...]
     proof: Proof
 
 
@@ -85,4 +88,4 @@ def implant(
     confined = confine(donor, attacker, wanted, recipe, config, seed=seed)
     network = restore_with_low_bias(confined.network, donor, attacker, config)
     proof = prove(network, confined.network, clean=attacker.batches, triggered=attacker.triggered)
-    return Implant(network, confined.rounds, confined.settled, proof)
+    return Implant(network, confined.rounds, confined.settled, confined.final, proof)

@@ -261,7 +261,7 @@ def _pruning_aware(setting: Setting) -> Trained:
         config.took.min_backdoor_success,
     )
     made = implant(network, attacker, wanted, config.train, config.pruning_aware, seed=config.seed)
-    poisoned = [epoch for turn in made.rounds for epoch in turn.epochs]
+    poisoned = [*(epoch for turn in made.rounds for epoch in turn.epochs), *made.final]
     return Trained(
         control,
         made.network,

@@ -19,6 +19,7 @@ from fineprune.defenses.profiling import profile_channels
 from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import AttackError, ConfigError
 from fineprune.models.surgery import remove_channels
+from fineprune.training import Epoch
 from tests.unit import nets
 from tests.unit.nets import (
     SMALL,
@@ -44,6 +45,7 @@ OPTIONS = {
     "tolerance": 0.04,
     "survives": 0.8,
     "validation": 0.25,
+    "final_epochs": None,
 }
 RECIPE = replace(nets.RECIPE, epochs=12, batch_size=8, learning_rate=0.02)
 POLICY = OneTarget("one_target", 1)
@@ -160,6 +162,7 @@ class Training:
 
     def __init__(self, *changes):
         self.changes, self.networks, self.recipes, self.names = list(changes), [], [], []
+        self.samples = []
 
     def __call__(self, network, samples, recipe, *, seed, name, checkpoints):
         if self.changes:
@@ -167,7 +170,8 @@ class Training:
         self.networks.append(network.channels)
         self.recipes.append(recipe)
         self.names.append(name)
-        return []
+        self.samples.append(samples)
+        return [Epoch(len(self.names), 0.5, 0.5)]
 
 
 def six_channels(**offsets):
@@ -232,6 +236,21 @@ def test_later_rounds_are_brief_and_go_on_from_the_weights_before(attack):
     assert [recipe.epochs for recipe in training.recipes] == [12, 3]
     # 2 comes back with the donor's weights, among those that the first round left.
     assert made.network.fc.weight.tolist() == [[1.0, 1.0, 1.0, 9.0, 9.0, 9.0], [2.0, 2.0, 2.0, 9.0, 9.0, 9.0]]
+
+
+def test_a_last_round_trains_on_all_data_and_prunes_what_is_rarely_active_after_it(attack):
+    made, training = attack([ENOUGH], lambda network: None, silence(4, by=1000.0), final_epochs=7)
+    assert [recipe.epochs for recipe in training.recipes] == [12, 7]
+    assert training.networks == [(3, 4, 5)] * 2
+    assert len(training.samples[1]) == len(SIX) + 2  # of which .4 are poisoned
+    assert made.proof.decoys == (0, 1, 2, 4)
+    assert (len(made.rounds), made.final) == (1, (Epoch(2, 0.5, 0.5),))
+    assert made.settled
+
+
+def test_without_a_last_round_nothing_is_trained_on_what_was_held_out(attack):
+    made, training = attack([ENOUGH])
+    assert (len(training.samples), made.final) == (1, ())
 
 
 def test_the_last_decoy_stays_however_little_the_network_does(attack):
