@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fineprune.attacks.attacker import Attacker, Score
 from fineprune.attacks.networks import fit
 from fineprune.attacks.options import PruningAwareConfig
+from fineprune.attacks.poisoning import PoisonedSamples
 from fineprune.defenses.profiling import profile_channels
 from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import AttackError
@@ -86,22 +87,15 @@ def confine(
     rounds: list[Round] = []
     brief, back = replace(recipe, epochs=config.round_epochs), 1
     for number in range(1, config.rounds + 1):
-        epochs = fit(
-            network,
-            attacker.poisoned,
-            brief if rounds else recipe,
-            seed=derived_seed(seed, f"round {number}"),
-            name=f"attack, round {number}, {len(network.channels)} channels",
-            checkpoints=attacker.checkpoints,
+        lasting, name = brief if rounds else recipe, f"round {number}"
+        network, rarely_active, epochs = _train(
+            network, attacker, attacker.poisoned, lasting, config, seed=seed, name=name
         )
-        rarely_active = _rarely_active(network, attacker, config.min_active)
-        network, pruned = _cut(network, rarely_active), [*rarely_active, *pruned]
+        pruned = [*rarely_active, *pruned]
         score = attacker.score(network)
         enough = score.reaches(wanted)
         exposed = _exposed(network, attacker, score, config) if enough else []
-        rounds.append(
-            Round(len(network.channels), tuple(rarely_active), tuple(exposed), score, tuple(epochs))
-        )
+        rounds.append(Round(len(network.channels), tuple(rarely_active), tuple(exposed), score, epochs))
         settled = enough and not exposed
         if settled or number == config.rounds:
             break
@@ -112,25 +106,39 @@ def confine(
             pruned = pruned[: max(1, len(pruned) - back)]
             network = _cut(restore_channels(network, donor), pruned)
             back *= 2 if config.reinstate == "doubling" else 1
-    network, final = _finish(network, attacker, recipe, config, seed=seed)
+    final: tuple[Epoch, ...] = ()
+    if config.final_epochs is not None:
+        everything = attacker.backdoor.poison(attacker.clean)
+        lasting = replace(recipe, epochs=config.final_epochs)
+        network, _, final = _train(
+            network, attacker, everything, lasting, config, seed=seed, name="final round"
+        )
     return Confined(network, tuple(rounds), settled, final)
 
 
-def _finish(
-    network: Network, attacker: Attacker, recipe: Recipe, config: PruningAwareConfig, *, seed: int
-) -> tuple[Network, tuple[Epoch, ...]]:
-    """The last round: train on all data, and prune what is rarely active after it."""
-    if config.final_epochs is None:
-        return network, ()
+def _train(
+    network: Network,
+    attacker: Attacker,
+    poisoned: PoisonedSamples,
+    recipe: Recipe,
+    config: PruningAwareConfig,
+    *,
+    seed: int,
+    name: str,
+) -> tuple[Network, list[int], tuple[Epoch, ...]]:
+    """Train in place; gives the network without what is rarely active after it, what that is by original
+    index, and the epochs.
+    """
     epochs = fit(
         network,
-        attacker.backdoor.poison(attacker.clean),
-        replace(recipe, epochs=config.final_epochs),
-        seed=derived_seed(seed, "final round"),
-        name=f"attack, final round, {len(network.channels)} channels",
+        poisoned,
+        recipe,
+        seed=derived_seed(seed, name),
+        name=f"attack, {name}, {len(network.channels)} channels",
         checkpoints=attacker.checkpoints,
     )
-    return _cut(network, _rarely_active(network, attacker, config.min_active)), tuple(epochs)
+    rarely_active = _rarely_active(network, attacker, config.min_active)
+    return _cut(network, rarely_active), rarely_active, tuple(epochs)
 
 
 def _least_active(network: Network, attacker: Attacker, share: float) -> list[int]:
