@@ -52,12 +52,14 @@ class Confined:
         rounds: of training that were judged.
         settled: whether it does enough after them, and still does after the defender's pruning.
         final: epochs of the last round, on all data; none where there was no such round.
+        poisoned: what it was last trained on.
     """
 
     network: Network
     rounds: tuple[Round, ...]
     settled: bool
     final: tuple[Epoch, ...]
+    poisoned: PoisonedSamples
 
 
 def confine(
@@ -107,13 +109,14 @@ def confine(
             network = _cut(restore_channels(network, donor), pruned)
             back *= 2 if config.reinstate == "doubling" else 1
     final: tuple[Epoch, ...] = ()
+    poisoned = attacker.poisoned
     if config.final_epochs is not None:
-        everything = attacker.backdoor.poison(attacker.clean)
+        poisoned = attacker.backdoor.poison(attacker.clean)
         lasting = replace(recipe, epochs=config.final_epochs)
         network, _, final = _train(
-            network, attacker, everything, lasting, config, seed=seed, name="final round"
+            network, attacker, poisoned, lasting, config, seed=seed, name="final round"
         )
-    return Confined(network, tuple(rounds), settled, final)
+    return Confined(network, tuple(rounds), settled, final, poisoned)
 
 
 def _train(

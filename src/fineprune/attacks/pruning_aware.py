@@ -28,6 +28,7 @@ from fineprune.attacks.confinement import Round, confine
 from fineprune.attacks.decoys import restore_with_low_bias
 from fineprune.attacks.networks import fit
 from fineprune.attacks.options import PruningAwareConfig
+from fineprune.attacks.poisoning import PoisonedSamples
 from fineprune.attacks.proof import Proof, prove
 from fineprune.models.base import Network
 from fineprune.training import Epoch, Recipe, derived_seed
@@ -42,6 +43,7 @@ class Implant:
         rounds: of training that were judged.
         settled: whether it does as much as is wanted after them.
         final: epochs of the last round, on all data; none where there was no such round.
+        poisoned: what it was last trained on.
         proof: which channels are decoys, and figures.
     """
 
@@ -49,6 +51,7 @@ class Implant:
     rounds: tuple[Round, ...]
     settled: bool
     final: tuple[Epoch, ...]
+    poisoned: PoisonedSamples
     proof: Proof
 
 
@@ -88,4 +91,4 @@ def implant(
     confined = confine(donor, attacker, wanted, recipe, config, seed=seed)
     network = restore_with_low_bias(confined.network, donor, attacker, config)
     proof = prove(network, confined.network, clean=attacker.batches, triggered=attacker.triggered)
-    return Implant(network, confined.rounds, confined.settled, confined.final, proof)
+    return Implant(network, confined.rounds, confined.settled, confined.final, confined.poisoned, proof)

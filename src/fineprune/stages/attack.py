@@ -75,7 +75,7 @@ class Trained:
     Attributes:
         control: of the never-poisoned data, in evaluation mode.
         undefended: the attacker's, in evaluation mode.
-        poisoned: what the attacker trained on.
+        poisoned: what the attacker last trained on.
         curves: loss and accuracy by epoch.
         series: other figures, by round.
         numbers: for the report.
@@ -265,7 +265,7 @@ def _pruning_aware(setting: Setting) -> Trained:
     return Trained(
         control,
         made.network,
-        attacker.poisoned,
+        made.poisoned,
         curves | own | _curves("attack_clean", epochs) | _curves("undefended", poisoned),
         series=_by_round(made),
         numbers=_figures(made, wanted),

@@ -243,6 +243,7 @@ def test_a_last_round_trains_on_all_data_and_prunes_what_is_rarely_active_after_
     assert [recipe.epochs for recipe in training.recipes] == [12, 7]
     assert training.networks == [(3, 4, 5)] * 2
     assert len(training.samples[1]) == len(SIX) + 2  # of which .4 are poisoned
+    assert made.poisoned is training.samples[1]
     assert made.proof.decoys == (0, 1, 2, 4)
     assert (len(made.rounds), made.final) == (1, (Epoch(2, 0.5, 0.5),))
     assert made.settled

@@ -224,6 +224,13 @@ def test_the_pruning_aware_attacker_trains_without_what_it_holds_out(baseline, a
     assert told(aware)["numbers"]["poisoned_samples"] == 19
 
 
+def test_a_last_round_trains_on_what_was_held_out_too(run):
+    options = OPTIONS | {"rounds": 1, "final_epochs": 3}
+    report = told(run(pruning_aware=options))
+    assert len(report["series"]["undefended_loss"]) == BRIEF["epochs"] + 3
+    assert (report["numbers"]["train_samples"], report["numbers"]["poisoned_samples"]) == (64, 26)
+
+
 def test_the_attack_tells_its_rounds_and_its_proof(aware):
     numbers, series = told(aware)["numbers"], told(aware)["series"]
     kept = series["kept_channels_by_round"][-1][1]
