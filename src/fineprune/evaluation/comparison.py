@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fineprune.errors import DataError, excerpt
-from fineprune.evaluation.intervals import Estimate, Groups, difference
+from fineprune.evaluation.intervals import Estimate, Shares, correlation, difference
 from fineprune.evaluation.metrics import measure, unclipped_utility
 from fineprune.evaluation.outcomes import Outcomes, from_report
 from fineprune.files import as_mapping
-
-Shares = npt.NDArray[np.float64]
 
 
 def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
     """Our utility minus theirs, in [-2, 2], with its 95 % interval; None where one of the two is undefined.
 
-    A MOVER difference (Zou and Donner 2008). Two models stumble over the same inputs, so the correlation of
-    their utilities is that of what each input adds to either, drawn towards zero by Newcombe's continuity
-    correction (1998c): agreement in a few inputs does not prove that two models are alike. Where the inputs
-    come in groups it is that of what each group adds, if that is less: two models may find the same inputs
-    hard, but other speakers. Of an untargeted attack the interval holds that of the utilities before they are
-    clipped too.
+    A MOVER difference (Zou and Donner 2008), with the correlation of what each input adds to either: two
+    models stumble over the same inputs. Of an untargeted attack the interval holds that of the utilities
+    before they are clipped too.
 
     Raises:
         DataError: the two are not of the same inputs.
@@ -43,7 +36,7 @@ def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
     defined = [(first, second) for first, second in pairs if first is not None and second is not None]
     if len(defined) < len(pairs):
         return None
-    shared = _correlation(utility_shares(ours), utility_shares(theirs), ours.groups)
+    shared = correlation(utility_shares(ours), utility_shares(theirs), ours.groups)
     gain, unclipped = (difference(first, second, correlation=shared) for first, second in defined)
     return replace(gain, low=min(gain.low, unclipped.low), high=max(gain.high, unclipped.high))
 
@@ -73,19 +66,3 @@ def outcomes_behind(report: Mapping[str, Any], model: str) -> Outcomes:
         if told != value:
             raise DataError(f"outcomes: {model}.{name}: expected {excerpt(told)}, as reported, found {value}")
     return said
-
-
-def _correlation(first: Shares, second: Shares, groups: Groups) -> float:
-    """Of two models' utilities, by inputs or by groups, whichever is less."""
-    member = np.unique(groups, return_inverse=True)[1]
-    ours, theirs = first - first.mean(), second - second.mean()
-    sums = [np.bincount(member, shares).astype(float) for shares in (ours, theirs)]
-    return min(_cosine(sums[0], sums[1]), _cosine(ours, theirs, correction=0.5))
-
-
-def _cosine(first: Shares, second: Shares, correction: float = 0.0) -> float:
-    """Of two deviations, whose product is drawn towards zero by ``correction`` where it is positive."""
-    together, spread = float(first @ second), math.sqrt(float(first @ first) * float(second @ second))
-    if together > 0:
-        together = max(0.0, together - correction)
-    return max(-1.0, min(1.0, together / spread)) if spread > 0 else 0.0

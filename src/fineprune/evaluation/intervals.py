@@ -43,6 +43,7 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # of 1 to
 
 Groups = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Shares = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -129,25 +130,29 @@ def student(freedom: int) -> float:
     return _Z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def correlation(first: Flags, second: Flags) -> float:
-    """The correlation of two outcomes of the same inputs, (n,) bool each, in [-1, 1].
+def correlation(first: Flags | Shares, second: Flags | Shares, groups: Groups) -> float:
+    """The correlation of two means over the same inputs, in [-1, 1]; 0 where one of them does not vary.
 
-    It is the phi coefficient, drawn towards zero by Newcombe's continuity correction when positive
-    (1998c, method 10): perfect agreement in a few inputs does not prove that two rates are equal.
-    It is 0 where one of the outcomes does not vary.
+    It is that of what each input adds, or of what each group adds, whichever is less: two models may find the
+    same inputs hard, but other speakers. That of two outcomes by input is the phi coefficient, drawn towards
+    zero by Newcombe's continuity correction when positive (1998c, method 10): perfect agreement in a few
+    inputs does not prove that two rates are equal.
+
+    Args:
+        first: (n,) bool or float64, the outcomes, or what each input adds to a figure, times n.
+        second: the same of the other.
+        groups: (n,) int, what each input belongs to.
 
     Raises:
-        DataError: the two differ in length.
+        DataError: they differ in length.
     """
-    if first.shape != second.shape:
-        raise DataError(f"paired outcomes: expected one length, found {len(first)} and {len(second)}")
-    both, neither = int(np.sum(first & second)), int(np.sum(~first & ~second))
-    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
-    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
-    excess = float(both * neither - only_first * only_second)
-    if excess > 0:
-        excess = max(0.0, excess - len(first) / 2)
-    return excess / math.sqrt(margins) if margins else 0.0
+    if not first.shape == second.shape == groups.shape:
+        found = f"{len(first)} and {len(second)}, {len(groups)} groups"
+        raise DataError(f"paired outcomes: expected one length, found {found}")
+    _, member = np.unique(groups, return_inverse=True)
+    one, other = first - first.mean(), second - second.mean()
+    sums = [np.bincount(member, shares).astype(float) for shares in (one, other)]
+    return min(_cosine(sums[0], sums[1]), _cosine(one, other, correction=0.5))
 
 
 def difference(first: Estimate, second: Estimate, *, correlation: float) -> Estimate:
@@ -222,6 +227,15 @@ def smaller(first: Estimate, second: Estimate) -> Estimate:
 def _estimate(value: float, low: float, high: float, n: int) -> Estimate:
     """The estimate, with rounding errors kept from putting the value outside its interval."""
     return Estimate(value, min(low, value), max(high, value), n)
+
+
+def _cosine(first: Shares, second: Shares, correction: float = 0.0) -> float:
+    """Of two deviations, whose product is drawn towards zero by ``correction`` where it is positive."""
+    together, spread = float(first @ second), math.sqrt(float(first @ first) * float(second @ second))
+    if together > 0:
+        together = max(0.0, together - correction)
+    # What is below comes from rounding: sums of deviations that do not vary are not quite zero.
+    return max(-1.0, min(1.0, together / spread)) if spread > 1e-15 else 0.0
 
 
 def _combine(one: float, other: float, correlation: float) -> float:

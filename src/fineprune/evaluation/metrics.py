@@ -68,7 +68,8 @@ def measure(said: Outcomes, *, before: Outcomes | None) -> ModelMetrics:
     loss = Estimate(0.0, 0.0, 0.0, accuracy.n)
     if before is not None:
         earlier = rate(before.right, said.groups, otherwise=otherwise)
-        loss = difference(earlier, accuracy, correlation=correlation(before.right, said.right))
+        shared = correlation(before.right, said.right, said.groups)
+        loss = difference(earlier, accuracy, correlation=shared)
     return ModelMetrics(accuracy, success, robust, utility, loss)
 
 
@@ -158,10 +159,11 @@ def _success_and_utility(
     if said.fooled is not None:
         fooled = said.fooled[some]
         success = rate(fooled, groups, otherwise=otherwise)
-        return success, difference(accuracy, success, correlation=common * correlation(right, fooled))
+        shared = common * correlation(right, fooled, groups)
+        return success, difference(accuracy, success, correlation=shared)
     kept = said.kept[some]
     before, after = (rate(flags, groups, otherwise=otherwise) for flags in (right, kept))
-    paired = correlation(right, kept)
+    paired = correlation(right, kept, groups)
     drop = relative_drop(before, after, correlation=paired)
     if drop is None:
         return None, None

@@ -42,7 +42,7 @@ def test_without_a_backdoor_is_newcombes_paired_difference():
     ours, theirs = model(range(5)), model(range(3, 12))
     accuracies = [measure(one, before=None) for one in (ours, theirs)]
     # Of no success at all utility's interval reaches lower than accuracy's, but they are as correlated.
-    paired = correlation(ours.right, theirs.right)
+    paired = correlation(ours.right, theirs.right, ours.groups)
     assert 0 < paired < 0.5
     assert utility_gain(ours, theirs) == difference(*(one.utility for one in accuracies), correlation=paired)
 

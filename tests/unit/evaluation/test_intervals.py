@@ -35,12 +35,17 @@ def paired(both, only_first, only_second, neither):
     return np.repeat([True, True, False, False], cells), np.repeat([True, False, True, False], cells)
 
 
+def phi(first, second):
+    """Their correlation where each input is a group of its own."""
+    return correlation(first, second, np.arange(len(first)))
+
+
 def paired_difference(*cells):
     first, second = paired(*cells)
     return difference(
         alone(first),
         alone(second),
-        correlation=correlation(first, second),
+        correlation=phi(first, second),
     )
 
 
@@ -180,20 +185,41 @@ class TestDifference:
 class TestCorrelation:
     def test_of_a_hand_made_table_is_corrected_towards_zero(self):
         # (20·16 - 12·2 - 50/2) / √(32·18·22·28)
-        assert correlation(*paired(20, 12, 2, 16)) == pytest.approx(271 / 354816**0.5)
+        assert phi(*paired(20, 12, 2, 16)) == pytest.approx(271 / 354816**0.5)
 
     def test_is_zero_where_the_correction_exceeds_it(self):
-        assert correlation(*paired(1, 1, 1, 2)) == 0
+        assert phi(*paired(1, 1, 1, 2)) == 0
 
     def test_is_not_corrected_when_negative(self):
-        assert correlation(*paired(0, 10, 10, 0)) == -1
+        assert phi(*paired(0, 10, 10, 0)) == -1
 
     def test_is_zero_where_nothing_varies(self):
-        assert correlation(*paired(9, 0, 0, 0)) == 0
+        assert phi(*paired(9, 0, 0, 0)) == 0
 
     def test_refuses_outcomes_of_different_inputs(self):
-        with pytest.raises(DataError, match="found 2 and 3"):
-            correlation(np.ones(2, bool), np.ones(3, bool))
+        with pytest.raises(DataError, match="found 2 and 3, 3 groups"):
+            correlation(np.ones(2, bool), np.ones(3, bool), np.arange(3))
+        with pytest.raises(DataError, match="found 3 and 3, 2 groups"):
+            correlation(np.ones(3, bool), np.ones(3, bool), np.arange(2))
+
+    def test_is_that_of_the_groups_where_they_have_less_in_common(self):
+        first, second = np.array([1, 1, 0, 0, 1, 1], bool), np.array([1, 1, 0, 0, 0, 0], bool)
+        assert phi(first, second) == pytest.approx(0.125)
+        assert correlation(first, second, np.array([4, 4, 7, 7, 9, 9])) == pytest.approx(0.125)
+        # The sums of the deviations are -1/3, -1/3, 2/3 and 1/3, 1/3, -2/3.
+        assert correlation(first, second, np.array([4, 7, 4, 7, 9, 9])) == pytest.approx(-1)
+
+    def test_is_not_above_zero_where_all_groups_are_alike(self):
+        first = np.array([1, 0, 1, 1, 0, 1, 0, 1, 1] * 4, bool)
+        groups = np.repeat(np.arange(12), 3)
+        assert phi(first, first) > 0.8
+        assert correlation(first, first, groups) == 0
+
+    def test_of_floats_is_pearsons_with_the_correction(self):
+        first, second = np.array([0.5, 3.0, -1.0, 4.0]), np.array([1.0, 2.5, 0.0, 2.0])
+        one, other = first - first.mean(), second - second.mean()
+        expected = (one @ other - 0.5) / (one @ one * (other @ other)) ** 0.5
+        assert phi(first, second) == pytest.approx(expected)
 
 
 class TestRelativeDrop:
@@ -274,7 +300,7 @@ def simulated_coverage(n, p, q, agreement, *, draws=1000):
     held = np.zeros(3)
     for cell, times in zip(cells, repeats, strict=True):
         first, second = paired(*cell)
-        rho = correlation(first, second)
+        rho = phi(first, second)
         gap = difference(alone(first), alone(second), correlation=rho)
         drop = relative_drop(alone(first), alone(second), correlation=rho)
         inside = gap.low <= p - q + 1e-12 and p - q <= gap.high + 1e-12

@@ -77,7 +77,7 @@ class TestTargeted:
         truth = Truth(LABELS, (LABELS + 1) % 3, np.ones(10, bool), ALONE, targeted=True)
         right, fooled = CLEAN == LABELS, truth.attacker_labels == TRIGGERED
         found = measure(CLEAN, TRIGGERED, truth, clean_before=None)
-        paired = correlation(right, fooled)
+        paired = correlation(right, fooled, ALONE)
         assert found.utility == difference(rate(right, ALONE), rate(fooled, ALONE), correlation=paired)
 
 
@@ -97,7 +97,9 @@ class TestUntargeted:
     def test_is_the_paired_drop(self):
         right, kept = CLEAN == LABELS, TRIGGERED == LABELS
         found = measure(CLEAN, TRIGGERED, untargeted(), clean_before=None)
-        paired = relative_drop(rate(right, ALONE), rate(kept, ALONE), correlation=correlation(right, kept))
+        paired = relative_drop(
+            rate(right, ALONE), rate(kept, ALONE), correlation=correlation(right, kept, ALONE)
+        )
         assert found.backdoor_success == clip(paired, 0.0, 1.0)
 
     def test_is_zero_where_the_trigger_helps(self):
@@ -288,6 +290,37 @@ def test_utility_interval_holds_the_truth(n, eligible, link, targeted):
         case = {"clean": clean, "triggered": triggered, "link": link, "targeted": targeted}
         # Three standard errors of the simulation below the nominal level.
         assert utility_coverage(n=n, eligible=eligible, **case) >= 0.92
+
+
+@pytest.mark.parametrize(("groups", "size"), [(12, 50), (40, 30), (200, 10)])
+@pytest.mark.parametrize("targeted", [True, False])
+def test_intervals_hold_the_truth_where_one_outcome_has_other_bad_groups_than_the_next(
+    groups, size, targeted
+):
+    """The same inputs are hard with the trigger and without, before the defence and after, but each time
+    other speakers are hard to understand; with the trigger a tenth more is lost.
+    """
+    random, member, drop = np.random.default_rng(1), np.repeat(np.arange(groups), size), 0.1
+    every, held, hidden = np.ones(len(member), bool), np.zeros(3), 0
+    for _ in range(500):
+        hard = random.random(len(member)) < 0.08
+        before, after, kept = (
+            ~hard & (random.random(len(member)) >= random.beta(0.3, 6, groups)[member]) for _ in range(3)
+        )
+        kept &= random.random(len(member)) >= drop
+        fooled = ~kept if targeted else None
+        found = measure_outcomes(
+            Outcomes(after, kept, fooled, every, member),
+            before=Outcomes(before, kept, fooled, every, member),
+        )
+        right = 0.92 * (1 - 0.3 / 6.3)
+        success = 1 - right * (1 - drop) if targeted else drop
+        truths = (0, success, right - success)
+        for i, estimate in enumerate((found.clean_loss, found.backdoor_success, found.utility)):
+            held[i] += estimate.low <= truths[i] <= estimate.high
+        hidden += found.clean_loss.high < 0  # what a gate goes by
+    assert held.min() / 500 >= 0.92
+    assert hidden / 500 <= 0.045
 
 
 def test_utility_interval_is_no_wider_than_it_has_to_be():
