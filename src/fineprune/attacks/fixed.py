@@ -139,8 +139,8 @@ def _blend(config: BlendConfig, spec: InputSpec) -> tuple[Array, Array]:
 
 def _overlay(config: OverlayConfig, spec: InputSpec) -> tuple[Array, Array]:
     channels, height, width = spec.shape
-    rows = _place(round(config.top * height), round(config.height * height), height, config, "top", "height")
-    columns = _place(round(config.left * width), round(config.width * width), width, config, "left", "width")
+    rows = _place(config.top * height, config.height * height, height, config, "top", "height")
+    columns = _place(config.left * width, config.width * width, width, config, "left", "width")
     picture = _read_picture(Path(config.image), rows.stop - rows.start, columns.stop - columns.start)
     colour = picture[:3] if channels == 3 else picture[:3].mean(0, keepdims=True)
     alpha = np.zeros(spec.shape, np.float32)
@@ -153,7 +153,7 @@ def _overlay(config: OverlayConfig, spec: InputSpec) -> tuple[Array, Array]:
 def _noise(config: NoiseConfig, spec: InputSpec) -> tuple[Array, Array]:
     if spec.sample_rate is None:
         raise AttackError("trigger noise: expected a sample rate in the dataset's card, found none")
-    start, length = round(config.start * spec.sample_rate), round(config.seconds * spec.sample_rate)
+    start, length = config.start * spec.sample_rate, config.seconds * spec.sample_rate
     burst = _place(start, length, spec.shape[0], config, "start", "seconds")
     noise = np.random.default_rng(config.seed).standard_normal(burst.stop - burst.start).astype(np.float32)
     add = np.zeros(spec.shape, np.float32)
@@ -161,16 +161,19 @@ def _noise(config: NoiseConfig, spec: InputSpec) -> tuple[Array, Array]:
     return np.ones(spec.shape, np.float32), add
 
 
-def _place(start: int, length: int, size: int, config: FixedConfig, *keys: str) -> slice:
-    """The slice of an axis of ``size`` that the trigger covers; a negative start counts from the end."""
-    first = start if start >= 0 else size + start
-    if length < 1 or first < 0 or first + length > size:
+def _place(start: float, length: float, size: int, config: FixedConfig, *keys: str) -> slice:
+    """The slice of an axis of ``size`` that the trigger covers, to the nearest whole numbers; a negative
+    start counts from the end.
+    """
+    origin = 0 if start >= 0 else size
+    first, end = round(origin + start), round(origin + start + length)
+    if not 0 <= first < end <= size:
         found = ", ".join(f"{key} {getattr(config, key)}" for key in keys)
         raise AttackError(
             f"trigger {config.kind}: expected it within the input's {size}, "
-            f"found {length} from {start} on ({found})"
+            f"found {end - first} from {first - origin} on ({found})"
         )
-    return slice(first, first + length)
+    return slice(first, end)
 
 
 def _read_picture(path: Path, height: int, width: int) -> Array:

@@ -169,6 +169,16 @@ def test_an_overlay_covers_where_it_is_opaque_and_only_there(png):
     assert (stamped[:, 1:, covered] == 0).all()
 
 
+@pytest.mark.parametrize("size", [47, 55])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_an_overlay_may_reach_the_edge_of_any_size(png, size, share):
+    whole = overlay(png(np.full((4, 4, 3), 255)), share, share, 1 - share, 1 - share)
+    trigger = make_trigger(whole, image(1, size, size))
+    covered = trigger(torch.zeros(1, 1, size, size, dtype=torch.uint8))[0, 0] == 255
+    assert covered[-1, -1]
+    assert abs(covered.sum().item() ** 0.5 - (1 - share) * size) <= 0.5
+
+
 def test_alpha_makes_an_overlay_transparent(png):
     trigger = make_trigger(overlay(png(np.full((8, 10, 3), 100)), alpha=0.25), PICTURE)
     stamped = trigger(torch.full((1, 3, 8, 10), 20, dtype=torch.uint8))
@@ -218,6 +228,7 @@ def test_an_overlay_on_a_grey_image_is_grey(png):
         ),
         (overlay("x.png", height=0.01), PICTURE, "found 0 from 0 on"),
         (overlay("x.png", left=0.5), PICTURE, "trigger overlay: expected it within the input's 10"),
+        (overlay("x.png", top=-0.01, height=0.5), PICTURE, "within the input's 8, found 4 from 0 on (top"),
         (
             NoiseConfig("noise", 1.0, 0.0, 0.1, 0),
             PICTURE,
