@@ -179,7 +179,7 @@ def _estimate(areas: Weights, units: Classes) -> Estimate:
     value = float(areas[0])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(areas[1:], [tail, 1 - tail]).tolist()
-    if low == high:
+    if high - low < 1e-9:  # the same in every draw, but for rounding
         count = len(np.unique(units))
         limits = wilson(round(value * count), count)
         low, high = limits.low, limits.high

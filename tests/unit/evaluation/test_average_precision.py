@@ -193,6 +193,10 @@ class TestInterval:
         right = average_precision(said(*[[(A, 0, 0.9)]] * 5), *truth(*[[(A, 0)]] * 5), classes=1).mean
         assert (right.value, right.high, right.n) == (1, 1, 5)
         assert right.low == pytest.approx(0.566, abs=1e-3)  # Wilson, 5 of 5
+        # A class of one box: its AP is a fifth in every draw that has the image, but for rounding.
+        late = [*[(FAR, 0, 0.9)] * 4, (A, 0, 0.5)]
+        once = average_precision(said(late, *[[]] * 19), *truth([(A, 0)], *[[]] * 19), classes=1).mean
+        assert (once.value, once.low, once.high) == pytest.approx((0.2, 0, 0.793), abs=1e-3)  # Wilson, 0 of 1
         wrong = average_precision(said(*[[]] * 5), *truth(*[[(A, 0)]] * 5), classes=1).mean
         assert (wrong.value, wrong.low) == (0, 0)
         assert wrong.high == pytest.approx(0.434, abs=1e-3)
