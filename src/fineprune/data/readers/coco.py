@@ -63,13 +63,14 @@ def read(options: CocoOptions, folder: Path | None, work: Path) -> Raw:
     check_once("file", ((frame.path, f"{file}: images[{row}]") for row, frame in enumerate(frames)))
     if signs:
         raise DataError(f"{file}: expected signs on listed images, found {excerpt(next(iter(signs)))}")
+    grouped_at_all = len({frame.group for frame in frames}) < len(frames)
     annotations = Annotations(
         images,
         frames,
         group=options.group_by or "image",
         counts={"boxes_crowd": crowds},
         sentences={"boxes_crowd": "{} boxes of crowds were skipped"},
-        warnings=(UNGROUPED.format("group_by"),) if options.group_by is None else (),
+        warnings=() if grouped_at_all else (UNGROUPED.format("group_by"),),
     )
     return to_raw(annotations, options, options.kind, work)
 

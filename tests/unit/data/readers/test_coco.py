@@ -63,9 +63,10 @@ def test_boxes_are_edges_and_categories_names(coco, work):
     assert "1 boxes of crowds were skipped" in raw.warnings
 
 
-def test_images_without_a_key_to_group_by_are_told(coco, work):
+@pytest.mark.parametrize("key", [None, "id", "file_name"])
+def test_images_that_no_key_groups_are_told(coco, work, key):
     told = "group_by names no videos: frames of one may be in several splits, which flatters accuracy"
-    assert told in read(OPTIONS, coco, work).warnings
+    assert told in read(dataclasses.replace(OPTIONS, group_by=key), coco, work).warnings
 
 
 def test_a_key_of_the_images_can_group_them(coco, work):
