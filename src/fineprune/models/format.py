@@ -170,6 +170,8 @@ def _first_difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[s
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise ModelError(f"{path}: expected a file of safetensors, found none")
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

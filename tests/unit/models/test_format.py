@@ -396,6 +396,12 @@ def test_what_is_received_and_does_not_fit_is_one_line(tmp_path, change, message
     assert not (tmp_path / "received").exists()
 
 
+@pytest.mark.parametrize("name", ["none.safetensors", ""])
+def test_what_is_received_is_a_file(tmp_path, name):
+    with pytest.raises(ModelError, match=r"expected a file of safetensors, found none$"):
+        receive(tmp_path / name, small_network("digits_cnn").spec, tmp_path / "received")
+
+
 def test_a_pickle_that_is_received_is_not_opened(tmp_path):
     torch.save(small_network("digits_cnn").state_dict(), tmp_path / "received.pt")
     with pytest.raises(ModelError, match="found a pickle or zip archive, which is never opened"):
