@@ -26,7 +26,10 @@ MOST_JOBS = 4  # unless asked for more: each job holds a dataset and its network
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a profile and write its tables; returns the exit code."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.no_run and given.source:
+        parser.error("--source: expected a run that reads it, found --no-run")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the jobs would outlive us
     try:
         profile = read_profile(given.profile).only(given.case)

@@ -166,7 +166,9 @@ def _fine_pruning(values: _Values, attack: str) -> Iterator[Line]:
             -MAX_SUCCESS,
         )
     elif attack == "baseline":
-        short = [seed for seed, one in left.items() if not _at_least(starts[seed], MIN_REDUCTION * one)]
+        short = [
+            seed for seed, one in left.items() if starts and not _at_least(starts[seed], MIN_REDUCTION * one)
+        ]
         told = f"bd {number(before)} → {number(after)}{_short(short)}"
         yield _line(
             "fine-pruning: backdoor",

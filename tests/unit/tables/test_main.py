@@ -36,3 +36,9 @@ def test_all_cells_have_to_be_there(
     monkeypatch.setattr(program.write, "tables", write)
     assert program.main(["quick", "--jobs", "3", "--source", f"faces={tmp_path}"]) == code
     assert (asked["jobs"], asked["threads"], asked["sources"]) == (3, 2, {"faces": tmp_path})
+
+
+def test_a_source_without_a_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        program.main(["real", "--no-run", "--source", "lfw=lfw.tar.gz"])
+    assert "--source: expected a run that reads it, found --no-run" in capsys.readouterr().err

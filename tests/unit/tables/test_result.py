@@ -257,6 +257,17 @@ def test_an_untargeted_backdoor_must_be_three_times_weaker_after_fine_pruning() 
     assert check_of(untargeted(0.33, 0.6), "fine-pruning: backdoor") is False
 
 
+def test_a_backdoor_whose_success_is_undefined_in_one_seed_leaves_its_checks_open() -> None:
+    wanted = profile("signs")
+    found = reports(*wanted.cells)
+    for one in found.values():
+        one["attack_details"]["labels"] = {"kind": "random_wrong"}
+    found[wanted.cells[1]]["models"]["undefended"]["backdoor_success"] = None
+    result = assemble(wanted, found, Paper())
+    assert check_of(result, "the attack takes") is None
+    assert check_of(result, "fine-pruning: backdoor") is None
+
+
 def test_a_detectors_control_is_judged_by_its_average_precision() -> None:
     assert check_of(untargeted(0.1, 0.6), "the control has learned") is True
     assert check_of(untargeted(0.1, 0.59), "the control has learned") is False
