@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fineprune.digests import sha256
+from fineprune.digests import dvc_md5, sha256
 from fineprune.errors import DataError, excerpt
 from fineprune.files import as_mapping, read_json
 
@@ -85,8 +85,13 @@ def as_record(stage: str, folder: Path, report: Mapping[str, Any]) -> StageRecor
 
 
 def _is_own(file: Path) -> bool:
-    """Whether it is a file of the folder, and no link to one elsewhere."""
-    return file.is_file() and not file.is_symlink()
+    """Whether it is a file of the folder and no link to one elsewhere, but for DVC's cache, from where DVC
+    links it if told to: there a file's place is the md5 of what it holds.
+    """
+    if not file.is_file() or not file.is_symlink():
+        return file.is_file()
+    place = file.resolve()
+    return f"{place.parent.name}{place.name}" == dvc_md5(file)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Reports become records, whole or with one line that says what is wrong with which file."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_a_report_becomes_a_record(tmp_path: Path) -> None:
     assert record.series == {"loss": [(0, 2.0), (1, 1)], "empty": []}
     assert record.tags == {"report": sha256(tmp_path / REPORT), "warnings": "look\nagain"}
     assert list(record.files) == ["figures/curve.png", "page.html", REPORT]
+
+
+def test_what_dvc_links_into_its_cache_is_shown_too(tmp_path: Path) -> None:
+    report = folder(tmp_path) / REPORT
+    for content, name in ((report, "report.json"), (None, "page.html")):
+        text = content.read_bytes() if content else b"of another"
+        md5 = hashlib.md5(report.read_bytes(), usedforsecurity=False).hexdigest()
+        cached = tmp_path.parent / "cache" / f"{name}/files/md5" / md5[:2] / md5[2:]
+        cached.parent.mkdir(parents=True)
+        cached.write_bytes(text)
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).symlink_to(cached)
+    assert list(read_record("prune", tmp_path).files) == [REPORT]
 
 
 def test_a_number_does_not_become_a_point_of_the_series_of_its_name(tmp_path: Path) -> None:
