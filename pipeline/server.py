@@ -22,6 +22,7 @@ from kfp.client import ServiceAccountTokenVolumeCredentials
 from kfp_server_api import ApiClient, ApiException
 from urllib3.exceptions import HTTPError
 
+from fineprune.environment import check_sendable
 from fineprune.errors import FinePruneError, root_cause, without_credentials
 from pipeline import web
 from pipeline.settings import Settings
@@ -71,9 +72,11 @@ def connect(endpoint: str, namespace: str) -> kfp.Client:
         namespace: of the runs; it counts where Kubeflow Pipelines serves several users.
 
     Raises:
+        ConfigError: the variable of the login cannot be sent.
         KubeflowError: there is no such server, or it does not let us in.
     """
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    check_sendable("KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIE")
     place = without_credentials(endpoint)
     token_file = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
     with told(f"reach {place}", UnreachableError), silence():
@@ -138,7 +141,7 @@ def told(action: str, unreachable: type[KubeflowError] = KubeflowError) -> Itera
         yield
     except ApiException as error:
         raise KubeflowError(f"Kubeflow Pipelines: cannot {action}: {_refusal(error)}") from None
-    except (HTTPError, OSError) as error:
+    except (HTTPError, OSError, ValueError) as error:  # the last of an address or an answer that is none
         raise unreachable(f"Kubeflow Pipelines: cannot {action}: no answer: {root_cause(error)}") from None
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from fineprune.data.dvc_source import PREFIX as DVC
 from fineprune.data.dvc_source import TrackedPath
+from fineprune.data.git_revision import CloneError
 from fineprune.environment import environment
 from fineprune.errors import StorageError, without_credentials
-from fineprune.storage import Bucket, split_url
+from fineprune.storage import AccessError, Bucket, split_url
 from pipeline.checks.base import Line, Site
 from pipeline.source import check_reachable
 
@@ -52,12 +53,12 @@ def _tracked(site: Site) -> Line:
         try:
             with environment(**_git_of_a_pod(scratch)):
                 tracked = TrackedPath(site.source, Path(scratch), endpoint=_store(site))
-        except StorageError as error:
+        except CloneError as error:
             return Line("fail", str(error), "pods clone without a login: the repository must ask for none")
         try:
             place = tracked.in_remote()
             found = f"is {tracked.md5} at {tracked.commit[:12]}, and in {place}"
-        except StorageError as error:
+        except AccessError as error:
             return Line("fail", str(error), _STORE_LOGIN)
     return Line("pass", f"{without_credentials(site.source)} {found}")
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 
+from fineprune.environment import check_sendable
 from fineprune.errors import root_cause, without_credentials
 from pipeline import web
 from pipeline.checks.base import Line, Site
@@ -17,6 +18,7 @@ from pipeline.settings import REACH_REGISTRY
 
 def answers(site: Site) -> Iterator[Line]:
     """The registry answers from here and lets us in, and the pods too."""
+    check_sendable("MLFLOW_TRACKING_TOKEN")
     uri = site.settings.registry
     address = without_credentials(uri)
     if urlsplit(uri).scheme not in ("http", "https"):

@@ -104,7 +104,10 @@ _HIDDEN = "password|passwd|pwd|secret|token|key|sig"  # in the name of a query v
 
 
 def without_credentials(text: str) -> str:
-    """The text without ``user:password@`` and secret query values in any URI, fit for a message."""
+    """The text without ``user:password@`` and secret query values in any URI, nor a header that was refused:
+    fit for a message.
+    """
+    text = re.sub(r"(?s)(Invalid header value ).*", r"\1…", text)  # http.client's, of a token
     text = re.sub(r"(?<=://)[^/\s]*@", "", text)
     # A password may hold slashes; what is a port and a path is none.
     text = re.sub(r"(?<=://)[^/\s:@]*:(?!\d+/)[^\s@]*@", "", text)

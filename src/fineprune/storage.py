@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from fineprune.digests import dvc_md5
+from fineprune.environment import check_sendable
 from fineprune.errors import StorageError, missing_extra, one_line
 from fineprune.files import stays_inside
 from fineprune.progress import progress
@@ -210,6 +211,10 @@ def split_url(url: str) -> tuple[str, str]:
     return bucket, key.lstrip("/")
 
 
+class AccessError(StorageError):
+    """The store does not answer, or does not let us in."""
+
+
 class _MissingError(StorageError):
     """The store answered that there is no such object."""
 
@@ -223,14 +228,14 @@ def _one_line_errors(where: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
-        kind = _MissingError if code in ("404", "NoSuchKey") else StorageError
+        kind = _MissingError if code in ("404", "NoSuchKey") else AccessError
         raise kind(f"{where}: {_CAUSES.get(code, f'the store answered {code}')}") from None
     except NoCredentialsError:
-        raise StorageError(
+        raise AccessError(
             f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from None
     except BotoCoreError as error:
-        raise StorageError(f"{where}: cannot reach the store: {one_line(error)}") from None
+        raise AccessError(f"{where}: cannot reach the store: {one_line(error)}") from None
 
 
 def _client(endpoint: str | None) -> Any:
@@ -240,6 +245,7 @@ def _client(endpoint: str | None) -> Any:
         from botocore.exceptions import BotoCoreError
     except ImportError as error:
         raise missing_extra("s3:// sources need", "boto3", "data") from error
+    check_sendable("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")
     config = Config(
         retries={"mode": "standard"}, connect_timeout=10, read_timeout=60, max_pool_connections=_WORKERS
     )

@@ -30,6 +30,11 @@ def test_a_signature_in_an_address_is_a_secret() -> None:
         )
 
 
+def test_a_header_that_is_refused_is_not_repeated() -> None:
+    said = "Invalid header value b'Bearer planted\\n'"
+    assert without_credentials(said) == "Invalid header value …"
+
+
 def test_what_started_it_is_at_the_end_of_the_chain() -> None:
     started = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
     tries = ValueError("Max retries exceeded")

@@ -8,7 +8,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from fineprune.errors import StorageError
+from fineprune.errors import ConfigError, StorageError
 from fineprune.storage import Bucket, fetch, split_url
 
 BODY = bytes(range(256)) * 1200  # about 300 kB: several chunks
@@ -121,6 +121,14 @@ def test_refuses_without_credentials(s3, tmp_path, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "no credentials found" in refusal("s3://data/set", tmp_path)
+
+
+def test_refuses_a_token_that_cannot_be_sent(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "planted\n")
+    with pytest.raises(
+        ConfigError, match=r"^AWS_SESSION_TOKEN: expected one line .* found a line break in it$"
+    ):
+        fetch("s3://data/set", tmp_path)
 
 
 def test_refuses_an_endpoint_that_nobody_answers(s3, tmp_path, monkeypatch):

@@ -20,6 +20,10 @@ _LARGEST = 2**22  # bytes: a lock of eight thousand stages
 _URL = re.compile(r"[a-z+]+://|[^/]+@[^/]+:")
 
 
+class CloneError(StorageError):
+    """The repository cannot be cloned."""
+
+
 class GitRevision:
     """The files of one commit, by their paths from the repository's top.
 
@@ -31,7 +35,8 @@ class GitRevision:
         scratch: a folder that does not exist yet, for the clone of a URL.
 
     Raises:
-        StorageError: there is no such repository or revision, or ``git`` is not installed.
+        CloneError: there is no such repository, or it does not let us in.
+        StorageError: there is no such folder or revision, or ``git`` is not installed.
     """
 
     def __init__(self, repository: str, revision: str, *, scratch: Path) -> None:
@@ -97,5 +102,6 @@ class GitRevision:
         if done.returncode:
             said = done.stderr.decode(errors="replace").splitlines()
             cause = next((line for line in said if line.startswith("fatal:")), f"exit code {done.returncode}")
-            raise StorageError(f"{self.repository}: git {arguments[0]}: {without_credentials(cause)}")
+            kind = CloneError if arguments[0] == "clone" else StorageError
+            raise kind(f"{self.repository}: git {arguments[0]}: {without_credentials(cause)}")
         return done.stdout.decode(errors="replace")

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from fineprune.environment import environment
+from fineprune.environment import check_sendable, environment
 from fineprune.errors import TrackingError
 from fineprune.tracking.answers import answering
 from fineprune.tracking.settings import patience, quieten
@@ -29,6 +29,7 @@ def connect(uri: str, experiment: str) -> Tracker:
     that is not there costs seconds, not MLflow's default of minutes; ``MLFLOW_HTTP_REQUEST_*`` win.
 
     Raises:
+        ConfigError: ``MLFLOW_TRACKING_TOKEN`` cannot be sent.
         TrackingError: the store does not answer, is in memory or in a folder that DVC throws away, or the
             experiment is deleted or keeps its artifacts on another machine's disk.
     """
@@ -43,6 +44,7 @@ def connect(uri: str, experiment: str) -> Tracker:
             f"{uri}: expected a registry that stays, found one in a folder that DVC throws away after "
             f"--temp and --queue: set MLFLOW_TRACKING_URI=sqlite:///{workspace}/{uri.removeprefix('sqlite:///')}"
         )
+    check_sendable("MLFLOW_TRACKING_TOKEN")
     quieten()
     # MLflow would leave MLFLOW_TRACKING_URI set, and so decide for every later connection.
     with answering(uri), environment(MLFLOW_TRACKING_URI=uri, **patience(retries=1, seconds=8)):
@@ -69,7 +71,8 @@ def _make_store(uri: str) -> None:
         return
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         made = Path(folder, path.name)
-        mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+        # From here, as the URI that is given: a folder's name may hold what means something else in one.
+        mlflow.MlflowClient(f"sqlite:///{os.path.relpath(made)}").search_experiments()
         try:
             os.link(made, path)
         except FileExistsError:

@@ -45,6 +45,29 @@ def test_a_login(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         assert "planted" not in printed.out + printed.err
 
 
+@pytest.mark.parametrize("variable", ["KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIE"])
+def test_a_login_that_cannot_be_sent_is_not_repeated(
+    kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    monkeypatch.setenv(variable, "planted\n")
+    assert submit(kfp) == 2
+    assert refused(capsys) == f"{variable}: expected one line of ASCII characters, found a line break in it"
+
+
+def test_nor_one_of_a_file(
+    kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("planted\nplanted")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    assert submit(kfp) == 2
+    assert "no answer: Invalid header value …" in refused(capsys)
+
+
+def test_an_address_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["submit", "--endpoint", "http://[::1"]) == 2
+    assert "cannot reach http://[::1: no answer: " in refused(capsys)
+
+
 @pytest.mark.usefixtures("judged")
 def test_a_token_that_is_renewed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the projected token of a pod is, which lives shorter than a training lasts."""

@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from fineprune.errors import TrackingError
+from fineprune.errors import ConfigError, TrackingError
 from fineprune.tracking.store import _check_artifacts, connect
 from fineprune.tracking.tracker import Tracker
 from tests.unit.tracking.registry import open_run, record
@@ -23,6 +23,24 @@ def test_artifacts_lie_beside_the_database(tracker: Tracker, tmp_path: Path) -> 
         tracker.log_stage(run_id, record(files={"figures/curve.png": tmp_path / "curve.png"}))
     assert [file.name for file in (tmp_path / "mlruns").rglob("*.png")] == ["curve.png"]
     assert tracker.look_at(run_id) == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.parametrize("name", ["feature%2Fx", "100%41", "what?now"])
+def test_a_store_is_made_in_a_folder_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    connect("sqlite:///mlflow.db", "fineprune")
+    assert {file.name for file in tmp_path.iterdir()} == {name}
+    assert [file.name for file in Path().iterdir()] == ["mlflow.db"]
+
+
+def test_a_token_that_cannot_be_sent_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted\n")
+    message = "^MLFLOW_TRACKING_TOKEN: expected one line of ASCII characters, found a line break in it$"
+    with pytest.raises(ConfigError, match=message):
+        connect("http://127.0.0.1:1", "fineprune")
 
 
 def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.pipeline.world import MLFLOW_OF_PODS, World, assert_one_failure
+from tests.unit.pipeline.world import MLFLOW_OF_PODS, World, assert_one_failure, failed
 
 
 def no_mlflow(world: World) -> None:
@@ -23,6 +23,16 @@ def mlflow_host(world: World) -> None:
 
 def mlflow_host_of_pods(world: World) -> None:
     world.mlflow.refused = {MLFLOW_OF_PODS}
+
+
+def test_a_token_that_cannot_be_sent_is_not_repeated(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted\n")
+    assert world.check() == 1
+    assert failed(capsys) == [
+        ("mlflow", "MLFLOW_TRACKING_TOKEN: expected one line of ASCII characters, found a line break in it")
+    ]
 
 
 @pytest.mark.parametrize(
