@@ -19,7 +19,9 @@ def from_environment(settings: Settings) -> dict[str, dict[str, str]]:
         ConfigError: one line that lists every variable that is not set, or is empty; or the keys of S3 are
             those of a session, whose token no secret would hold.
     """
-    wanted = {secret.name: secret.keys for secret in settings.secrets}
+    wanted: dict[str, dict[str, str]] = {}
+    for secret in settings.secrets:  # several may be parts of one, for other stages
+        wanted.setdefault(secret.name, {}).update(secret.keys)
     held = {name for keys in wanted.values() for name in keys.values()}
     if "AWS_ACCESS_KEY_ID" in held and _TOKEN not in held and os.environ.get(_TOKEN):
         keep = "unset it and give keys that stay valid; no secret was written"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from pathlib import Path
@@ -306,15 +306,30 @@ def _problems(settings: Settings) -> Iterator[str]:
         if "promote" in secret.stages and "AWS_ACCESS_KEY_ID" in secret.keys.values():
             without = "promote, whose image has no client for S3; let MLflow proxy its artifacts"
             yield f"{where}.stages: expected any but {without}"
+    yield from _contradictions(settings.secrets)
     for stage, digest in settings.images.digests.items():
         where = f"settings.images.digests.{stage}"
         if stage not in {field.name for field in fields(StagesSettings)}:
             yield f"{where}: no such stage"
         if not isinstance(digest, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             yield f"{where}: expected sha256: and 64 hex digits, found {digest!r}"
+    for name in ("cases", "attacks", "seeds"):
+        values = getattr(settings.sweep, name)
+        if len({*values}) < len(values):
+            yield f"settings.sweep.{name}: expected each once, found {[*values]}"
     runs = len(settings.sweep.cases) * len(settings.sweep.attacks) * len(settings.sweep.seeds)
     if runs > MAX_RUNS:
         yield f"settings.sweep: expected at most {MAX_RUNS} runs (cases × attacks × seeds), found {runs}"
+
+
+def _contradictions(secrets: Sequence[Secret]) -> Iterator[str]:
+    """One secret may have several entries, each with keys for other stages, but a key is of one variable."""
+    first: dict[tuple[str, str], Any] = {}
+    for secret in secrets:
+        for key, variable in secret.keys.items():
+            if (other := first.setdefault((secret.name, key), variable)) != variable:
+                found = f"expected {other}, as before, found {variable}"
+                yield f"settings.secrets.{secret.name}.keys.{key}: {found}"
 
 
 def _not_strings(values: Mapping[str, Any], where: str) -> Iterator[str]:

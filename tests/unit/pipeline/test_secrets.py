@@ -41,6 +41,18 @@ def test_secrets_are_made_and_changed(world: World, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("environment")
+def test_several_entries_of_one_secret_are_parts_of_it(world: World, tmp_path: Path) -> None:
+    world.settle(tmp_path, lambda common: [entry.update(name="fineprune") for entry in common["secrets"]])
+    assert world.check("--create-secrets") == 0
+    assert world.cluster.secret("fineprune") == {
+        "access_key": "PLANTED-ACCESS",
+        "secret_key": "PLANTED-SECRET",
+        "username": "PLANTED-USER",
+        "password": "PLANTED-PASSWORD",
+    }
+
+
+@pytest.mark.usefixtures("environment")
 def test_a_missing_variable_writes_no_secret(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

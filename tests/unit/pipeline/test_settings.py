@@ -84,6 +84,14 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
         ),
         (lambda c: c["stages"]["prune"].update(scratch="500K"), "the form 8Gi or 500M, found '500K'"),
         (
+            lambda c: c["secrets"].append({**c["secrets"][0], "keys": {"access_key": "OTHER"}}),
+            "secrets.fineprune-s3.keys.access_key: expected AWS_ACCESS_KEY_ID, as before, found OTHER",
+        ),
+        (
+            lambda c: c["sweep"].update(seeds=[1, 2, 1]),
+            "settings.sweep.seeds: expected each once, found [1, 2, 1]",
+        ),
+        (
             lambda c: c["stages"]["prune"].update(
                 tolerations=[{"key": "k", "operator": "Exists", "value": "x", "effect": None}]
             ),
