@@ -84,7 +84,9 @@ def run_parameters(
         if "source" in run:
             check_source(run)
     _check_public(values)
-    by_hand = {"revision", "data_md5"} <= {argument.partition("=")[0] for argument in given}
+    # Whoever names both need not have the repository here; a variable of a script may be empty.
+    named = {argument.partition("=")[0] for argument in given}
+    by_hand = {"revision", "data_md5"} <= named and values["data_md5"] != ""
     resolved = cache(resolve)  # the runs of a sweep share sources: one clone each, and one commit for all
     values |= {} if by_hand else pinned(values, resolved)
     if "runs" in values:
@@ -175,4 +177,17 @@ def _checked_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             checked.append({**run, **{stage: _checked(stage, run) for stage in SECTIONS if stage in run}})
         except ConfigError as error:
             raise ConfigError(f"runs[{number}]: {error}") from error
+    _check_different(checked)
     return checked
+
+
+def _check_different(runs: Sequence[Mapping[str, Any]]) -> None:
+    """The table of a sweep tells its runs apart by these alone: refused now, not behind all trainings."""
+    first: dict[tuple[Any, ...], int] = {}
+    for number, run in enumerate(runs):
+        told = run["ingest"]["name"], run["attack"]["name"], run["attack"]["seed"]
+        if (other := first.setdefault(told, number)) != number:
+            found = f"{', '.join(map(str, told[:2]))}, seed {told[2]}, as runs[{other}]"
+            raise ConfigError(
+                f"runs[{number}]: expected another ingest.name, attack.name or attack.seed, found {found}"
+            )

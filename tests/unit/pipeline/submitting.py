@@ -38,8 +38,8 @@ def tasks(stand_in: KfpStandIn) -> dict[str, Any]:
     return found
 
 
-def sweep_run(**changes: Any) -> dict[str, Any]:
-    return sweep_runs(["digits"], ["baseline"], [3])[0] | changes
+def sweep_run(seed: int = 3, **changes: Any) -> dict[str, Any]:
+    return sweep_runs(["digits"], ["baseline"], [seed])[0] | changes
 
 
 def refused(capsys: pytest.CaptureFixture[str]) -> str:

@@ -129,3 +129,16 @@ def test_the_runs_of_a_sweep_are_checked(
     kfp: KfpStandIn, capsys: pytest.CaptureFixture[str], run: dict[str, Any], message: str
 ) -> None:
     assert_refused(kfp, capsys, ["--package", str(SWEEP), f"runs={json.dumps([run])}"], message)
+
+
+def test_runs_that_the_table_of_a_sweep_could_not_tell_apart_are_refused(
+    kfp: KfpStandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poisoned_less = sweep_run()
+    poisoned_less["attack"]["poison"]["rate"] = 0.01
+    runs = json.dumps([sweep_run(), sweep_run(seed=4), poisoned_less])
+    message = (
+        "runs[2]: expected another ingest.name, attack.name or attack.seed, "
+        "found digits, baseline, seed 3, as runs[0]"
+    )
+    assert_refused(kfp, capsys, ["--package", str(SWEEP), f"runs={runs}"], message)

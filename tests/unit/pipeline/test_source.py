@@ -86,6 +86,13 @@ def test_a_commit_and_an_md5_by_hand_are_taken(kfp: KfpStandIn) -> None:
     assert parameters(kfp) == pin
 
 
+@pytest.mark.parametrize("revision", ["", "main"])
+def test_an_empty_md5_by_hand_is_none(kfp: KfpStandIn, repository: Path, revision: str) -> None:
+    assert submit(kfp, f"source={SPEECH}", f"revision={revision}", "data_md5=") == 0
+    commit = run(repository, "git", "rev-parse", "HEAD")
+    assert parameters(kfp) == {"source": SPEECH, "revision": commit, "data_md5": MD5}
+
+
 def test_data_that_is_not_as_expected(
     kfp: KfpStandIn, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,7 +105,7 @@ def test_data_that_is_not_as_expected(
 def test_the_runs_of_a_sweep_are_pinned(
     kfp: KfpStandIn, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [sweep_run(source=SPEECH), sweep_run(source="s3://bucket/speech")]
+    runs = [sweep_run(source=SPEECH), sweep_run(seed=4, source="s3://bucket/speech")]
     assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs)}") == 0
     commit = run(repository, "git", "rev-parse", "HEAD")
     assert parameters(kfp)["runs"] == [runs[0] | {"revision": commit, "data_md5": MD5}, runs[1]]
