@@ -82,7 +82,6 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     draw(outputs["report"] / "figures", bed, said, models, pruning, activations, by_class)
     table = text_table(models)
     (outputs["report"] / "table.txt").write_text(table + "\n", encoding="utf-8")
-    print(table)
     return Result(
         numbers=_flat(models),
         warnings=[c.message for c in checks if not c.passed] + ([] if took["took"] else [took["reason"]]),
@@ -106,6 +105,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
                 "origin": dataset.card.origin,
             },
         },
+        text=table,
     )
 
 

@@ -42,10 +42,10 @@ def run(config: TabulateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     (outputs["report"] / "table.md").write_text(text, encoding="utf-8")
     runs = [run for several in groups.values() for run in several]
     (outputs["report"] / "table.csv").write_text(sweep.as_csv(runs), encoding="utf-8")
-    print(text)
     return Result(
         numbers={"runs": len(runs)},
         extra={"tables": {f"{name}, seeds {_seeds(groups[name])}": lines for name, lines in tables.items()}},
+        text=text,
     )
 
 

@@ -1,6 +1,9 @@
 """tabulate from the command line: tables for people and programs, and what is refused."""
 
+import errno
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,18 @@ def test_the_runs_become_a_table_and_a_page(tmp_path: Path) -> None:
     page = (tmp_path / "sweep.html").read_text()
     assert page.count("<table>") == 2
     assert "<td>.625 (.500, .750)</td>" in page
+
+
+def test_a_terminal_that_takes_nothing_costs_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert tabulate(tmp_path, row(0, 0.5)) == 0
+    assert (tmp_path / "report" / "table.md").exists()
 
 
 def test_no_rows_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
