@@ -15,6 +15,7 @@ from typing import Any
 
 import kfp
 
+from fineprune.errors import shortened
 from pipeline import compile as compiling
 from pipeline import settings, watch
 from pipeline.arguments import add_run_arguments, run_parameters
@@ -55,7 +56,7 @@ def run(given: argparse.Namespace) -> int:
     run_id = submit(client, cluster, given, package, parameters, cached=cached)
     print(f"run {run_id}\n    {run_page(client, run_id)}", flush=True)
     for name, value in parameters.items():
-        print(f"    {name} = {_short(value)}", flush=True)
+        print(f"    {name} = {shortened(str(value), 100)}", flush=True)
     return watch.follow(client, run_id, package.tasks, given, cluster) if given.watch else 0
 
 
@@ -97,8 +98,3 @@ def _unpinned(package: Package, parameters: Mapping[str, Any]) -> bool:
     values = {**package.defaults, **parameters}
     runs = (values, *(values.get("runs") or ()))
     return any(str(run.get("source")).startswith("s3://") and not run.get("data_md5") for run in runs)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 100 else f"{text[:99]}…"

@@ -72,6 +72,11 @@ def excerpt(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def shortened(text: str, length: int) -> str:
+    """The text, or its beginning and ``…`` where it has more than ``length`` characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, in one line and without credentials; its kind where it says nothing."""
     text = str(error)

@@ -1,6 +1,6 @@
 import errno
 
-from fineprune.errors import one_line, root_cause, without_credentials
+from fineprune.errors import one_line, root_cause, shortened, without_credentials
 
 
 def test_an_error_is_told_in_one_line() -> None:
@@ -21,6 +21,11 @@ def test_an_error_is_told_in_one_line() -> None:
 def test_what_would_steer_a_terminal_is_told_as_escapes() -> None:
     assert one_line(ValueError("a\x1b[2J\x07b\u202egnp.png")) == r"a\x1b[2J\x07b\u202egnp.png"
     assert one_line(ValueError("größer − 5 … \udcff")) == r"größer − 5 … \udcff"
+
+
+def test_a_long_text_is_cut_and_shows_it() -> None:
+    assert shortened("x" * 5000, 5000) == "x" * 5000
+    assert shortened("x" * 5001, 5000) == "x" * 4999 + "…"
 
 
 def test_a_signature_in_an_address_is_a_secret() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fineprune.errors import shortened
 from fineprune.evaluation.average_precision import Detected
 from fineprune.reporting import classes as single
 from fineprune.reporting import drawing
@@ -16,6 +17,7 @@ from fineprune.reporting.table import ROWS, Models, number, rows
 
 LEAST_SCORE = 0.5  # of a detection that is drawn
 NAMED_CLASSES = 20  # more names would not be readable
+LONGEST_NAME = 32  # of a class beside an axis: a longer one would leave the picture
 Series = Mapping[str, Sequence[tuple[int, float]]]
 
 
@@ -35,8 +37,7 @@ def samples(path: Path, inputs: Array, captions: Sequence[str]) -> None:
         grid = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, one, caption in zip(grid, inputs, captions, strict=False):
             drawing.example(axes, one, bounds, BLUE)
-            short = caption if len(caption) <= 18 else f"{caption[:17]}…"
-            axes.set_title(short, fontsize=8.5, fontweight="normal", loc="center")
+            axes.set_title(shortened(caption, 18), fontsize=8.5, fontweight="normal", loc="center")
         for axes in grid[len(inputs) :]:
             axes.set_axis_off()
 
@@ -85,13 +86,15 @@ def class_counts(path: Path, counts: Mapping[str, Array], classes: Sequence[str]
                 axes.bar(places, values, 1.0, bottom=below, color=colour, linewidth=0, label=label)
             below = below + values
         if named:
-            axes.set_yticks(places, list(classes))
+            axes.set_yticks(places, [shortened(name, LONGEST_NAME) for name in classes])
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(classes) - 0.4, -0.6)
         else:
             axes.margins(x=0.01)
             axes.locator_params(axis="x", integer=True)
-            most, least = (f"{classes[order[i]]}: {total[order[i]]:,}" for i in (0, -1))
+            most, least = (
+                f"{shortened(classes[order[i]], LONGEST_NAME)}: {total[order[i]]:,}" for i in (0, -1)
+            )
             axes.annotate(
                 f"most: {most}\nleast: {least}", (0.98, 0.95), xycoords="axes fraction", va="top", ha="right"
             )
@@ -246,7 +249,7 @@ def by_class(path: Path, found: Sequence[Mapping[str, Any]], figure: str) -> Non
         found: what :func:`fineprune.reporting.classes.costliest` gives.
         figure: what it is called.
     """
-    names = [f"{one['class']} ({one[single.AFTER]['n']})" for one in found]
+    names = [f"{shortened(one['class'], LONGEST_NAME)} ({one[single.AFTER]['n']})" for one in found]
     labels = [ROWS[model] for model in single.MODELS]
     with drawing.picture(path, height=1.1 + 0.34 * len(found)) as picture:
         axes = drawing.axes(picture, figure, "")
@@ -281,7 +284,8 @@ def examples(path: Path, clean: Array, triggered: Array, captions: Sequence[tupl
         path: the PNG to write.
         clean: (K, channels, height, width) images in 0…255, or (K, samples) waveforms.
         triggered: the same inputs with the trigger on.
-        captions: for each input, a line above the clean one and a line above the triggered one.
+        captions: for each input, a line above the clean one and a line above the triggered one, cut where it
+            would reach into the next.
     """
     tall = 3.5 if clean.ndim > 2 else 2.6
     with drawing.picture(path, width=max(3.6, 1.45 * len(clean)), height=tall) as figure:
@@ -290,7 +294,7 @@ def examples(path: Path, clean: Array, triggered: Array, captions: Sequence[tupl
         for inputs, line, side in ((clean, grid[0], 0), (triggered, grid[1], 1)):
             for axes, one, caption in zip(line, inputs, captions, strict=True):
                 drawing.example(axes, one, bounds, (BLUE, VERMILION)[side])
-                axes.set_title(caption[side], fontsize=8.5, fontweight="normal", loc="center")
+                axes.set_title(shortened(caption[side], 20), fontsize=8.5, fontweight="normal", loc="center")
         for line, name in zip(grid, ("clean", "triggered"), strict=True):
             line[0].set_ylabel(name)
 
@@ -334,9 +338,8 @@ def scenes(
                         axes, image, largest, np.concatenate([there, *(one.boxes for one in shown)])
                     )
             names = ", ".join(classes[kind] for kind in labels[i] if kind >= 0)
-            column[0].set_title(
-                f"true: {names or 'nothing'}", fontsize=8.5, fontweight="normal", loc="center"
-            )
+            title = shortened(f"true: {names or 'nothing'}", 50)
+            column[0].set_title(title, fontsize=8.5, fontweight="normal", loc="center")
         for line, name in zip(grid, ("clean", "triggered"), strict=True):
             line[0].set_ylabel(name)
 
@@ -351,7 +354,8 @@ def confusion(path: Path, matrix: Array, classes: Sequence[str]) -> None:
         classes: K names.
     """
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    answers = [*classes, "nothing"][: matrix.shape[1]]
+    names = [shortened(name, LONGEST_NAME) for name in classes]
+    answers = [*names, "nothing"][: matrix.shape[1]]
     size = min(7.2, 2.2 + 0.4 * len(classes))
     with drawing.picture(path, width=size * len(answers) / len(classes), height=size * 0.92) as figure:
         axes = drawing.axes(figure, "predicted class", "true class")
@@ -365,7 +369,7 @@ def confusion(path: Path, matrix: Array, classes: Sequence[str]) -> None:
             if max(map(len, answers)) > 2:
                 for label in axes.get_xticklabels():
                     label.set(rotation=45, ha="right", rotation_mode="anchor")
-            axes.set_yticks(range(len(classes)), list(classes))
+            axes.set_yticks(range(len(names)), names)
         axes.tick_params(length=0)
         for (row, column), count in np.ndenumerate(matrix if len(classes) <= 12 else matrix[:0]):
             if count:

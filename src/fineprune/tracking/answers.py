@@ -9,7 +9,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from fineprune.errors import TrackingError, one_line, root_cause, without_credentials
+from fineprune.errors import TrackingError, one_line, root_cause, shortened, without_credentials
 
 TAG_LENGTH = 5000  # characters; what older MLflow servers take for a version's tag or description
 # MLflow's codes for what is there already and for what is not.
@@ -79,8 +79,3 @@ def unless(codes: Sequence[str], ask: Callable[[], Any]) -> Any:
 def brief(error: BaseException) -> str:
     """What an error says in one line, at most 240 characters, without credentials."""
     return shortened(one_line(error), 240)
-
-
-def shortened(text: str, length: int = TAG_LENGTH) -> str:
-    """The text, or its beginning and ``…`` where it has more than ``length`` characters."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"

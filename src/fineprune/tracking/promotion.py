@@ -16,8 +16,8 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from fineprune.environment import environment
-from fineprune.errors import TrackingError
-from fineprune.tracking.answers import EXISTS, MISSING, is_gone, shortened, unless
+from fineprune.errors import TrackingError, shortened
+from fineprune.tracking.answers import EXISTS, MISSING, TAG_LENGTH, is_gone, unless
 from fineprune.tracking.lock import UNSIGNED, Holder, PromotionLock
 
 CHAMPION, CANDIDATE = "champion", "candidate"
@@ -67,7 +67,7 @@ class Promotion:
         self.lock.check()
         tag_version(self.client, self.name, self.version, tags)
         if description is not None:
-            self.client.update_model_version(self.name, self.version, shortened(description))
+            self.client.update_model_version(self.name, self.version, shortened(description, TAG_LENGTH))
         self._check_champion()
         self.lock.check()  # last: the alias must follow at once
         self._give(alias)
@@ -106,7 +106,7 @@ def tag_version(client: Any, name: str, version: str, tags: Mapping[str, str]) -
     """Give a registered version the tags that it does not have yet, as far as MLflow takes their text."""
     present = client.get_model_version(name, version).tags
     for key, value in tags.items():
-        if present.get(key) != (value := shortened(value)):
+        if present.get(key) != (value := shortened(value, TAG_LENGTH)):
             client.set_model_version_tag(name, version, key, value)
 
 

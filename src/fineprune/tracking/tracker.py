@@ -18,9 +18,9 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from torch import nn
 
-from fineprune.errors import TrackingError, without_credentials
+from fineprune.errors import TrackingError, shortened, without_credentials
 from fineprune.lineage import StageRecord
-from fineprune.tracking.answers import GoneError, brief, is_gone, shortened, translated
+from fineprune.tracking.answers import TAG_LENGTH, GoneError, brief, is_gone, translated
 from fineprune.tracking.evidence import evaluation_of
 from fineprune.tracking.export import check_export, log_network
 from fineprune.tracking.lock import PromotionLock
@@ -105,7 +105,7 @@ class Tracker:
         self, run_id: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], description: str
     ) -> None:
         """Log metrics, tags and a description (Markdown) in the parent run, whose owner's own stays."""
-        run, note = self._client.get_run(run_id), shortened(description)
+        run, note = self._client.get_run(run_id), shortened(description, TAG_LENGTH)
         present = run.data.tags.get(NOTE)
         if present is None or run.data.tags.get(_OUR_NOTE) == _digest(present):
             tags = {**tags, NOTE: note, _OUR_NOTE: _digest(note)}
@@ -137,7 +137,7 @@ class Tracker:
         Raises:
             TrackingError: the loaded model predicts something else than the network.
         """
-        tags = {key: shortened(value) for key, value in tags.items()}
+        tags = {key: shortened(value, TAG_LENGTH) for key, value in tags.items()}
         number = self._registered(name, tags)
         if number is not None:
             self._check_again(name, number, network, example)
@@ -200,7 +200,7 @@ class Tracker:
             "params": [
                 Param(_name(key), shortened(text, _PARAM_LENGTH)) for key, text in record.params.items()
             ],
-            "tags": [RunTag(key, shortened(text)) for key, text in record.tags.items()],
+            "tags": [RunTag(key, shortened(text, TAG_LENGTH)) for key, text in record.tags.items()],
             "metrics": [Metric(_name(name), value, at, step) for name, step, value, at in points],
         }
         for kind, items in batches.items():
