@@ -126,6 +126,8 @@ class Stack:
         if self._state["how"] == "compose":
             _checked("docker compose", self._compose("down"), self._variables())
             return
+        if not self._initialised:  # PostgreSQL is the first to start; its programs need not be there
+            return
         for service in reversed(self._services()):
             service.stop()
         if self._postgres_runs():
@@ -174,7 +176,7 @@ class Stack:
         data, port = self._folder / "postgres", self._state["POSTGRES_PORT"]
         if not self._postgres_runs():
             check_free(int(port), _flag("POSTGRES_PORT"))
-            if not (data / "PG_VERSION").exists():
+            if not self._initialised:
                 self._init_postgres(data)
             flags = f"-p {port} -c listen_addresses={HOST} -c unix_socket_directories=''"
             log = data / "log"
@@ -192,6 +194,10 @@ class Stack:
             _checked("initdb", [*_as_postgres(), _postgres("initdb"), f"--pgdata={data}", *flags])
         finally:
             words.unlink()
+
+    @property
+    def _initialised(self) -> bool:
+        return (self._folder / "postgres" / "PG_VERSION").exists()
 
     def _postgres_runs(self) -> bool:
         return _run(self._pg_ctl("status")).returncode == 0

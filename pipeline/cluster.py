@@ -185,6 +185,7 @@ def _configuration(context: str | None) -> Any:
         yaml.YAMLError,
         AttributeError,
         TypeError,
+        ValueError,
     ) as error:  # what its client lets through of a damaged one
         raise ClusterError(f"the kubeconfig is damaged: {one_line(error)}") from None
     except kubernetes.config.ConfigException as error:

@@ -31,8 +31,15 @@ Such a key is in no section: a threshold in a section would be lost to the defau
 
 
 def default_case() -> str:
-    """The case that params.yaml names."""
-    return str(read_yaml(ROOT / "params.yaml")["case"])
+    """The case that params.yaml names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    path = ROOT / "params.yaml"
+    if "case" not in (values := read_yaml(path)):
+        raise ConfigError(f"{path}: expected case: NAME, found none")
+    return str(values["case"])
 
 
 def defaults(case: str) -> dict[str, Any]:

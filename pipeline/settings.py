@@ -252,7 +252,7 @@ def load(profile: str | None = None, path: Path = FILE) -> Settings:
     profile = profile or file.default_profile
     over = file.profiles.get(profile)
     if not isinstance(over, Mapping):
-        raise ConfigError(f"{path}: no profile {profile!r}; there are {', '.join(file.profiles)}")
+        raise ConfigError(f"{path}: no profile {profile!r}; there are {', '.join(map(str, file.profiles))}")
     try:
         settings = parse(Settings, merge(file.common, over), "settings")
     except ConfigError as error:
@@ -334,5 +334,7 @@ def _contradictions(secrets: Sequence[Secret]) -> Iterator[str]:
 
 def _not_strings(values: Mapping[str, Any], where: str) -> Iterator[str]:
     for key, value in values.items():
+        if not isinstance(key, str):
+            yield f"{where}: expected a string as the key, found {key!r}"
         if not isinstance(value, str):
             yield f"{where}.{key}: expected a string, found {value!r}"

@@ -99,7 +99,7 @@ def _source(text: str) -> tuple[str, Path]:
     case, equals, path = text.partition("=")
     if not (case and equals and path):
         raise argparse.ArgumentTypeError(f"expected CASE=PATH, found {text!r}")
-    return case, Path(path).expanduser()
+    return case, Path(os.path.expanduser(path))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import tarfile
 import tempfile
 import zlib
@@ -110,7 +111,8 @@ def _fetch(source: str, md5: str | None, scratch: Path) -> tuple[Path, dict[str,
         origin = {"source": without_credentials(source), "dvc_md5": tracked.md5, "revision": tracked.commit}
         _check_md5(origin, md5)
         return tracked.fetch(), origin
-    path = fetch(source, scratch / "fetched") if "://" in source else Path(source).expanduser()
+    # Path's own expanduser raises where there is no such user.
+    path = fetch(source, scratch / "fetched") if "://" in source else Path(os.path.expanduser(source))
     if not source or not path.exists():  # an empty one would be the working directory
         raise DataError(f"{source or repr(source)}: no such folder or archive")
     origin = {"source": source, "dvc_md5": dvc_md5(path)}

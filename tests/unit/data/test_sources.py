@@ -338,6 +338,7 @@ def test_refuses_a_link_out_of_the_archive(tmp_path):
 
 def test_refuses_what_is_not_there_or_is_no_archive(folder, tmp_path):
     assert "nowhere: no such folder or archive" in refusal(tmp_path / "nowhere")
+    assert refusal("~nosuchuser/data") == "~nosuchuser/data: no such folder or archive"
     assert refusal("") == "'': no such folder or archive"
     assert "expected a folder or a .tar.gz or .tgz archive, found a file of another name" in refusal(
         folder / "a/1"

@@ -36,6 +36,15 @@ def test_a_damaged_state_is_one_line_and_a_new_one_takes_its_place_at_once(tmp_p
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_what_never_started_is_stopped_without_any_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "state.json").write_text('{"how": "packages"}')
+    stack.Stack(tmp_path, dict.fromkeys(stack.PORTS)).stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
 def test_what_a_program_says_of_its_fault_is_shown(tmp_path: Path) -> None:
     with pytest.raises(stack.StackError, match=r"^initdb: the cause$"):
         stack._checked("initdb", ["sh", "-c", "echo chatter; echo the cause >&2; exit 1"])

@@ -31,11 +31,11 @@ def test_no_kubeconfig(
     assert said.startswith("no cluster is configured, see KUBECONFIG: ")
 
 
-@pytest.mark.parametrize("text", ["a: [", "[1, 2]"])
+@pytest.mark.parametrize("content", [b"a: [", b"[1, 2]", b"\xff\xfe\x00"])
 def test_a_damaged_kubeconfig(
-    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes
 ) -> None:
-    (tmp_path / "kubeconfig").write_text(text)
+    (tmp_path / "kubeconfig").write_bytes(content)
     assert world.check() == 1
     ((check, said),) = failed(capsys)
     assert check == "cluster"

@@ -1,6 +1,7 @@
 """The pipelines' parameters and their defaults."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,13 @@ def test_no_default_is_null_at_any_depth() -> None:
 
 def test_the_default_case_is_that_of_the_params_file() -> None:
     assert parameters.defaults(parameters.default_case())
+
+
+def test_a_params_file_without_a_case_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text("attack: {}")
+    monkeypatch.setattr(parameters, "ROOT", tmp_path)
+    with pytest.raises(ConfigError, match=r"params\.yaml: expected case: NAME, found none"):
+        parameters.default_case()
 
 
 def test_an_unknown_case_is_refused_with_those_that_there_are() -> None:

@@ -88,6 +88,10 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
             "secrets.fineprune-s3.keys.access_key: expected AWS_ACCESS_KEY_ID, as before, found OTHER",
         ),
         (
+            lambda c: c["stages"]["prune"].update(node_selector={1: "a"}),
+            "settings.stages.prune.node_selector: expected a string as the key, found 1",
+        ),
+        (
             lambda c: c["sweep"].update(seeds=[1, 2, 1]),
             "settings.sweep.seeds: expected each once, found [1, 2, 1]",
         ),
@@ -168,6 +172,14 @@ def test_a_refused_address_is_not_repeated_with_its_credentials(
 def test_an_unknown_profile_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match="no profile 'tpu'; there are gpu, cpu"):
         settings.load("tpu")
+
+
+def test_a_profile_may_be_called_by_a_number(tmp_path: Path) -> None:
+    values = yaml.safe_load(settings.FILE.read_text())
+    values["profiles"][2] = {}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=r"no profile .tpu.; there are .*2"):
+        settings.load("tpu", tmp_path / "settings.yaml")
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
