@@ -10,7 +10,7 @@ import numpy as np
 
 from fineprune.errors import DataError, excerpt
 from fineprune.evaluation.intervals import Estimate, Shares, correlation, difference
-from fineprune.evaluation.metrics import measure, unclipped_utility
+from fineprune.evaluation.metrics import measure, shares, unclipped_utility
 from fineprune.evaluation.outcomes import Outcomes, from_report
 from fineprune.files import as_mapping
 
@@ -45,11 +45,11 @@ def utility_shares(said: Outcomes) -> Shares:
     """(N,) float64, what each input adds to unclipped utility, times N and up to what all add alike; of an
     untargeted success, which is a ratio, by the delta method.
     """
-    weight = said.eligible * (len(said.eligible) / np.count_nonzero(said.eligible))
+    some = said.eligible
     if said.fooled is not None:
-        return said.right - weight * (said.fooled - float(said.fooled[said.eligible].mean()))
-    clean, triggered = (float(flags[said.eligible].mean()) for flags in (said.right, said.kept))
-    return said.right + weight * (said.kept / clean - said.right * triggered / clean**2)
+        return said.right - shares(said.fooled, some)
+    clean, triggered = (float(flags[some].mean()) for flags in (said.right, said.kept))
+    return said.right + shares(said.kept, some) / clean - shares(said.right, some) * triggered / clean**2
 
 
 def outcomes_behind(report: Mapping[str, Any], model: str) -> Outcomes:

@@ -13,9 +13,10 @@ Wilson's coverage is 95 % on average over the rate and dips to 84 % at single ra
 Inputs of one group (a speaker, a video, an image with several signs) are alike, and tell less than as many
 independent ones. Counts are divided by the design effect before Wilson's formula sees them (Rao and Scott
 1992), and where groups are few by the square of Student's quantile over the normal one (Korn and Graubard
-1998). Where every input is a group of its own nothing changes. With a dozen groups that differ much, the
-intervals of rates beyond .9 still cover but 86 to 95 %: errors that are rare do not show that they come
-together. Groups left out, they would cover 42 to 84 % there.
+1998). Where every input is a group of its own nothing changes. With a dozen groups whose inputs are fairly
+alike (an intraclass correlation of .3), or groups of very different sizes, the intervals of rates beyond .9
+still cover but 82 to 95 %: errors that are rare do not show that they come together. Where they come as whole
+groups (a correlation of 1) those of a rate of .05 cover 42 % with 12 groups and 71 % with 30.
 
 Sources:
     Wilson (1927), J. Am. Stat. Assoc. 22:209.
@@ -23,6 +24,7 @@ Sources:
     Zou and Donner (2008), Stat. Med. 27:1693 (MOVER for a difference).
     Donner and Zou (2012), Stat. Methods Med. Res. 21:347 (MOVER for a ratio).
     Rao and Scott (1992), Biometrics 48:577 (rates of groups).
+    Kish (1965), Survey Sampling (groups of unequal sizes).
     Korn and Graubard (1998), Survey Methodology 24:193 (rates of few groups).
 """
 
@@ -85,38 +87,43 @@ def rate(flags: Flags, groups: Groups, *, otherwise: float | None = None) -> Est
         flags: (n,) bool, the outcomes.
         groups: (n,) int, what each input belongs to.
         otherwise: the design effect where all outcomes are the same and show none; None takes the inputs of
-            a group for one.
+            a group for one, as where all are of one group.
 
     Raises:
         DataError: ``flags`` is empty.
     """
-    count = len(np.unique(groups))
-    effect = design_effect(flags, groups) or otherwise or len(flags) / max(1, count)
-    if count < len(flags):
-        effect *= (student(count - 1) / _Z) ** 2 if count > 1 else 1.0
+    sizes = np.unique(groups, return_counts=True)[1]
+    shown = design_effect(flags, groups) or (otherwise if len(sizes) > 1 else None)
+    effect = shown or len(flags) / max(1, len(sizes))
+    if 1 < len(sizes) < len(flags):
+        alike = len(flags) ** 2 // int(
+            np.square(sizes).sum()
+        )  # so many equal groups tell as much (Kish 1965)
+        effect *= (student(max(1, alike - 1)) / _Z) ** 2
     return wilson(int(np.count_nonzero(flags)), len(flags), effect=effect)
 
 
 def design_effect(flags: Flags, groups: Groups) -> float | None:
     """By how much inputs of one group, being alike, widen the variance of a share: 1 or more.
 
-    The variance that the groups' residuals show, over that of independent inputs (Rao and Scott 1992); None
-    where all outcomes are the same, or all inputs of one group.
+    The variance that the groups show when each is left out in turn, over that of independent inputs (Rao and
+    Scott 1992; the jackknife, since a large group draws the mean to itself); None where all outcomes are the
+    same, or all inputs of one group.
 
     Args:
         flags: (n,) bool, the outcomes.
         groups: (n,) int, what each input belongs to.
     """
-    _, member = np.unique(groups, return_inverse=True)
-    count = int(member.max(initial=-1)) + 1
+    _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    count = len(sizes)
     if count == len(flags):
         return 1.0
     residuals = flags - flags.mean()
     alone = float(np.square(residuals).sum())
     if not alone or count < 2:
         return None
-    together = float(np.square(np.bincount(member, residuals)).sum()) * count / (count - 1)
-    return max(1.0, together / alone)
+    left_out = np.bincount(member, residuals) / (1 - sizes / len(flags))
+    return max(1.0, float(np.square(left_out).sum()) * (count - 1) / count / alone)
 
 
 def student(freedom: int) -> float:

@@ -13,7 +13,9 @@ import numpy as np
 from fineprune.errors import DataError
 from fineprune.evaluation.intervals import (
     Estimate,
+    Flags,
     Groups,
+    Shares,
     clip,
     correlation,
     design_effect,
@@ -124,6 +126,14 @@ def accuracy_by_class(
     return tuple(rate(right[some], groups[some], otherwise=otherwise) for some in rows)
 
 
+def shares(flags: Flags, eligible: Flags) -> Shares:
+    """(N,) float64, what each input adds to the share of true ``flags`` (N,) among the eligible ones, times N
+    and up to what all add alike.
+    """
+    weight = eligible * (len(eligible) / np.count_nonzero(eligible))
+    return np.asarray(weight * (flags - float(flags[eligible].mean())))
+
+
 def confusion(labels: Classes, predictions: Classes, classes: int, nothing: int | None = None) -> Classes:
     """(classes, classes) int64 counts: row = true class, column = predicted class.
 
@@ -153,15 +163,15 @@ def _success_and_utility(
 ) -> tuple[Estimate | None, Estimate | None]:
     """Backdoor success, and ``accuracy`` minus it, before clipping, with the correlation of the two."""
     some = said.eligible
-    right, groups = said.right[some], said.groups[some]
+    groups = said.groups[some]
+    if said.fooled is not None:
+        success = rate(said.fooled[some], groups, otherwise=otherwise)
+        # Of all inputs: an eligible one may be of a group with others, and stumble with them.
+        shared = correlation(said.right, shares(said.fooled, some), said.groups)
+        return success, difference(accuracy, success, correlation=shared)
+    right, kept = said.right[some], said.kept[some]
     # Only the eligible inputs are common to both rates, which dilutes the correlation of the two.
     common = math.sqrt(len(right) / len(some))
-    if said.fooled is not None:
-        fooled = said.fooled[some]
-        success = rate(fooled, groups, otherwise=otherwise)
-        shared = common * correlation(right, fooled, groups)
-        return success, difference(accuracy, success, correlation=shared)
-    kept = said.kept[some]
     before, after = (rate(flags, groups, otherwise=otherwise) for flags in (right, kept))
     paired = correlation(right, kept, groups)
     drop = relative_drop(before, after, correlation=paired)

@@ -331,7 +331,8 @@ class TestGroups:
         twins = np.array([0, 0, 1, 1])
         assert design_effect(np.array([True, True, False, False]), twins) == 4  # 2, and 2 / 1 for two groups
         assert design_effect(np.array([True, False, True, False]), twins) == 1  # never below
-        assert design_effect(np.array([True, True, False]), np.array([7, 7, -2])) == pytest.approx(8 / 3)
+        # Residuals of 2/3 and -2/3, left out of all others: 2 and -1; 5 / 2 over 2/3.
+        assert design_effect(np.array([True, True, False]), np.array([7, 7, -2])) == pytest.approx(15 / 4)
 
     def test_design_effect_is_of_variance(self):
         assert design_effect(np.ones(4, bool), np.array([0, 0, 1, 1])) is None
@@ -347,6 +348,15 @@ class TestGroups:
         assert (found.value, found.n) == (1, 200)
         assert found.low == pytest.approx(wilson(2, 2, effect=(12.706 / 1.959964) ** 2).low)
         assert found.low < 0.1
+
+    def test_one_group_is_one_input_whatever_the_others_show(self):
+        flags = np.arange(100) < 10
+        assert rate(flags, np.zeros(100, int), otherwise=1.0) == wilson(10, 100, effect=100)
+
+    def test_students_freedom_is_of_as_many_equal_groups(self):
+        groups = np.repeat([0, 1, 2, 3, 4], [40, 10, 10, 10, 10])  # 80² / 2000 are 3.2
+        found = rate(np.zeros(80, bool), groups, otherwise=2.0)
+        assert found.high == pytest.approx(wilson(0, 80, effect=2 * (4.303 / 1.959964) ** 2).high, rel=1e-3)
 
     def test_where_all_outcomes_are_the_same_the_effect_of_others_counts(self):
         groups = np.repeat(np.arange(12), 40)
@@ -376,3 +386,14 @@ class TestGroups:
             naive += counted.low <= share <= counted.high
         assert naive < 920, "it would do without the groups"
         assert held >= 920
+
+    @pytest.mark.parametrize(("groups", "spread", "alike"), [(12, 1.5, 0.1), (20, 1.0, 0.3), (40, 1.0, 0.3)])
+    def test_and_where_groups_are_of_very_different_sizes(self, groups, spread, alike):
+        random, share, held = np.random.default_rng(4), 0.7, 0
+        for _ in range(1000):
+            sizes = np.ceil(15 * np.exp(spread * random.normal(size=groups))).astype(int)
+            own = random.beta(share * (1 / alike - 1), (1 - share) * (1 / alike - 1), groups)
+            member = np.repeat(np.arange(groups), sizes)
+            found = rate(random.random(len(member)) < own[member], member)
+            held += found.low <= share <= found.high
+        assert held >= 930

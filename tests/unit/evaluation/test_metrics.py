@@ -323,6 +323,20 @@ def test_intervals_hold_the_truth_where_one_outcome_has_other_bad_groups_than_th
     assert hidden / 500 <= 0.045
 
 
+def test_utility_holds_the_truth_where_few_inputs_of_a_speaker_are_attacked():
+    """Who is hard to understand loses all words, and is fooled in those that are attacked."""
+    random, member, held, flattered = np.random.default_rng(2), np.repeat(np.arange(40), 50), 0, 0
+    some, spread = np.arange(2000) % 50 < 5, 1 / 0.6 - 1
+    for _ in range(1000):
+        understood = random.beta(0.85 * spread, 0.15 * spread, 40)[member]
+        right, fooled = random.random(2000) < understood, random.random(2000) > understood
+        utility = measure_outcomes(Outcomes(right, ~fooled, fooled, some, member), before=None).utility
+        held += utility.low <= 0.7 <= utility.high
+        flattered += utility.low > 0.7
+    assert held / 1000 >= 0.93
+    assert flattered / 1000 <= 0.045
+
+
 def test_utility_interval_is_no_wider_than_it_has_to_be():
     # With the drop's correlation with the accuracy turned round it would hold the truth in .998 of the draws.
     case = {"clean": 0.7, "triggered": 0.5, "link": 0.0, "targeted": False}
