@@ -99,20 +99,29 @@ class _Finding:
     text: str
 
 
-def decide(report: Mapping[str, Any], *, model: str, model_digest: str, thresholds: Thresholds) -> Verdict:
+def decide(
+    report: Mapping[str, Any],
+    *,
+    model: str,
+    model_digest: str,
+    thresholds: Thresholds,
+    doubt: str | None = None,
+) -> Verdict:
     """Judge one model by the evaluation's report.
 
     It passes only if the lower end of its utility and the upper end of its loss of clean accuracy are within
     the thresholds, each figure rests on enough test inputs, the evaluated model is the very one to be
     promoted, the attack took on the undefended model, clearly beyond what the trigger does to the control
-    (without that, a low backdoor success proves nothing), the figures agree with each other, and every one
-    of :data:`CHECKS` was made and passed.
+    (without that, a low backdoor success proves nothing), the figures agree with each other and with what
+    the report says of them, and every one of :data:`CHECKS` was made and passed: those that only other
+    models fail count as passed.
 
     Args:
         report: the evaluation's ``report.json``; its content is not trusted.
         model: the model's row in ``report["models"]``.
         model_digest: the SHA-256 of the ``model.json`` that would be promoted.
         thresholds: what the evidence must reach.
+        doubt: what speaks against the figures besides the report's own account; None for nothing.
 
     Returns:
         ``promoted`` with every condition that was met, or ``held`` with every one that was not.
@@ -128,8 +137,11 @@ def decide(report: Mapping[str, Any], *, model: str, model_digest: str, threshol
         *_figures_agree(figures, model, before),
         _attack_took(report),
         *_attack_shows(models, thresholds),
-        *_checks_passed(report),
+        *_word_kept(report, models),
+        *_checks_passed(report, model),
     ]
+    if doubt:
+        findings.append(_Finding(False, f"{model}: {doubt}."))
     unmet = tuple(finding.text for finding in findings if not finding.met)
     return Verdict("held", unmet) if unmet else Verdict("promoted", tuple(f.text for f in findings))
 
@@ -276,13 +288,40 @@ def _attack_shows(models: Mapping[str, Any], thresholds: Thresholds) -> Iterator
         yield _Finding(False, f"The lower end of the undefended model's backdoor_success, {text}.")
 
 
-def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
+def _word_kept(report: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[_Finding]:
+    """Faults of what a report says of the attack and of the control, by its own figures and limits."""
+    took = as_mapping(as_mapping(as_mapping(report).get("attack_details")).get("took"))
+    limits = as_mapping(as_mapping(as_mapping(report).get("config")).get("limits"))
+    planted, alone, clean, honest = (
+        read_interval(as_mapping(models.get(model)).get(figure), *RANGES[figure])
+        for figure in ("backdoor_success", "clean_accuracy")
+        for model in ("undefended", "control")
+    )
+    for text, figure, less, limit, sign in (
+        ("backdoor_success of the undefended model", planted, None, "min_backdoor_success", 1),
+        ("clean_accuracy of the control, less the undefended model's,", honest, clean, "max_clean_cost", -1),
+        ("clean_accuracy of the control", honest, None, "min_control_accuracy", 1),
+        ("backdoor_success of the control", alone, None, "max_control_success", -1),
+    ):
+        if isinstance(figure, str) or isinstance(less, str):
+            continue  # told already
+        most = (took if limit in ("min_backdoor_success", "max_clean_cost") else limits).get(limit)
+        value = figure.value - (less.value if less else 0)
+        if isinstance(most, bool) or not isinstance(most, (int, float)):
+            yield _Finding(False, f"The evaluation names no {limit}, but {excerpt(most)}.")
+        elif not sign * value >= sign * most - TOLERANCE:
+            text = f"contradicts itself: {text} is {value:.6g}, {limit} {most:g}"
+            yield _Finding(False, f"The evaluation {text}.")
+
+
+def _checks_passed(report: Mapping[str, Any], model: str) -> Iterator[_Finding]:
     checks = as_mapping(report).get("checks")
     if not isinstance(checks, (list, tuple)) or not checks:
         yield _Finding(False, f"The evaluation lists no sanity checks, but {excerpt(checks)}.")
         return
     made = [as_mapping(check) for check in checks]
-    failed = [check for check in made if check.get("passed") is not True]
+    of_others = [check for check in made if _fails_others_alone(check, model)]
+    failed = [check for check in made if check.get("passed") is not True and check not in of_others]
     names = [check.get("name") for check in made]
     missing = [name for name in CHECKS if name not in names]
     if missing:
@@ -292,7 +331,18 @@ def _checks_passed(report: Mapping[str, Any]) -> Iterator[_Finding]:
             False, f"Sanity check {excerpt(check.get('name'))} failed: {_sentence(check.get('message'))}"
         )
     if not failed and not missing:
-        yield _Finding(True, f"All sanity checks of the measurement passed ({len(made)}).")
+        but = "".join(f", but for {excerpt(one['name'])} of {', '.join(one['models'])}" for one in of_others)
+        yield _Finding(
+            True, f"All sanity checks of the measurement passed ({len(made) - len(of_others)}){but}."
+        )
+
+
+def _fails_others_alone(check: Mapping[str, Any], model: str) -> bool:
+    """Whether a check failed for models that are named, of which this is none."""
+    models = check.get("models")
+    if not isinstance(models, (list, tuple)) or not all(isinstance(one, str) for one in models):
+        return False
+    return check.get("passed") is False and bool(models) and model not in models
 
 
 def _against(

@@ -41,10 +41,13 @@ def good_report() -> dict[str, Any]:
     }
     control = {
         "digest": "c" * 64,
+        "clean_accuracy": {"value": 0.97, "low": 0.95, "high": 0.98, "n": 500},
         "backdoor_success": {"value": 0.02, "low": 0.01, "high": 0.04, "n": 400},
     }
     return {
         "models": {"undefended": before, "fine_pruned": row, "control": control},
+        "attack_details": {"took": {"min_backdoor_success": 0.95, "max_clean_cost": 0.02}},
+        "config": {"limits": {"min_control_accuracy": 0.9, "max_control_success": 0.3}},
         "attack_took": {"took": True, "reason": "backdoor success of the undefended model is 0.99"},
         "checks": [{"name": name, "passed": True, "message": "all inputs differ"} for name in CHECKS],
     }
@@ -316,6 +319,7 @@ def perfect_accuracy(utility: dict[str, Any], loss: float) -> dict[str, Any]:
     """A report whose model is always right on clean inputs where the undefended one never is."""
     report, rest = good_report(), {"high": 1.0, "n": utility["n"]}
     report["models"]["undefended"]["clean_accuracy"] |= {"value": 0.0, "low": 0.0, "n": utility["n"]}
+    report["attack_details"]["took"]["max_clean_cost"] = 1.0
     report["models"]["fine_pruned"] |= {
         "utility": utility | {"high": 1.0},
         "clean_loss": {"value": -1.0, "low": -1.0, "high": loss, "n": utility["n"]},
@@ -323,6 +327,68 @@ def perfect_accuracy(utility: dict[str, Any], loss: float) -> dict[str, Any]:
         "backdoor_success": {"value": 1 - utility["value"], "low": 0.0} | rest,
     }
     return report
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (
+            ("undefended", "backdoor_success"),
+            0.94,
+            "backdoor_success of the undefended model is 0.94, min_backdoor_success 0.95.",
+        ),
+        (
+            ("undefended", "clean_accuracy"),
+            0.945,
+            "the control, less the undefended model's, is 0.025, max_clean_cost 0.02.",
+        ),
+        (("control", "clean_accuracy"), 0.89, "of the control is 0.89, min_control_accuracy 0.9."),
+        (("control", "backdoor_success"), 0.31, "of the control is 0.31, max_control_success 0.3."),
+    ],
+)
+def test_what_the_figures_deny_is_not_believed(path: tuple[str, str], value: float, said: str) -> None:
+    report = changed("models", *path, to={"value": value, "low": value, "high": value, "n": 500})
+    reasons = judge(report).reasons
+    assert f"The evaluation contradicts itself: {path[1]}" in " ".join(reasons)
+    assert any(reason.endswith(said) for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("place", "limit"),
+    [
+        (("attack_details", "took"), "min_backdoor_success"),
+        (("attack_details", "took"), "max_clean_cost"),
+        (("config", "limits"), "min_control_accuracy"),
+        (("config", "limits"), "max_control_success"),
+    ],
+)
+def test_a_report_has_to_name_the_limits_that_it_went_by(place: tuple[str, str], limit: str) -> None:
+    report = without(*place, limit)
+    assert judge(report).reasons == (f"The evaluation names no {limit}, but None.",)
+    assert judge(changed(*place, limit, to=True)).reasons == (f"The evaluation names no {limit}, but True.",)
+
+
+def test_figures_exactly_at_the_limits_are_within_them() -> None:
+    report = good_report()
+    report["attack_details"]["took"] = {"min_backdoor_success": 0.99, "max_clean_cost": 0.97 - 0.96 - 1e-9}
+    report["config"]["limits"] = {"min_control_accuracy": 0.97, "max_control_success": 0.02}
+    assert judge(report).promoted
+
+
+def test_a_check_that_other_models_alone_fail_holds_none_but_them() -> None:
+    report = good_report()
+    (check,) = [one for one in report["checks"] if one["name"] == "precision kept"]
+    check |= {"passed": False, "message": "AP of fine_tuned is .61", "models": ["fine_tuned"]}
+    verdict = judge(report)
+    assert verdict.promoted
+    assert verdict.reasons[-1].endswith("passed (8), but for 'precision kept' of fine_tuned.")
+    for models in (["fine_tuned", "fine_pruned"], [], None, "fine_tuned", [1]):
+        check["models"] = models
+        assert judge(report).reasons == ("Sanity check 'precision kept' failed: AP of fine_tuned is .61.",)
+
+
+def test_a_doubt_from_elsewhere_counts() -> None:
+    assert judge(good_report(), doubt="figures of another").reasons == ("fine_pruned: figures of another.",)
 
 
 def test_the_evidence_that_properties_are_asked_of_can_pass() -> None:

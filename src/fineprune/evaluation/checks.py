@@ -13,17 +13,25 @@ from fineprune.evaluation.intervals import Estimate
 from fineprune.evaluation.metrics import ModelMetrics, attacker_share
 from fineprune.evaluation.outcomes import Classes, Truth
 
-# A difference of exactly the limit keeps within it, whatever binary fractions make of it: .98 - .96 > .02.
+# A figure of exactly the limit keeps within it, whatever binary fractions make of it: .98 - .96 > .02.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Check:
-    """One doubt: its name, whether the measurement stands up to it, and a sentence with the figures."""
+    """One doubt.
+
+    Attributes:
+        name: of the doubt.
+        passed: whether the measurement stands up to it.
+        message: a sentence with the figures.
+        models: those that do not, where the doubt is about them alone and the others' figures stand.
+    """
 
     name: str
     passed: bool
     message: str
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ def run_checks(observed: Observations, limits: CheckLimits) -> list[Check]:
 def finite_outputs(not_finite: Sequence[str]) -> Check:
     """No model gave NaN or infinite outputs: the class of a NaN is an accident."""
     found = f"NaN or infinite outputs of {', '.join(not_finite)}" if not_finite else "every output is finite"
-    return Check("finite outputs", not not_finite, found)
+    return Check("finite outputs", not not_finite, found, _alone(not_finite))
 
 
 def enough_samples(truth: Truth, *, minimum: int) -> Check:
@@ -106,14 +114,14 @@ def enough_samples(truth: Truth, *, minimum: int) -> Check:
 
 def new_inputs(repeated: float, *, maximum: float) -> Check:
     """The test inputs are new: what a model has seen it knows by heart, and a copy tells nothing more."""
-    told = f"{repeated:.1%} of the test inputs are byte for byte copies, of another split's or of one another"
-    message = f"{told}, max_repeated {maximum:.1%}"
+    told = "of the test inputs are byte for byte copies, of another split's or of one another"
+    message = f"{_percent(repeated, maximum)} {told}, max_repeated {maximum:.1%}"
     return Check("new inputs", repeated <= maximum, message)
 
 
 def trigger_changes_inputs(unchanged: float, *, maximum: float) -> Check:
     """The trigger changes the inputs: one that does nothing makes every model look safe."""
-    told = f"the trigger leaves {unchanged:.1%} of the eligible inputs as they are"
+    told = f"the trigger leaves {_percent(unchanged, maximum)} of the eligible inputs as they are"
     message = f"{told}, max_unchanged {maximum:.1%}"
     return Check("trigger changes inputs", unchanged <= maximum, message)
 
@@ -121,7 +129,8 @@ def trigger_changes_inputs(unchanged: float, *, maximum: float) -> Check:
 def control_accurate(control: ModelMetrics, *, minimum: float) -> Check:
     """The control knows the task: otherwise its numbers say nothing of the trigger or the defence."""
     accuracy = control.clean_accuracy.value
-    message = f"clean accuracy of the control is {accuracy:.1%}, min_control_accuracy {minimum:.1%}"
+    told = f"clean accuracy of the control is {_percent(accuracy, minimum)}"
+    message = f"{told}, min_control_accuracy {minimum:.1%}"
     return Check("control accurate", accuracy >= minimum, message)
 
 
@@ -133,9 +142,9 @@ def control_resists(control: ModelMetrics, *, maximum: float) -> Check:
             name, False, "backdoor success of the control is undefined: it gets no clean input right"
         )
     success = control.backdoor_success.value
-    told = f"the trigger alone has {success:.1%} success on the never-poisoned control"
+    told = f"the trigger alone has {_percent(success, maximum)} success on the never-poisoned control"
     message = f"{told}, max_control_success {maximum:.1%}"
-    return Check(name, success <= maximum, message)
+    return Check(name, success <= maximum + _ROUNDING, message)
 
 
 def trigger_needed(undefended_clean: Classes, truth: Truth, *, maximum: float) -> Check:
@@ -143,7 +152,7 @@ def trigger_needed(undefended_clean: Classes, truth: Truth, *, maximum: float) -
     name, share = "trigger needed", attacker_share(undefended_clean, truth)
     if share is None:
         return Check(name, True, "not asked of an untargeted attack, which wants no certain label")
-    told = f"the undefended model gives the attacker's label to {share:.1%} of clean inputs"
+    told = f"the undefended model gives the attacker's label to {_percent(share, maximum)} of clean inputs"
     message = f"{told}, max_untriggered_success {maximum:.1%}"
     return Check(name, share <= maximum, message)
 
@@ -157,7 +166,8 @@ def classes_told_apart(measured: Mapping[str, ModelMetrics], observed: Observati
     worse = [model for model, one in measured.items() if not one.clean_accuracy.low > share]
     told = f"the largest class has {share:.1%} of the test inputs"
     found = [f"{model} gets {measured[model].clean_accuracy.value:.1%} right" for model in worse]
-    return Check(name, not worse, "; ".join([told, *(found or ["every model gets clearly more right"])]))
+    message = "; ".join([told, *(found or ["every model gets clearly more right"])])
+    return Check(name, not worse, message, _alone(worse))
 
 
 def precision_kept(precision: Mapping[str, Estimate | None] | None, *, maximum: float) -> Check:
@@ -171,8 +181,8 @@ def precision_kept(precision: Mapping[str, Estimate | None] | None, *, maximum: 
     before = known.pop("undefended")
     found = ", ".join(f"of {model} {value:.1%}" for model, value in known.items())
     message = f"average precision of the undefended model is {before:.1%}, {found}"
-    kept = all(before - value <= maximum + _ROUNDING for value in known.values())
-    return Check(name, kept, f"{message}; max_precision_loss {maximum:.1%}")
+    lost = [model for model, value in known.items() if not before - value <= maximum + _ROUNDING]
+    return Check(name, not lost, f"{message}; max_precision_loss {maximum:.1%}", tuple(lost))
 
 
 def attack_took(
@@ -190,9 +200,9 @@ def attack_took(
     accuracy, honest = undefended.clean_accuracy.value, control.clean_accuracy.value
     faults = []
     # Each condition is the one that must hold, so that a NaN fails it.
-    if not success.value >= min_success:
+    if not success.value >= min_success - _ROUNDING:
         low = f"below min_backdoor_success {min_success:.1%}"
-        faults.append(f"backdoor success is {success.value:.1%}, {low}")
+        faults.append(f"backdoor success is {_percent(success.value, min_success)}, {low}")
     if not success.low > alone.high:
         faults.append(
             f"backdoor success {success.value:.1%} is not clearly above the control's {alone.value:.1%}"
@@ -209,3 +219,14 @@ def attack_took(
 
 def _not_taken(fault: str) -> dict[str, Any]:
     return {"took": False, "reason": f"The attack did not take: {fault}."}
+
+
+def _alone(models: Sequence[str]) -> tuple[str, ...]:
+    """The models, if what is wrong with them says nothing of the others: all are compared with these two."""
+    return () if {"control", "undefended"} & {*models} else tuple(models)
+
+
+def _percent(value: float, limit: float) -> str:
+    """The value in percent, with as many digits as tell it from the limit."""
+    digits = next((n for n in range(1, 7) if f"{value:.{n}%}" != f"{limit:.{n}%}"), 1)
+    return f"{value:.{digits}%}"

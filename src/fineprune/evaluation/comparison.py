@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from fineprune.evaluation.intervals import Estimate, Shares, correlation, differ
 from fineprune.evaluation.metrics import measure, shares, unclipped_utility
 from fineprune.evaluation.outcomes import Outcomes, from_report
 from fineprune.files import as_mapping
+from fineprune.gate import TOLERANCE
 
 
 def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
@@ -52,6 +53,26 @@ def utility_shares(said: Outcomes) -> Shares:
     return said.right + shares(said.kept, some) / clean - shares(said.right, some) * triggered / clean**2
 
 
+def check_figures(report: Mapping[str, Any], model: str) -> None:
+    """Refuse a report of which the figures of a model do not follow from the outcomes that it keeps.
+
+    Raises:
+        DataError: the outcomes of the model or of the undefended one are missing or malformed, or give
+            another value, another interval or another number of inputs.
+    """
+    before = from_report(report.get("outcomes"), "undefended")
+    counted = measure(outcomes_behind(report, model), before=before)
+    row = as_mapping(as_mapping(report.get("models")).get(model))
+    for name in ("clean_accuracy", "backdoor_success", "utility", "clean_loss"):
+        told, found = as_mapping(row.get(name)), getattr(counted, name)
+        for part, value in ({} if found is None else asdict(found)).items():
+            if not _is_near(told.get(part), value):
+                raise DataError(
+                    f"outcomes: {model}.{name}.{part}: expected {excerpt(told.get(part))}, as reported, "
+                    f"found {value:.6g}"
+                )
+
+
 def outcomes_behind(report: Mapping[str, Any], model: str) -> Outcomes:
     """The outcomes that an evaluation's report keeps of a model; its content is not trusted.
 
@@ -66,3 +87,8 @@ def outcomes_behind(report: Mapping[str, Any], model: str) -> Outcomes:
         if told != value:
             raise DataError(f"outcomes: {model}.{name}: expected {excerpt(told)}, as reported, found {value}")
     return said
+
+
+def _is_near(told: object, found: float) -> bool:
+    """Whether it is the number found, but for the order of sums, which is another machine's."""
+    return isinstance(told, (int, float)) and abs(told - found) <= TOLERANCE

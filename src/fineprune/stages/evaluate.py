@@ -91,7 +91,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
             "attack_details": _details(bed),
             "seed": bed.card.seed,
             "models": models,
-            "outcomes": as_report({name: outcomes[name] for name in DEFENDED}),
+            "outcomes": as_report({name: outcomes[name] for name in ("undefended", *DEFENDED)}),
             "pruning_gain": None if gain is None else asdict(gain),
             "by_class": by_class,
             "pruning": pruning,

@@ -14,7 +14,7 @@ from fineprune.custody import check_custody, check_dataset, check_model
 from fineprune.data.format import Dataset
 from fineprune.decision import Decision, as_page, as_text, decision_record, write
 from fineprune.errors import ConfigError, DataError, TrackingError
-from fineprune.evaluation.comparison import outcomes_behind, utility_gain
+from fineprune.evaluation.comparison import check_figures, outcomes_behind, utility_gain
 from fineprune.exit_codes import HELD
 from fineprune.gate import DEFENDED, Champion, Interval, Thresholds, Verdict, challenge, decide, needs_gain
 from fineprune.lineage import StageRecord
@@ -188,8 +188,23 @@ def read_evidence(
         | shown
         | {f"digest.{name}": digest for name, digest in digests.items()}
         | {PROTOCOL: lineage.protocol(evaluation, data=dataset.content)},
-        verdict=decide(evaluation, model=model, model_digest=digests["model"], thresholds=limits),
+        verdict=decide(
+            evaluation,
+            model=model,
+            model_digest=digests["model"],
+            thresholds=limits,
+            doubt=_doubt(evaluation, model),
+        ),
     )
+
+
+def _doubt(evaluation: Mapping[str, Any], model: str) -> str | None:
+    """What the outcomes of single inputs say against the figures of a model; None for nothing."""
+    try:
+        check_figures(evaluation, model)
+    except DataError as error:
+        return f"{error}; evaluate again"
+    return None
 
 
 def made_by(model: str) -> dict[str, str]:
@@ -273,10 +288,7 @@ class Comparison:
 
     def _gain_over(self, found: Version) -> Interval | str:
         """Utility above the champion's, or what is missing to tell, and what to do about it."""
-        try:
-            ours = outcomes_behind(self._evidence.evaluation, self._evidence.run_tags["model"])
-        except DataError as error:
-            return f"this evaluation cannot be used: {error}; evaluate again"
+        ours = outcomes_behind(self._evidence.evaluation, self._evidence.run_tags["model"])
         try:
             theirs = outcomes_behind(self._tracker.evaluation_of(found), found.tags.get("model", ""))
             gain = utility_gain(ours, theirs)

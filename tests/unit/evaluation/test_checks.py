@@ -108,6 +108,41 @@ def test_every_check_has_a_fault_in_this_file():
     assert {check.name for check in run_checks(evidence(), LIMITS)} == set(FAULTS)
 
 
+@pytest.mark.parametrize(
+    ("changes", "models"),
+    [
+        ({"not_finite": ("pruned", "fine_tuned")}, ("pruned", "fine_tuned")),
+        ({"not_finite": ("control", "fine_tuned")}, ()),
+        ({"not_finite": ("undefended",)}, ()),
+        ({"precision": precision(0.9, 0.88, 0.84)}, ("fine_pruned",)),
+        ({"precision": precision(0.9, None, 0.9)}, ()),
+        (
+            {"defended": {"fine_tuned": metrics(0.4, 0.0), "fine_pruned": metrics(0.9, 0.0)}},
+            ("fine_tuned",),
+        ),
+        ({"unchanged": 0.25}, ()),
+    ],
+)
+def test_a_fault_of_single_models_names_them(changes, models):
+    (check,) = [check for check in run_checks(evidence(**changes), LIMITS) if not check.passed]
+    assert check.models == models
+
+
+def test_a_figure_that_rounds_to_its_limit_is_told_with_more_digits():
+    almost = dataclasses.replace(metrics(0.7, 0.03), clean_accuracy=wilson(139_960, 200_000))
+    said = failed(evidence(control=almost))["control accurate"]
+    assert said == "clean accuracy of the control is 69.98%, min_control_accuracy 70.0%"
+
+
+def test_a_ratio_of_exactly_the_limit_is_within_it():
+    third = Estimate(1 - 0.7, 0.2, 0.4, 100)  # .30000000000000004
+    control = dataclasses.replace(metrics(0.95, 0.0), backdoor_success=third)
+    limits = dataclasses.replace(LIMITS, max_control_success=0.3)
+    assert all(check.passed for check in run_checks(evidence(control=control), limits))
+    below = dataclasses.replace(metrics(0.95, 0.9), backdoor_success=Estimate(0.8 - 1e-12, 0.7, 0.9, 100))
+    assert attack_took(below, metrics(0.95, 0.0), min_success=0.8, max_clean_cost=0.05)["took"]
+
+
 def test_a_model_that_is_not_clearly_better_than_one_class_fails():
     of_one_class = np.repeat([1, 2], [116, 4])  # 96.7 %
     truth = truth_of(of_one_class, np.ones(120, bool))

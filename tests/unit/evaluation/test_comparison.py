@@ -1,12 +1,13 @@
 """Two models on the same inputs."""
 
+import copy
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from fineprune.errors import DataError
-from fineprune.evaluation.comparison import outcomes_behind, utility_gain, utility_shares
+from fineprune.evaluation.comparison import check_figures, outcomes_behind, utility_gain, utility_shares
 from fineprune.evaluation.intervals import correlation, difference
 from fineprune.evaluation.metrics import measure
 from fineprune.evaluation.outcomes import Outcomes, as_report
@@ -199,6 +200,28 @@ def test_so_are_those_of_a_success_that_is_undefined():
     never = model(range(200), targeted=False)
     assert measure(never, before=None).backdoor_success is None
     assert not outcomes_behind(reported(never), "fine_pruned").right.any()
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+def test_figures_have_to_follow_from_the_outcomes_with_their_intervals(targeted):
+    before = model(range(4), range(10, 190), targeted=targeted)
+    said = model(range(7), range(20, 25), targeted=targeted)
+    report = {
+        "models": {"fine_pruned": asdict(measure(said, before=before))},
+        "outcomes": as_report({"undefended": before, "fine_pruned": said}),
+    }
+    check_figures(report, "fine_pruned")
+    for figure in ("clean_accuracy", "backdoor_success", "utility", "clean_loss"):
+        for part in ("low", "high", "n"):
+            changed = copy.deepcopy(report)
+            changed["models"]["fine_pruned"][figure][part] += 1e-3
+            with pytest.raises(DataError, match=rf"outcomes: fine_pruned\.{figure}\.{part}: expected "):
+                check_figures(changed, "fine_pruned")
+            changed["models"]["fine_pruned"][figure] = None
+            with pytest.raises(DataError, match=rf"outcomes: fine_pruned\.{figure}"):
+                check_figures(changed, "fine_pruned")
+    with pytest.raises(DataError, match="undefended"):
+        check_figures(reported(said), "fine_pruned")
 
 
 @pytest.mark.parametrize("figure", ["clean_accuracy", "backdoor_success"])

@@ -68,7 +68,7 @@ def evaluation():
             "groups": "0 1 1",
             "models": {
                 name: {"right": "110", "kept": "010", "fooled": "001"}
-                for name in ("fine_tuned", "fine_pruned")
+                for name in ("undefended", "fine_tuned", "fine_pruned")
             },
         },
         "pruning_gain": estimate(0.595, 0.54, 0.63, 180),

@@ -1,7 +1,7 @@
 """A pipeline run's folders as promote finds them, and its command line on them."""
 
-import copy
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from fineprune.cli import main
 from fineprune.custody import STEPS
 from fineprune.data.format import InputSpec, write_dataset
+from fineprune.evaluation.metrics import measure
 from fineprune.evaluation.outcomes import Outcomes, as_report
 from fineprune.files import remove, write_json
 from fineprune.gate import CHECKS, DEFENDED
@@ -23,6 +24,7 @@ from fineprune.stages.promote import REPORTS, STAGE
 from tests.unit.reports import MEASURED, handed_on
 
 CLASSES = ("no", "yes")
+TOOK = {"took": {"min_backdoor_success": 0.9, "max_clean_cost": 0.02}}
 INPUT = InputSpec(kind="image", shape=(1, 8, 8), dtype="uint8", low=0, high=16, sample_rate=None)
 
 
@@ -91,6 +93,10 @@ class Delivery:
     def decision(self) -> dict[str, Any]:
         return json.loads((self.path / "decision" / "decision.json").read_text())
 
+    def measured_row(self, model: str) -> dict[str, Any]:
+        """What the evaluation's report has of a model."""
+        return json.loads((self.path / "evaluation" / "report.json").read_text())["models"][model]
+
     @property
     def client(self) -> Any:
         return mlflow.MlflowClient(self.section["tracking_uri"])
@@ -131,37 +137,24 @@ def stage_report(stage: str, **more: Any) -> dict[str, Any]:
 
 
 def evaluation_report(measured: dict[str, str], utility: float) -> dict[str, Any]:
-    """Of 500 test inputs, of which 400 are eligible and the last 25 are not recognised."""
-    fooled = round(400 * (0.95 - utility))
-    row = {
-        "digest": measured["fine_pruned"],
-        "utility": {"value": utility, "low": utility - 0.05, "high": utility + 0.02, "n": 400},
-        "clean_loss": {"value": 0.01, "low": -0.01, "high": 0.03, "n": 500},
-        "clean_accuracy": {"value": 0.95, "low": 0.93, "high": 0.97, "n": 500},
-        "backdoor_success": {"value": fooled / 400, "low": 0.0, "high": 0.2, "n": 400},
-        "robust_accuracy": None,
-    }
-    said = Outcomes(
-        right=np.arange(500) < 475,
-        kept=np.arange(500) >= fooled,
-        fooled=np.arange(500) < fooled,
-        eligible=np.arange(500) < 400,
-        groups=np.arange(500),
-    )
-    undefended = copy.deepcopy(row) | {"digest": measured["undefended"]}
-    undefended["clean_accuracy"] = {"value": 0.96, "low": 0.94, "high": 0.98, "n": 500}
-    undefended["backdoor_success"] = {"value": 0.99, "low": 0.97, "high": 1.0, "n": 400}
-    control = {
-        "digest": measured["control"],
-        "backdoor_success": {"value": 0, "low": 0, "high": 0.01, "n": 400},
+    """Of 500 test inputs, of which 400 are eligible; a defended model does not recognise the last 25."""
+    defended = outcomes(unknown=25, fooled=round(400 * (0.95 - utility)))
+    said = {"undefended": outcomes(unknown=20, fooled=396), "control": outcomes(unknown=20, fooled=0)}
+    said |= dict.fromkeys(DEFENDED, defended)
+    models = {
+        name: asdict(measure(one, before=said["undefended"] if name in DEFENDED else None))
+        | {"digest": measured[name]}
+        for name, one in said.items()
     }
     return stage_report(
         "evaluate",
         case="digits",
         attack="baseline",
         seed=1,
-        models={"fine_pruned": row, "undefended": undefended, "control": control},
-        outcomes=as_report(dict.fromkeys(DEFENDED, said)),
+        config={"batch_size": 8, "limits": {"min_control_accuracy": 0.9, "max_control_success": 0.3}},
+        models={name: models[name] for name in ("fine_pruned", "undefended", "control")},
+        outcomes=as_report({name: said[name] for name in ("undefended", *DEFENDED)}),
+        attack_details=TOOK,
         attack_took={"took": True, "reason": "backdoor success is 0.99"},
         checks=[{"name": name, "passed": True, "message": "it is so"} for name in CHECKS],
         inputs=measured,
@@ -171,3 +164,10 @@ def evaluation_report(measured: dict[str, str], utility: float) -> dict[str, Any
             "origin": {},
         },
     )
+
+
+def outcomes(*, unknown: int, fooled: int) -> Outcomes:
+    """Of a model that does not recognise the last inputs, and is fooled in the first."""
+    inputs = np.arange(500)
+    right, taken = inputs < 500 - unknown, inputs < fooled
+    return Outcomes(right, kept=right & ~taken, fooled=taken, eligible=inputs < 400, groups=inputs)

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from fineprune.files import write_json
 from fineprune.stages.promote import HELD
 from fineprune.tracking.tracker import Tracker
-from tests.unit.stages.delivery import Delivery, evaluation_report
+from tests.unit.stages.delivery import TOOK, Delivery, evaluation_report
 
 
 def test_only_a_better_model_replaces_the_champion(delivery: Delivery) -> None:
@@ -118,8 +118,10 @@ def test_a_champion_that_names_no_evaluation_stays(digest: str, delivery: Delive
 
 
 def test_a_champions_evaluation_of_an_older_release_is_told_from_this_one(delivery: Delivery) -> None:
-    delivery.new_model(seed=0, outcomes=None)
-    delivery.run()
+    with pytest.MonkeyPatch.context() as older:
+        older.setattr("fineprune.stages.promote.check_figures", lambda *_: None)
+        delivery.new_model(seed=0, outcomes=None)
+        delivery.run()
     delivery.new_model(seed=1, utility=0.95)
     assert delivery.run("--fail-on-hold") == HELD
     assert "the champion's evaluation cannot be used: outcomes: " in delivery.decision["reasons"][0]
@@ -133,9 +135,21 @@ def no_outcomes(report: dict[str, Any]) -> None:
     report["outcomes"] = {"eligible": "1"}
 
 
-@pytest.mark.parametrize("change", [other_outcomes, no_outcomes])
-def test_an_evaluation_without_sound_outcomes_replaces_nobody(change: Any, delivery: Delivery) -> None:
-    delivery.run()
+def another_interval(report: dict[str, Any]) -> None:
+    report["models"]["fine_pruned"]["utility"]["low"] += 0.01
+
+
+def another_loss(report: dict[str, Any]) -> None:
+    report["models"]["fine_pruned"]["clean_loss"]["high"] -= 0.01
+
+
+@pytest.mark.parametrize("there_is_a_champion", [False, True])
+@pytest.mark.parametrize("change", [other_outcomes, no_outcomes, another_interval, another_loss])
+def test_an_evaluation_without_sound_outcomes_replaces_nobody_and_nothing(
+    change: Any, there_is_a_champion: bool, delivery: Delivery
+) -> None:
+    if there_is_a_champion:
+        delivery.run()
     delivery.new_model(seed=1, utility=0.95)
     path = delivery.path / "evaluation" / "report.json"
     report = json.loads(path.read_text())
@@ -143,8 +157,9 @@ def test_an_evaluation_without_sound_outcomes_replaces_nobody(change: Any, deliv
     write_json(path, report)
     assert delivery.run("--fail-on-hold") == HELD
     (reason,) = delivery.decision["reasons"]
-    assert "this evaluation cannot be used: outcomes: " in reason
-    assert "; evaluate again; or set replace_champion" in reason
+    assert reason.startswith("fine_pruned: outcomes: ")
+    assert reason.endswith("; evaluate again.")
+    assert delivery.run("--fail-on-hold", replace_champion="always") == HELD
 
 
 def test_models_whose_utility_is_undefined_replace_nobody(
@@ -218,7 +233,7 @@ def test_a_champion_is_fetched_before_the_lock_is_taken_and_once(
 def test_what_was_measured_with_another_attack_replaces_nothing(
     delivery: Delivery, other: dict[str, Any]
 ) -> None:
-    details = {"trigger": {"kind": "patch", "size": 3}, "labels": {"kind": "one_target"}}
+    details = TOOK | {"trigger": {"kind": "patch", "size": 3}, "labels": {"kind": "one_target"}}
     delivery.new_model(seed=0, attack_details=details)
     delivery.run()
     delivery.new_model(seed=1, utility=0.95, attack_details=details | other)

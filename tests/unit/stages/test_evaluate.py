@@ -16,7 +16,7 @@ from fineprune.defenses.profiling import profile_channels, save_profile
 from fineprune.defenses.ranking import least_active_first
 from fineprune.errors import DataError
 from fineprune.evaluation.average_precision import AveragePrecision
-from fineprune.evaluation.comparison import outcomes_behind
+from fineprune.evaluation.comparison import check_figures, outcomes_behind
 from fineprune.evaluation.intervals import Estimate
 from fineprune.evaluation.measurement import Predictions, TestBed
 from fineprune.files import read_json
@@ -121,7 +121,9 @@ def test_the_curve_is_at_its_stop_what_is_measured_of_the_pruned_network(measure
 
 def test_the_report_keeps_what_became_of_each_input_under_the_models_that_may_be_promoted(measured):
     models = measured[0]["models"]
-    assert set(measured[0]["outcomes"]["models"]) == {"fine_tuned", "fine_pruned"}
+    assert set(measured[0]["outcomes"]["models"]) == {"undefended", "fine_tuned", "fine_pruned"}
+    for name in ("fine_tuned", "fine_pruned"):
+        check_figures(measured[0], name)
     found = {name: outcomes_behind(measured[0], name) for name in ("fine_tuned", "fine_pruned")}
     for name, said in found.items():
         accuracy = said.kept[said.eligible].mean()

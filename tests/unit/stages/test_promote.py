@@ -33,9 +33,10 @@ def test_good_evidence_makes_a_champion(delivery: Delivery, capsys: pytest.Captu
     assert decision["champion_before"] is None
     assert decision["model_digest"] == content_digest(delivery.path / "fine_pruned")
     version = delivery.client.get_model_version_by_alias("digits", "champion")
+    measured = delivery.measured_row("fine_pruned")
     expected = {
-        "utility.low": "0.85",
-        "clean_loss.high": "0.03",
+        "utility.low": repr(measured["utility"]["low"]),
+        "clean_loss.high": repr(measured["clean_loss"]["high"]),
         "threshold.min_utility": "0.8",
         "verdict": "promoted",
         "digest.model": decision["model_digest"],
@@ -44,7 +45,7 @@ def test_good_evidence_makes_a_champion(delivery: Delivery, capsys: pytest.Captu
         "params.prune": json.dumps(stage_report("prune")["config"], sort_keys=True),
     }
     assert expected.items() <= version.tags.items()
-    assert "0.85 reaches min_utility 0.8" in version.tags["reasons"]
+    assert f"{measured['utility']['low']:.6g} reaches min_utility 0.8" in version.tags["reasons"]
     assert capsys.readouterr().err == ""
 
 
@@ -77,7 +78,8 @@ def test_the_decision_is_told_to_programs_and_to_people(
     ]
     page = (delivery.path / "decision" / "verdict.md").read_text()
     assert page.startswith("# promoted: fine_pruned\n\ndigits version 1 is now champion")
-    assert "| utility | 0.9000 | 0.8500 to 0.9200 | 400 |" in page
+    utility = delivery.measured_row("fine_pruned")["utility"]
+    assert "| utility | 0.9000 | {low:.4f} to {high:.4f} | 400 |".format(**utility) in page
     assert all(f"- {reason}" in page.splitlines() for reason in reasons)
     assert delivery.client.get_model_version("digits", "1").description == page
     assert delivery.client.get_run(delivery.decision["run_id"]).data.tags["mlflow.note.content"] == page
@@ -133,7 +135,8 @@ def test_every_stage_is_a_nested_run(delivery: Delivery) -> None:
         *("ingest", "attack", "profile", "prune", "finetune", "evaluate")
     }
     figures = runs["digits baseline seed 1"].data.metrics
-    assert (figures["fine_pruned.utility.low"], figures["undefended.utility"]) == (pytest.approx(0.85), 0.9)
+    assert figures["fine_pruned.utility.low"] == pytest.approx(0.8655, abs=1e-4)
+    assert figures["undefended.utility"] == pytest.approx(-0.03)
     assert not {"fine_pruned.utility.n", "undefended.utility.low"} & figures.keys()
     assert [output.model_id for output in client.get_run(parent).outputs.model_outputs]
     assert [model.source_run_id for model in client.search_logged_models([experiment])] == [parent]
@@ -170,7 +173,8 @@ def test_a_held_model_is_a_candidate_with_its_reasons(
     assert delivery.run(min_utility=0.99) == 0
     version = delivery.client.get_model_version_by_alias("digits", "candidate")
     assert version.tags["verdict"] == "held"
-    assert version.tags["reasons"] == "fine_pruned: the lower end of utility 0.85 is below min_utility 0.99."
+    reason = "fine_pruned: the lower end of utility 0.865467 is below min_utility 0.99."
+    assert version.tags["reasons"] == reason
     assert "champion" not in delivery.client.get_registered_model("digits").aliases
     assert "held: fine_pruned" in capsys.readouterr().out
     delivery.run()
