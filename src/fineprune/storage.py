@@ -6,6 +6,7 @@ The only file that imports boto3, at first use. Credentials, region, ``AWS_ENDPO
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from fineprune.files import stays_inside
 from fineprune.progress import progress
 
 _WORKERS = 8
+_AHEAD = 4096  # objects that wait for one of them: each takes 2 kB until it is fetched
 _CHUNK = 1 << 16
 _FRUITLESS_TRIES = 3
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
@@ -123,7 +125,10 @@ class Bucket:
         """Fetch several objects at a time, each as :meth:`download` does."""
         jobs = list(wanted)
         with ThreadPoolExecutor(_WORKERS) as pool:
-            results = pool.map(lambda job: self.download(*job), jobs)
+            slices = (jobs[start : start + _AHEAD] for start in range(0, len(jobs), _AHEAD))
+            results = itertools.chain.from_iterable(
+                pool.map(lambda job: self.download(*job), some) for some in slices
+            )
             for _ in progress(results, total=len(jobs), name="fetch", unit="file"):
                 pass
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,14 +16,29 @@ from fineprune.data.format import Dataset
 
 CACHE_BYTES = 8 << 30
 _PIECE_BYTES = 64 << 20
+_MEMORY, _LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 
 
 def cache_limit(device: torch.device) -> int:
-    """Bytes of raw inputs that may be kept on a device: 8 GiB on a CPU, a quarter of a GPU's free memory.
+    """Bytes of raw inputs that one split may keep on a device: a quarter of its free memory, on a CPU at most
+    8 GiB.
 
     Drawing from the map instead costs a wait and a copy to the device at each step.
     """
-    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CACHE_BYTES
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    return min(CACHE_BYTES, _available() // 4)
+
+
+def _available() -> int:
+    """Bytes of memory that Linux says are to be had, and the container's limit allows; elsewhere no end."""
+    known = [sys.maxsize]
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = _MEMORY.read_text(encoding="ascii").splitlines()
+        known.append(next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")))
+    with contextlib.suppress(OSError, ValueError):  # "max" is none
+        known.append(int(_LIMIT.read_text(encoding="ascii")))
+    return min(known)
 
 
 class Batch(NamedTuple):

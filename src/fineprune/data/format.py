@@ -209,9 +209,12 @@ def check_splits(
         if len(np.unique(rows)) != len(rows) or (side[rows] != -1).any():
             raise DataError(f"{where}: split {name} holds a row twice, or one of another split")
         side[rows] = number
-        for label, class_name in enumerate(classes):
-            if not (labels[rows] == label).any():
-                raise DataError(f"{where}: class {class_name!r} has no samples in split {name}")
+        found = labels[rows]
+        counts = np.bincount(found[found >= 0], minlength=len(classes))[: len(classes)]
+        if not counts.all():
+            raise DataError(
+                f"{where}: class {classes[int(counts.argmin())]!r} has no samples in split {name}"
+            )
     used = side >= 0
     pairs = np.unique(np.stack([groups[used], side[used]]), axis=1)
     values, sides = np.unique(pairs[0], return_counts=True)

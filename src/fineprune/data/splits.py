@@ -182,20 +182,19 @@ def _improve(sides: Array, histograms: Array, targets: Array) -> Array:
     groups the sides are close to the targets already, and only missing classes are seen to: by moves, and
     where none helps, by exchanges with the groups that hold such a class.
     """
-    groups, splits = len(histograms), len(targets)
-    pool = np.vstack([histograms, np.zeros_like(targets)])
+    groups, splits, nothing = len(histograms), len(targets), np.zeros(histograms.shape[1])
     few, empty = groups <= _FEW_GROUPS, np.arange(groups, groups + splits)
     while True:
         homes = np.concatenate([sides, np.arange(splits)])
-        counts = np.stack([histograms[sides == side].sum(axis=0) for side in range(splits)])
+        counts = np.zeros_like(targets)
+        np.add.at(counts, sides, histograms)
         missing = ~counts.all(axis=0)
         if not (few or missing.any()):
             return sides
         holders = np.flatnonzero(histograms[:, missing].any(axis=1))
         for partners in [np.arange(groups + splits)] if few else [empty, holders]:
-            gains = np.stack(
-                [_gains(pool[p], homes[p], sides, histograms, counts, targets) for p in partners]
-            )
+            moved = ((histograms[p] if p < groups else nothing, homes[p]) for p in partners)
+            gains = np.stack([_gains(*one, sides, histograms, counts, targets) for one in moved])
             best, group = np.unravel_index(np.argmax(gains), gains.shape)
             if gains[best, group] > 1e-9:
                 break
