@@ -13,8 +13,9 @@ The choice is the recipe that moves the weights furthest among those whose accur
 within one point of the highest, or within the standard error of the difference where that is more: what may
 hide in the weights is erased by moving them, so the defender moves them as far as clean accuracy permits.
 (The lowest loss would favour the gentlest recipe, which erases least.) The difference is one of pairs, since
-all recipes are asked for the same labels: only those on which two disagree make it uncertain. Only the
-defender's clean data is read: neither the test split nor the backdoor's success has a say.
+all recipes are asked for the same labels: only those on which two disagree make it uncertain, and what is
+lost in several seeds or labels of one image or speaker counts once. Only the defender's clean data is read:
+neither the test split nor the backdoor's success has a say.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ PRUNED = "prune@undefended"
 DATASET, MODEL = Path("artifacts/ingest/dataset"), Path("artifacts/prune/undefended/model")
 DEFENDER = ("defender_fit", "defender_holdout")
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Groups = np.ndarray[tuple[int], np.dtype[np.int64]]
 # Factors on the case's own values.
 AROUND = {"learning_rate": (0.5, 1, 2), "weight_decay": (0.1, 1, 10)}
 TOLERANCE = 0.01  # of accuracy, below the highest
@@ -64,12 +66,14 @@ FOLDS = 5
 class Outcome:
     """What fine-tuning by one recipe gave: figures on what is held out, and how far the weights moved.
 
-    ``right`` says of each label whether it is given, ``distance`` is the length of the change over the length
-    of the weights before. What diverged has an infinite loss, and no label right.
+    ``right`` says of each label whether it is given, ``groups`` of which image, speaker or video it is;
+    ``distance`` is the length of the change over the length of the weights before. What diverged has an
+    infinite loss, and no label right.
     """
 
     loss: float
     right: Flags
+    groups: Groups
     distance: float
 
     @property
@@ -147,13 +151,15 @@ def outcome(config: FinetuneConfig, number: int) -> Outcome:
     place(network, device)
     before = weights(network)
     samples, holdout = (SplitSamples(dataset, split, device, cache=True) for split in DEFENDER)
+    there = (holdout.labels != EMPTY).cpu().numpy().reshape(len(holdout), -1)
+    groups = np.repeat(dataset.groups[holdout.rows], there.sum(axis=1))
     epochs = fine_tune(network, samples, holdout, config.recipe, config.stop, seed=config.seed)
     try:
         best = [tuned for tuned in epochs if tuned.best][-1]
     except (DefenseError, ModelError):
-        return Outcome(math.inf, np.zeros(int((holdout.labels != EMPTY).sum()), bool), 0.0)
+        return Outcome(math.inf, np.zeros(len(groups), bool), groups, 0.0)
     moved = (weights(network) - before).norm() / before.norm()
-    return Outcome(best.holdout_loss, right_labels(network, holdout, config.recipe), float(moved))
+    return Outcome(best.holdout_loss, right_labels(network, holdout, config.recipe), groups, float(moved))
 
 
 def folds(seed: int, *, every: bool) -> Sequence[int]:
@@ -206,14 +212,16 @@ def choice(found: Mapping[FinetuneConfig, Sequence[Outcome]]) -> FinetuneConfig:
     the standard error of the difference.
     """
     right = {config: np.concatenate([one.right for one in outcomes]) for config, outcomes in found.items()}
-    highest = max(right.values(), key=np.mean)
-    fit = [config for config in found if _as_accurate(right[config], highest)]
+    highest, groups = max(right.values(), key=np.mean), [one.groups for one in next(iter(found.values()))]
+    fit = [config for config in found if _as_accurate(right[config], highest, np.concatenate(groups))]
     return max(fit, key=lambda config: statistics.mean(one.distance for one in found[config]))
 
 
-def _as_accurate(right: Flags, highest: Flags) -> bool:
+def _as_accurate(right: Flags, highest: Flags, groups: Groups) -> bool:
     lost = highest.astype(float) - right
-    error = lost.std(ddof=1) / math.sqrt(len(lost))
+    _, member = np.unique(groups, return_inverse=True)
+    sums = np.bincount(member, lost - lost.mean())
+    error = math.sqrt(float(np.square(sums).sum()) * len(sums) / max(1, len(sums) - 1)) / len(lost)
     return bool(lost.mean() <= max(TOLERANCE, error) + 1e-9)
 
 

@@ -38,8 +38,11 @@ def at_rate(rate):
 
 
 def outcomes(*accuracies, distance, labels=1000):
-    """One outcome per accuracy; the first labels are the ones that are right."""
-    return [Outcome(0.1, np.arange(labels) < round(a * labels), distance) for a in accuracies]
+    """One outcome per accuracy, of labels of its own; the first are the ones that are right."""
+    return [
+        Outcome(0.1, np.arange(labels) < round(a * labels), np.arange(labels) + i * labels, distance)
+        for i, a in enumerate(accuracies)
+    ]
 
 
 def chosen(found):
@@ -69,11 +72,25 @@ def test_few_labels_tolerate_the_standard_error_of_the_difference(labels, expect
 def test_labels_that_two_recipes_share_do_not_widen_what_is_tolerated():
     # Both miss half of 400 labels, which is a standard error of 2.5 points for each; they differ in 8.
     half, fewer = np.arange(400) < 200, np.arange(400) < 192
-    found = {1.0: [Outcome(0.1, half, 0.1)], 2.0: [Outcome(0.1, fewer, 0.3)]}
+    every = np.arange(400)
+    found = {1.0: [Outcome(0.1, half, every, 0.1)], 2.0: [Outcome(0.1, fewer, every, 0.3)]}
     assert chosen(found) == 1.0
     # The same 2 points, but of 40 labels that only the first and 32 that only the second gives.
     exchanged = np.roll(np.arange(400) < 192, 40)
-    assert chosen(found | {2.0: [Outcome(0.1, exchanged, 0.3)]}) == 2.0
+    assert chosen(found | {2.0: [Outcome(0.1, exchanged, every, 0.3)]}) == 2.0
+
+
+@pytest.mark.parametrize(("groups", "expected"), [(400, 1.0), (40, 2.0)])
+def test_labels_of_one_image_and_of_several_seeds_are_lost_together(groups, expected):
+    # Of 400 labels three seeds lose the same 6, 1.5 points: an error of .35 where each label counts in each
+    # seed, of .6 where the seeds count together, and of more than 1 where ten labels are of one image.
+    every, best = np.arange(400) // (400 // groups), np.ones(400, bool)
+    worse = np.arange(400) >= 6
+    found = {
+        rate: [Outcome(0.1, right, every, distance)] * 3
+        for rate, right, distance in ((1.0, best, 0.1), (2.0, worse, 0.3))
+    }
+    assert chosen(found) == expected
 
 
 @pytest.mark.parametrize(
@@ -94,7 +111,7 @@ def test_five_seeds_in_a_row_or_one_hold_out_all_of_the_defender_s_data_by_whole
 
 
 def test_what_diverged_is_not_chosen_and_is_shown():
-    diverged = Outcome(math.inf, np.zeros(1000, bool), 0.0)
+    diverged = Outcome(math.inf, np.zeros(1000, bool), np.arange(1000), 0.0)
     found = {at_rate(1.0): outcomes(0.9, distance=0.1), at_rate(2.0): [diverged]}
     assert choice(found) == at_rate(1.0)
     header, first, second = table(found)
