@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import tokenize
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ CARD = "dataset.json"
 PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
 _PIECE = 2**22  # values
+_LARGE = 2**14  # bytes of an input; below, asking takes as long as the disk
 EMPTY = -1  # the label of a slot without an object
 # What a card says of the data itself, and not of its name and source.
 CONTENT = ("task", "classes", "places", "group", "mean", "std", "splits", "sha256")
@@ -141,8 +143,12 @@ class Dataset:
         The file is mapped anew for each call, so that pages that were read do not add up to the
         memory of the process.
         """
-        found = map_array(self.path / "inputs.npy")[rows]
-        return found.copy() if isinstance(rows, slice) else np.asarray(found)  # an index copies by itself
+        path = self.path / "inputs.npy"
+        mapped = map_array(path)
+        if isinstance(rows, slice):
+            return mapped[rows].copy()
+        _ask_ahead(path, mapped, rows)
+        return np.asarray(mapped[rows])  # an index copies by itself
 
 
 def write_dataset(
@@ -351,6 +357,17 @@ def map_array(path: Path, error: type[FinePruneError] = DataError) -> Array:
         return cast(Array, np.lib.format.open_memmap(path, mode="r"))
     except (OSError, ValueError, OverflowError, tokenize.TokenError) as fault:  # what NumPy raises of it
         raise error(f"{path}: not a readable .npy array: {fault}") from fault
+
+
+def _ask_ahead(path: Path, mapped: Array, rows: Array) -> None:
+    """Ask the disk for all rows at once: the map would wait for one after the other."""
+    size = mapped[:1].nbytes
+    if size < _LARGE or not hasattr(os, "posix_fadvise"):
+        return
+    start = path.stat().st_size - mapped.nbytes  # behind the header
+    with path.open("rb") as file:
+        for row in map(int, rows):
+            os.posix_fadvise(file.fileno(), start + row * size, size, os.POSIX_FADV_WILLNEED)
 
 
 def _check_arrays(path: Path, dataset: Dataset) -> None:

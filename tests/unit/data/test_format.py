@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import pickle
 
 import numpy as np
@@ -54,6 +55,21 @@ def test_what_is_written_is_read_back(folder):
     np.testing.assert_allclose(dataset.card.mean, train.mean(axis=(0, 2, 3)))
     np.testing.assert_allclose(dataset.card.std, train.std(axis=(0, 2, 3)))
     assert dataset.digest == sha256(folder / CARD)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="of Linux")
+@pytest.mark.parametrize(("large", "asked"), [(12, [3, 1]), (13, [])])
+def test_the_disk_is_asked_ahead_for_large_inputs(folder, monkeypatch, large, asked):
+    found = []
+
+    def advise(file, start, size, advice):
+        assert advice == os.POSIX_FADV_WILLNEED
+        found.append(os.pread(file, size, start))
+
+    monkeypatch.setattr("fineprune.data.format._LARGE", large)
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    inputs = Dataset(folder).inputs(np.array([3, 1]))
+    assert found == [inputs[i].tobytes() for i in range(len(asked))]
 
 
 @pytest.mark.parametrize("name", ["inputs.npy", "labels.npy", "groups.npy"])
