@@ -31,9 +31,10 @@ def test_a_store_is_made_in_a_folder_of_any_name(
 ) -> None:
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / name)
-    connect("sqlite:///mlflow.db", "fineprune")
-    assert {file.name for file in tmp_path.iterdir()} == {name}
-    assert [file.name for file in Path().iterdir()] == ["mlflow.db"]
+    file = f"{tmp_path.name}.db"  # MLflow remembers a relative address, whatever folder it was asked in
+    connect(f"sqlite:///{file}", "fineprune")
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+    assert [path.name for path in Path().iterdir()] == [file]
 
 
 def test_a_token_that_cannot_be_sent_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
