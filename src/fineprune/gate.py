@@ -127,13 +127,14 @@ def decide(
         ``promoted`` with every condition that was met, or ``held`` with every one that was not.
     """
     models = as_mapping(as_mapping(report).get("models"))
-    row, undefended = as_mapping(models.get(model)), as_mapping(models.get("undefended"))
+    row = as_mapping(models.get(model))
     figures = {name: read_interval(row.get(name), *limits) for name, limits in RANGES.items()}
-    before = read_interval(undefended.get("clean_accuracy"), *RANGES["clean_accuracy"])
+    before = _figure(models, "undefended", "clean_accuracy")
     findings = [
         _same_model(row, model, model_digest),
         *_figures_keep(figures, model, thresholds),
         *_usable("undefended", "clean_accuracy", before, thresholds),
+        *_usable("control", "clean_accuracy", _figure(models, "control", "clean_accuracy"), thresholds),
         *_figures_agree(figures, model, before),
         _attack_took(report),
         *_attack_shows(models, thresholds),
@@ -274,10 +275,7 @@ def _attack_took(report: Mapping[str, Any]) -> _Finding:
 def _attack_shows(models: Mapping[str, Any], thresholds: Thresholds) -> Iterator[_Finding]:
     """Faults of the figures behind a report's word that the attack took."""
     names = ("undefended", "control")
-    limits = RANGES["backdoor_success"]
-    figures = {
-        name: read_interval(as_mapping(models.get(name)).get("backdoor_success"), *limits) for name in names
-    }
+    figures = {name: _figure(models, name, "backdoor_success") for name in names}
     for name, figure in figures.items():
         if not as_mapping(models.get(name)).get("digest"):  # custody compares it with what was read
             yield _Finding(False, f"{name}: the evaluation names no digest of this model.")
@@ -293,25 +291,27 @@ def _word_kept(report: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator
     took = as_mapping(as_mapping(as_mapping(report).get("attack_details")).get("took"))
     limits = as_mapping(as_mapping(as_mapping(report).get("config")).get("limits"))
     planted, alone, clean, honest = (
-        read_interval(as_mapping(models.get(model)).get(figure), *RANGES[figure])
-        for figure in ("backdoor_success", "clean_accuracy")
+        figure.value if isinstance(figure := _figure(models, model, name), Interval) else None
+        for name in ("backdoor_success", "clean_accuracy")
         for model in ("undefended", "control")
     )
-    for text, figure, less, limit, sign in (
-        ("backdoor_success of the undefended model", planted, None, "min_backdoor_success", 1),
-        ("clean_accuracy of the control, less the undefended model's,", honest, clean, "max_clean_cost", -1),
-        ("clean_accuracy of the control", honest, None, "min_control_accuracy", 1),
-        ("backdoor_success of the control", alone, None, "max_control_success", -1),
+    cost = None if clean is None or honest is None else honest - clean
+    for name, given, what, value, sign in (
+        ("min_backdoor_success", took, "backdoor_success of the undefended model", planted, 1),
+        ("max_clean_cost", took, "clean_accuracy of the control less the undefended model's", cost, -1),
+        ("min_control_accuracy", limits, "clean_accuracy of the control", honest, 1),
+        ("max_control_success", limits, "backdoor_success of the control", alone, -1),
     ):
-        if isinstance(figure, str) or isinstance(less, str):
-            continue  # told already
-        most = (took if limit in ("min_backdoor_success", "max_clean_cost") else limits).get(limit)
-        value = figure.value - (less.value if less else 0)
-        if isinstance(most, bool) or not isinstance(most, (int, float)):
-            yield _Finding(False, f"The evaluation names no {limit}, but {excerpt(most)}.")
-        elif not sign * value >= sign * most - TOLERANCE:
-            text = f"contradicts itself: {text} is {value:.6g}, {limit} {most:g}"
+        limit = given.get(name)
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+            yield _Finding(False, f"The evaluation names no {name}, but {excerpt(limit)}.")
+        elif value is not None and not sign * value >= sign * limit - TOLERANCE:  # without one it was told
+            text = f"contradicts itself: {what} is {value:.6g}, {name} {limit:g}"
             yield _Finding(False, f"The evaluation {text}.")
+
+
+def _figure(models: Mapping[str, Any], model: str, name: str) -> Interval | str:
+    return read_interval(as_mapping(models.get(model)).get(name), *RANGES[name])
 
 
 def _checks_passed(report: Mapping[str, Any], model: str) -> Iterator[_Finding]:

@@ -192,6 +192,10 @@ HELD = {
         without("models", "undefended", "backdoor_success"),
         "undefended: backdoor_success is missing",
     ),
+    "a control without its accuracy": (
+        without("models", "control", "clean_accuracy"),
+        "control: clean_accuracy is missing",
+    ),
     "took without a control": (without("models", "control"), "control: backdoor_success is missing"),
     "took no more than the control": (
         changed("models", "control", "backdoor_success", "high", to=0.97),
@@ -340,7 +344,7 @@ def perfect_accuracy(utility: dict[str, Any], loss: float) -> dict[str, Any]:
         (
             ("undefended", "clean_accuracy"),
             0.945,
-            "the control, less the undefended model's, is 0.025, max_clean_cost 0.02.",
+            "the control less the undefended model's is 0.025, max_clean_cost 0.02.",
         ),
         (("control", "clean_accuracy"), 0.89, "of the control is 0.89, min_control_accuracy 0.9."),
         (("control", "backdoor_success"), 0.31, "of the control is 0.31, max_control_success 0.3."),
