@@ -74,7 +74,7 @@ lock: ## resolve requirements.lock anew
 	  || $(BIN)/pip install --quiet --no-deps -e .
 	touch $@
 
-clean: ## remove everything that a run leaves behind, except .venv and images
+clean: ## remove everything that a run leaves behind, except .venv, images and DVC's experiments
 	[ ! -d .stack ] || python docker/stack.py stop
 	rm -rf .stack docker/wheelhouse/*.whl
 	rm -rf artifacts mlflow.db mlruns dvc.lock tables/dvc.lock .dvc/cache .dvc/tmp benchmarks/latest.json

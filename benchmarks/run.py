@@ -1,6 +1,7 @@
 """``make bench``: what is claimed fast, measured as ratios in one process on the same inputs.
 
-Each pair is timed in turns and the median of the rounds is kept, because shared machines are noisy.
+Each pair is timed in turns and the median of the rounds is kept, because shared machines are noisy; a masked
+evaluation for each point of a curve, which takes hundreds of times as long, is timed once.
 Prints one line per claim and writes ``benchmarks/latest.json``. Takes about five minutes on two slow cores.
 """
 

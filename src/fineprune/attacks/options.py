@@ -18,7 +18,8 @@ class PruningAwareConfig:
             rarely is pruned as well: a silent one ties with the decoys in the defender's ranking,
             and one that fires with the trigger alone would be the next to go.
         reinstate: channels that come back after a round that falls short: one, as the paper has it,
-            or twice as many after each such round. The most active in the donor come first.
+            or twice as many after each such round. First what was pruned because it was exposed, then of the
+            decoys the most active in the donor, last what fires rarely.
         rounds: of training, at most.
         round_epochs: of every round but the first; all else as ``attack.train``, from the weights
             that the round before left.

@@ -47,7 +47,7 @@ class AttackConfig:
         name: the kind of attack.
         model: the architecture of all networks of the run.
         trigger, labels, poison: the backdoor.
-        pruning_aware: options of the attack of that name, not looked at by the other.
+        pruning_aware: options of the attack of that name, not used by the other.
         start: how both networks are first trained on clean data, as the paper's authors did; null to
             start from scratch. The pruning-aware attacker does so without the samples that it holds
             out, and by ``train`` where this is null: it needs a clean network.
