@@ -6,11 +6,9 @@ The only file that imports boto3, at first use. Credentials, region, ``AWS_ENDPO
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,10 +18,9 @@ from fineprune.digests import dvc_md5
 from fineprune.environment import check_sendable
 from fineprune.errors import StorageError, missing_extra, one_line
 from fineprune.files import stays_inside
-from fineprune.progress import progress
+from fineprune.progress import in_threads
 
 _WORKERS = 8
-_AHEAD = 4096  # objects that wait for one of them: each takes 2 kB until it is fetched
 _CHUNK = 1 << 16
 _FRUITLESS_TRIES = 3
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
@@ -123,14 +120,7 @@ class Bucket:
 
     def download_all(self, wanted: Iterable[tuple[str, Path]]) -> None:
         """Fetch several objects at a time, each as :meth:`download` does."""
-        jobs = list(wanted)
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            slices = (jobs[start : start + _AHEAD] for start in range(0, len(jobs), _AHEAD))
-            results = itertools.chain.from_iterable(
-                pool.map(lambda job: self.download(*job), some) for some in slices
-            )
-            for _ in progress(results, total=len(jobs), name="fetch", unit="file"):
-                pass
+        in_threads(lambda job: self.download(*job), list(wanted), threads=_WORKERS, name="fetch", unit="file")
 
     def _complete(self, stored: Stored, file: BinaryIO) -> None:
         """Append until all of the object is there; give up after tries that bring nothing."""

@@ -35,7 +35,7 @@ def refusal(*arguments, **options):
 
 @pytest.mark.parametrize("ahead", [1, 4096])
 def test_a_tree_arrives_without_its_neighbours(bucket, tmp_path, monkeypatch, ahead):
-    monkeypatch.setattr("fineprune.storage._AHEAD", ahead)
+    monkeypatch.setattr("fineprune.progress._AHEAD", ahead)
     assert fetch("s3://data/set", tmp_path / "out") == tmp_path / "out"
     found = {path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"a.bin", "deep/b.bin"}

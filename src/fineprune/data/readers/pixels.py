@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import struct
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +17,7 @@ import numpy.typing as npt
 
 from fineprune.data.format import InputSpec
 from fineprune.errors import DataError, missing_extra
-from fineprune.progress import progress
+from fineprune.progress import in_threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +29,6 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pbm", ".pgm", ".pnm", ".
 MID_GREY = 128
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _DAMAGED_EXIF = (AttributeError, SyntaxError, TypeError, ValueError, struct.error)  # what Pillow raises of it
-_AHEAD = 4096  # images that wait for a thread: each takes 2 kB until it is decoded
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
@@ -147,10 +144,7 @@ def for_each(decode: Callable[[int], T], count: int) -> list[T]:
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     # Half a megabyte can hold 177 million pixels, 1.4 GB in each thread, of which Pillow only warns.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    slices = (range(start, min(start + _AHEAD, count)) for start in range(0, count, _AHEAD))
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = itertools.chain.from_iterable(pool.map(decode, some) for some in slices)
-        return list(progress(results, total=count, name="ingest", unit="image"))
+    return in_threads(decode, range(count), threads=min(8, os.cpu_count() or 1), name="ingest", unit="image")
 
 
 def _array(image: Image) -> Pixels:

@@ -30,7 +30,7 @@ def test_an_image_is_fitted_with_its_aspect_kept(size, covered, scale):
 
 @pytest.mark.parametrize("ahead", [1, 7, 20, 4096])
 def test_results_come_in_order_and_the_first_error_ends_it(monkeypatch, ahead):
-    monkeypatch.setattr("fineprune.data.readers.pixels._AHEAD", ahead)
+    monkeypatch.setattr("fineprune.progress._AHEAD", ahead)
     assert for_each(lambda row: row * row, 20) == [row * row for row in range(20)]
     with pytest.raises(ZeroDivisionError):
         for_each(lambda row: 1 // (3 - row), 20)
