@@ -38,6 +38,7 @@ base-image: docker-engine ## make a Python base image from Debian's packages, wh
 
 images: .venv/installed docker-engine ## build the stages' images; for a cluster TORCH=cuda REGISTRY=HOST/PATH
 	python docker/images.py --torch $(or $(TORCH),auto) $(if $(REGISTRY),--registry $(REGISTRY) --push) \
+	  $(if $(PLATFORM),--platform $(PLATFORM)) \
 	  $(if $(shell docker compose version 2>/dev/null),--server)
 
 stack: .venv/installed ## start MLflow with Postgres and an S3 store on this machine
@@ -49,8 +50,8 @@ stack-stop: .venv/installed ## stop them; the data stays in .stack
 kubeflow-local: images ## compile the graph and run it here, every stage in its container; ARGS="source=… --set …"
 	python -m pipeline compile
 	@if [ -z "$$MLFLOW_TRACKING_URI" ]; then \
-	  python docker/stack.py start && eval "$$(python docker/stack.py env)" || exit 1; \
-	fi; python -m pipeline local $(ARGS) || [ $$? -eq 3 ] # held is a result too
+	  python docker/stack.py start && eval "$$(python docker/stack.py env | grep MLFLOW_TRACKING_URI=)" || exit 1; \
+	fi; python -m pipeline local --local-images $(ARGS) || [ $$? -eq 3 ] # held is a result too
 
 test-containers: .venv/installed ## build the images and run the pipeline and its faults in containers
 	pytest tests/containers

@@ -19,6 +19,9 @@ from pip_settings import build_secrets, fill_wheelhouse, pip_configuration
 
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 OWN_BASE = "fineprune-base:bookworm"
+CLUSTER_PLATFORM = "linux/amd64"  # whatever this machine is
+# Docker knows these build arguments: they end in no image, and change nothing in its cache.
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 # Read by its path: as a module of its package it would bring kfp along.
 _tag: Callable[[str], str] = runpy.run_path(str(ROOT / "components" / "images.py"))["image"]
 
@@ -47,6 +50,10 @@ def _arguments() -> argparse.Namespace:
         "--base-image", help=f"default: {PUBLIC_BASE}, or {OWN_BASE}, made here, where it cannot be had"
     )
     parser.add_argument("--registry", help="registry.example.org/team, in front of the tags; needs --torch")
+    parser.add_argument(
+        "--platform",
+        help=f"default: {CLUSTER_PLATFORM} with --registry, else that of the engine",
+    )
     parser.add_argument("--push", action="store_true", help="push to the registry, and print the digests")
     parser.add_argument("--server", action="store_true", help="the MLflow server of compose.yaml too")
     given = parser.parse_args()
@@ -58,17 +65,20 @@ def _arguments() -> argparse.Namespace:
         parser.error(f"--registry: expected HOST[:PORT][/PATH], found {given.registry!r}")
     if given.registry and given.torch == "auto":
         parser.error("--registry: say --torch cpu or cuda; what the cluster has, this machine cannot tell")
+    given.platform = given.platform or (CLUSTER_PLATFORM if given.registry else None)
     return given
 
 
 def _build(given: argparse.Namespace) -> None:
     docker = find_docker()
     torch = torch_build(docker) if given.torch == "auto" else given.torch
-    base = given.base_image or _base(docker)
+    platform = [f"--platform={given.platform}"] if given.platform else []
+    base = given.base_image or _base(docker, platform)
     pushed = {stage: image(stage, given.registry) for stage in given.stages or STAGES}
     tags = pushed | ({"mlflow": image("mlflow")} if given.server else {})
     configuration = pip_configuration()
     fill_wheelhouse(configuration.get("find-links", "").split())
+    passed_on = [f"--build-arg={name}" for name in PROXIES if os.environ.get(name)]
     commit = _commit()
     print(f"version {__version__}, commit {commit}, torch for {torch}, on {base}")
     rows = []
@@ -76,7 +86,7 @@ def _build(given: argparse.Namespace) -> None:
         for number, (target, tag) in enumerate(tags.items(), start=1):
             command = [
                 *(docker, "build", "--network=host", "--progress=plain", "--file=docker/Dockerfile"),
-                *(f"--target={target}", f"--tag={tag}", *flags),
+                *(f"--target={target}", f"--tag={tag}", *platform, *flags, *passed_on),
                 *(f"--build-arg=BASE_IMAGE={base}", f"--build-arg=TORCH={torch}"),
                 *(f"--build-arg=VERSION={__version__}", f"--build-arg=COMMIT={commit}", "."),
             ]
@@ -138,9 +148,9 @@ def find_docker() -> str:
     raise BuildError(f"expected a docker client with BuildKit, found {', '.join(clients) or 'none'}")
 
 
-def _base(docker: str) -> str:
+def _base(docker: str, platform: Sequence[str]) -> str:
     """The public base image where it is here or can be pulled; else one made of Debian's packages."""
-    for attempt in (["image", "inspect"], ["pull", "--quiet"]):
+    for attempt in (["image", "inspect"], ["pull", "--quiet", *platform]):
         if output([docker, *attempt, PUBLIC_BASE]):
             return PUBLIC_BASE
     if not output([docker, "image", "inspect", OWN_BASE]):

@@ -20,8 +20,11 @@ from commands import ROOT, output
 
 WHEELHOUSE = ROOT / "docker" / "wheelhouse"
 CERTIFICATES = "/run/secrets/ca.pem"
-_PASSED_ON = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "default-timeout")
-_LISTS = ("extra-index-url", "find-links")
+_PASSED_ON = (
+    *("index-url", "extra-index-url", "find-links", "no-index", "trusted-host"),
+    *("proxy", "timeout", "default-timeout"),
+)
+_PLACES = ("extra-index-url", "find-links")
 
 
 def pip_configuration() -> dict[str, str]:
@@ -46,8 +49,8 @@ def fill_wheelhouse(places: Sequence[str]) -> None:
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     pins = re.findall(r"^([\w.-]+)==(\S+)", lock, flags=re.MULTILINE)
     pinned = {(_plain(name), version) for name, version in pins}
-    for folder in (Path(unquote(place.removeprefix("file://"))) for place in places if not _remote(place)):
-        for wheel in folder.glob("*.whl"):
+    for place in (place for place in places if not _remote(place)):
+        for wheel in Path(unquote(place.removeprefix("file://"))).expanduser().glob("*.whl"):
             name, version = wheel.name.split("-")[:2]
             target = WHEELHOUSE / wheel.name
             if (_plain(name), version.split("+")[0]) in pinned and not target.exists():
@@ -63,13 +66,12 @@ def build_secrets(configuration: dict[str, str]) -> Iterator[list[str]]:
         lines = ["[global]"]
         flags = [f"--secret=id=pip,src={folder}/pip.conf"]
         for name, value in configuration.items():
-            if name in _LISTS:
-                value = " ".join(place for place in value.split() if _remote(place))
-            if name in _PASSED_ON and value:
-                lines.append(f"{name} = {value}")
+            words = [word for word in value.split() if name not in _PLACES or _remote(word)]
+            if name in _PASSED_ON and words:
+                lines.append(f"{name} = {' '.join(words)}")
         if "cert" in configuration:
             lines.append(f"cert = {CERTIFICATES}")
-            flags.append(f"--secret=id=ca,src={configuration['cert']}")
+            flags.append(f"--secret=id=ca,src={Path(configuration['cert']).expanduser()}")
         Path(folder, "pip.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
         yield flags
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
+
 HOST = "127.0.0.1"
 _PATIENCE = 120  # seconds until a service must answer
 _GRACE = 30  # seconds that a service has to end by itself
@@ -100,10 +102,10 @@ class Service:
         """The process, unless it ended and the number is another's by now."""
         try:
             told = json.loads(self._pid_file.read_text(encoding="utf-8"))
-            pid, argv = int(told["pid"]), [os.fsencode(word) for word in told["argv"]]
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+            pid, argv = int(told["pid"]), list(told["argv"])
+            command = psutil.Process(pid).cmdline()
             leads = os.getpgid(pid) == pid
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, psutil.Error):
             return None
         # An interpreter stands before the name of a script.
         return pid if leads and command[-len(argv) :] == argv else None
@@ -131,10 +133,9 @@ def _ends(group: int, seconds: float) -> bool:
 
 def _lives(group: int) -> bool:
     """Whether a process of the group runs; one that has ended and was not asked for does not."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, found = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
-            if int(found) == group and state != "Z":
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
                 return True
     return False
 

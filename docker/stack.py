@@ -22,6 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from commands import output
 from images import image
 from service import HOST, Service, StackError, accepts, check_free, healthy
 
@@ -87,6 +88,7 @@ class Stack:
             },
             "how": known.get("how", ""),
         }
+        self._moved = bool(known) and any(self._state[port] != known.get(port) for port in PORTS)
 
     @property
     def known(self) -> bool:
@@ -103,11 +105,13 @@ class Stack:
         return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items())
 
     def start(self, how: str | None) -> None:
-        """Start what does not run yet, and wait until everything answers.
+        """Start what does not run yet, all of it anew on another port, and wait until everything answers.
 
         Raises:
             StackError: a program is missing, a port is taken, or a service does not come up.
         """
+        if self._moved:
+            self.stop()
         self._state["how"] = how or self._state["how"] or ("compose" if self._can_compose() else "packages")
         self._folder.mkdir(parents=True, exist_ok=True)
         _write_private(self._file, json.dumps(self._state, indent=1))
@@ -218,7 +222,9 @@ class Stack:
         }
 
     def _variables(self) -> dict[str, str]:
-        user = f"{os.geteuid()}:{os.getegid()}"
+        # An engine without root knows the caller as root.
+        rootless = "name=rootless" in output(["docker", "info", "--format", "{{.SecurityOptions}}"])
+        user = "0:0" if rootless else f"{os.geteuid()}:{os.getegid()}"
         return {**self._state, "MLFLOW_IMAGE": SERVER, "FOLDER": str(self._folder), "OWNER": user}
 
     def _compose(self, *arguments: str) -> list[str]:

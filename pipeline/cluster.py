@@ -20,6 +20,7 @@ from kubernetes.utils.quantity import parse_quantity
 from urllib3.exceptions import HTTPError
 
 from fineprune.errors import FinePruneError, one_line, root_cause
+from pipeline import web
 from pipeline.settings import Toleration
 
 _SECONDS = 15  # for one answer
@@ -47,7 +48,8 @@ class Taint:
     def tolerated(self, by: Toleration) -> bool:
         """Whether a pod with this toleration may run there."""
         value = by.operator == "Exists" or (by.value or "") == (self.value or "")
-        return by.key == self.key and value and by.effect in (None, self.effect)
+        key = by.key == self.key or (not by.key and by.operator == "Exists")  # without a key: of any
+        return key and value and by.effect in (None, self.effect)
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,8 @@ def _configuration(context: str | None) -> Any:
             kubernetes.config.load_incluster_config(client_configuration=configuration)
         except kubernetes.config.ConfigException:
             raise ClusterError(f"no cluster is configured, see KUBECONFIG: {one_line(error)}") from None
+    configuration.proxy = web.proxy(configuration.host)  # its client asks the environment for none
+    configuration.proxy_headers = web.proxy_login(configuration.proxy)
     return configuration
 
 

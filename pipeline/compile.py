@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: another case's files would take the place of those that are committed.
     """
-    if arguments.case and arguments.output == FOLDER:
+    if arguments.case and arguments.output.resolve() == FOLDER.resolve():
         raise ConfigError(
             f"--case {arguments.case}: {FOLDER.name}/ holds params.yaml's case; add --output DIR"
         )

@@ -27,12 +27,13 @@ from docker.types import DeviceRequest
 from kfp import local
 from kfp.local import docker_task_handler, status
 
+from components import image as made_here
 from fineprune.errors import FinePruneError
 
 LOG = "log.txt"
 _SIGKILL = 128 + 9
 _LAST_LINES = 12
-_REGISTRY = re.compile(r"[^/]*[.:][^/]*/|localhost/")
+_MADE_HERE = made_here("").partition(":")[0] + ":"
 _IN_METADATA = ("system.Metrics", "system.ClassificationMetrics")  # such an artifact needs no file
 
 
@@ -61,6 +62,7 @@ class Containers:
     Attributes:
         limits: bytes of memory that a task may use, by its name; none for a task without a limit.
         environment: which variables a stage gets of those that the runner and the package set.
+        local_images: whether the stages run in the images that were made here, whatever the package names.
         begun, done: called with a task's name, ``run 2 · NAME`` in a loop; ``done`` with its seconds too.
         outputs: of each task that is done: where each of its artifacts is.
     """
@@ -69,6 +71,7 @@ class Containers:
     environment: Callable[[str, Mapping[str, str]], dict[str, str]]
     begun: Callable[[str], object]
     done: Callable[[str, float], object]
+    local_images: bool = False
     outputs: dict[str, dict[str, Path]] = field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -100,16 +103,19 @@ class _Handler(docker_task_handler.DockerTaskHandler):  # type: ignore[misc]  # 
         containers.begun(outputs.label)
         started = time.monotonic()
         with contextlib.closing(engine()) as client:
-            _check_image(client, self.image, task)
+            image = made_here(self.full_command[1]) if containers.local_images else self.image
+            _check_image(client, image, task)
             log = deque[str](maxlen=_LAST_LINES)
-            code, killed = self._follow(client, outputs, log)
+            code, killed = self._follow(client, image, outputs, log)
         if cause := cause_of_end(code, killed, containers.limits.get(task), log) or outputs.missing():
             raise TaskFailedError(outputs.label, cause, log)
         containers.outputs[task] = outputs.artifacts
         containers.done(outputs.label, time.monotonic() - started)
         return status.Status.SUCCESS
 
-    def _follow(self, client: DockerClient, outputs: Outputs, log: deque[str]) -> tuple[int, bool]:
+    def _follow(
+        self, client: DockerClient, image: str, outputs: Outputs, log: deque[str]
+    ) -> tuple[int, bool]:
         """Start the container and follow it to its end; gives its exit code and whether memory ran out.
 
         Raises:
@@ -120,7 +126,7 @@ class _Handler(docker_task_handler.DockerTaskHandler):  # type: ignore[misc]  # 
         outputs.folder.mkdir(parents=True, exist_ok=True)
         try:
             container = client.containers.create(
-                self.image,
+                image,
                 self.full_command,
                 volumes=self.get_volumes_to_mount(client),
                 environment=self._containers.environment(self.full_command[1], self.env_vars),
@@ -226,11 +232,11 @@ def _of_context() -> DockerClient:
 
 
 def _check_image(client: DockerClient, image: str, task: str) -> None:
-    """Pull an image that is not here, if it names a registry: one of ours is not asked for elsewhere."""
+    """Pull an image that is not here, unless it is one that is made here: nobody else has that."""
     try:
         client.images.get(image)
     except ImageNotFound:
-        if not _REGISTRY.match(image):
+        if image.startswith(_MADE_HERE):
             raise TaskFailedError(task, f"there is no image {image} here: make images") from None
         try:
             client.images.pull(image)
@@ -274,6 +280,12 @@ def runner(**arguments: Any) -> local.DockerRunner:
         device_requests=_gpus(),
         **arguments,
     )
+
+
+def rootless() -> bool:
+    """Whether the engine runs without root, so that root in its containers is the caller outside."""
+    with contextlib.closing(engine()) as client:
+        return "name=rootless" in (client.info().get("SecurityOptions") or ())
 
 
 def _gpus() -> list[DeviceRequest]:

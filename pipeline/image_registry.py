@@ -27,6 +27,10 @@ class RegistryError(FinePruneError):
     """An image registry does not answer, or not as one."""
 
 
+class UntrustedError(RegistryError):
+    """It has no TLS, or a certificate that is not trusted here; the nodes may be told to take that."""
+
+
 def look_up(image: str) -> Literal["there", "missing", "private"]:
     """Whether a registry has an image; ``private`` where it tells only those who log in.
 
@@ -34,7 +38,7 @@ def look_up(image: str) -> Literal["there", "missing", "private"]:
         image: ``host/name:tag`` or ``host/name@digest``; without a host, Docker Hub is asked.
 
     Raises:
-        RegistryError: the registry does not answer, or not as one.
+        RegistryError: the registry does not answer, or not as one, or is not trusted.
     """
     host, name, reference = _parts(image)
     url = f"{_scheme(host)}://{host}/v2/{name}/manifests/{reference}"
@@ -62,7 +66,9 @@ def _parts(image: str) -> tuple[str, str, str]:
 
 
 def _scheme(host: str) -> str:
-    """As docker and containerd do: only a registry of this machine may go without TLS."""
+    """As docker and containerd do unless they are told otherwise: only a registry of this machine may go
+    without TLS.
+    """
     return "http" if host.partition(":")[0] in ("localhost", "127.0.0.1") else "https"
 
 
@@ -86,4 +92,6 @@ def _ask(method: str, url: str, headers: dict[str, str]) -> requests.Response:
         return web.ask(method, url, headers)
     except requests.RequestException as error:
         host = urlsplit(url).netloc
+        if isinstance(error, requests.exceptions.SSLError):
+            raise UntrustedError(f"{host}: {root_cause(error)}") from None
         raise RegistryError(f"{host}: the image registry does not answer: {root_cause(error)}") from None

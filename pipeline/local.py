@@ -21,17 +21,18 @@ from fineprune import exit_codes
 from fineprune.errors import ConfigError
 from fineprune.files import read_json
 from pipeline import compile as compiling
-from pipeline import settings
+from pipeline import settings, watch
 from pipeline.arguments import add_run_arguments, run_parameters
-from pipeline.containers import Containers, TaskFailedError, runner
+from pipeline.containers import Containers, TaskFailedError, rootless, runner
 from pipeline.live_line import LiveLine, clock
 from pipeline.package import PACKAGE, Package
 from pipeline.resources import OF_THE_NODE
 from pipeline.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "artifacts" / "kubeflow"
+_START_STACK = "python docker/stack.py start, which prints how to set MLFLOW_TRACKING_URI"
 # Of the caller's environment, what a stage may need. AWS_CA_BUNDLE and AWS_PROFILE name files that are here.
-_PASSED_ON = ("AWS_", "MLFLOW_", "OMP_")
+_PASSED_ON = ("AWS_", "MLFLOW_", "OMP_", "FINEPRUNE_DEVICE")
 _STAGE_OF_SERVICE = {"AWS": "ingest", "MLFLOW": "promote"}
 _OF_THIS_MACHINE = ("AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 
@@ -40,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     add_run_arguments(parser)
     parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="of the outputs and logs")
+    parser.add_argument(
+        "--local-images",
+        action="store_true",
+        help="run what make images made here, whatever images the package names",
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -47,8 +53,10 @@ def run(given: argparse.Namespace) -> int:
     package = Package(given.package or PACKAGE)
     compiling.check_current(package.path, None)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
-    if package.tasks.judged and not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise ConfigError("MLFLOW_TRACKING_URI is not set: python docker/stack.py start prints how")
+    if package.tasks.judged:
+        if not (registry := os.environ.get("MLFLOW_TRACKING_URI")):
+            raise ConfigError(f"MLFLOW_TRACKING_URI is not set: {_START_STACK}")
+        watch.check_registry(registry, _START_STACK)
     cluster = settings.load()
     show = _Progress(package.tasks.titles)
     containers = Containers(
@@ -56,10 +64,12 @@ def run(given: argparse.Namespace) -> int:
         environment=stage_environment,
         begun=show.begun,
         done=show.done,
+        local_images=given.local_images,
     )
     outputs = given.folder.absolute() / "outputs"
     try:
-        with shared_folder(given.folder.absolute(), cluster) as user, containers.installed():
+        folder = shared_folder(given.folder.absolute(), cluster, rootless=rootless())
+        with folder as user, containers.installed():
             started = runner(user=user, environment=passed_on())
             _run_kfp(started, package, parameters, outputs)
     except TaskFailedError as error:
@@ -97,15 +107,15 @@ def stage_environment(stage: str, given: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def shared_folder(folder: Path, cluster: Settings) -> Iterator[str]:
+def shared_folder(folder: Path, cluster: Settings, *, rootless: bool) -> Iterator[str]:
     """Make the run's folder one that the containers' user can write to; gives that user.
 
-    It is the caller. For root it is the cluster's user in root's group, which may write to what kfp makes in
-    the folder; nobody else may enter there.
+    It is the caller, whom an engine without root knows as root. For root it is the cluster's user in root's
+    group, which may write to what kfp makes in the folder; nobody else may enter there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid():
-        yield f"{os.geteuid()}:{os.getegid()}"
+        yield "0:0" if rootless else f"{os.geteuid()}:{os.getegid()}"
         return
     before = os.umask(0o007)
     try:

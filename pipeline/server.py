@@ -20,6 +20,7 @@ from typing import Any
 import kfp
 from kfp.client import ServiceAccountTokenVolumeCredentials
 from kfp_server_api import ApiClient, ApiException
+from kfp_server_api.rest import RESTClientObject
 from urllib3.exceptions import HTTPError
 
 from fineprune.environment import check_sendable
@@ -91,6 +92,7 @@ def connect(endpoint: str, namespace: str) -> kfp.Client:
             ssl_ca_cert=web.certificates(),
         )
         _limit_waiting(client._healthz_api.api_client)
+        _log_in_to_proxy(client._healthz_api.api_client)
         many = client._healthz_api.healthz_service_get_healthz().multi_user
     if many is None:
         found = f"something else; if that is a login page, {_LOGIN}"
@@ -107,6 +109,13 @@ def _limit_waiting(api: ApiClient) -> None:
         return call(*arguments, _request_timeout=_request_timeout or PATIENCE, **more)
 
     api.call_api = limited
+
+
+def _log_in_to_proxy(api: ApiClient) -> None:
+    """Send the login that the proxy's address holds: kfp takes no headers for it."""
+    if login := web.proxy_login(api.configuration.proxy):
+        api.configuration.proxy_headers = login
+        api.rest_client = RESTClientObject(api.configuration)
 
 
 def version(client: kfp.Client) -> str:

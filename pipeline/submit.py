@@ -51,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
         limit = f"of a workflow Argo keeps 1 MiB, about {ARGO_RUNS} runs, unless it offloads node status"
         print(f"{runs} runs may fail at their end: {limit}; split them into sweeps", file=sys.stderr)
     if given.watch and package.tasks.judged:
-        watch.check_registry(cluster)
+        watch.check_registry(cluster.registry)
     client = connect(endpoint(given, cluster), namespace(given, cluster))
     run_id = submit(client, cluster, given, package, parameters, cached=cached)
     print(f"run {run_id}\n    {run_page(client, run_id)}", flush=True)

@@ -14,7 +14,7 @@ import kfp
 
 from fineprune import exit_codes
 from fineprune.errors import TrackingError, without_credentials
-from pipeline import settings
+from pipeline import settings, web
 from pipeline.package import TaskGraph
 from pipeline.progress import Watch, resume
 from pipeline.run_state import failures
@@ -43,7 +43,7 @@ def run(given: argparse.Namespace) -> int:
     client = connect(endpoint(given, cluster), namespace(given, cluster))
     graph = tasks_of(client, given.run_id)
     if graph.judged:
-        check_registry(cluster)
+        check_registry(cluster.registry)
     return follow(client, given.run_id, graph, given, cluster)
 
 
@@ -92,19 +92,22 @@ def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
     return TaskGraph(pipeline, f"run {run_id}")
 
 
-def check_registry(cluster: Settings) -> None:
+def check_registry(uri: str, remedy: str = REACH_REGISTRY) -> None:
     """Ask the registry now what will be asked of it at the end, hours later.
 
     Raises:
-        TrackingError: it does not answer from here.
+        TrackingError: it does not answer from here, or is a file, which no container has.
         MissingExtraError: MLflow is not installed.
     """
     from fineprune.tracking.verdict import verdict_of_run
 
+    if not web.names_server(uri):
+        fault = f"{without_credentials(uri)}: expected the http:// or https:// address of a server"
+        raise TrackingError(f"cannot read the verdict: {fault}; {remedy}")
     try:
-        verdict_of_run(cluster.registry, "none")
+        verdict_of_run(uri, "none")
     except TrackingError as error:
-        raise TrackingError(f"cannot read the verdict: {error}; {REACH_REGISTRY}") from None
+        raise TrackingError(f"cannot read the verdict: {error}; {remedy}") from None
 
 
 def tell_failure(ended: Any, graph: TaskGraph, namespace: str) -> int:

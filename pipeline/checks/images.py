@@ -20,7 +20,12 @@ def in_registry(site: Site) -> Iterator[Line]:
         remedy = "set images.registry in pipeline/settings.yaml; pull_policy: Never where every node has them"
         yield Line("fail", f"a cluster cannot pull {names[0]} and the others: no registry is set", remedy)
         return
-    found = {name: image_registry.look_up(name) for name in names}
+    try:
+        found = {name: image_registry.look_up(name) for name in names}
+    except image_registry.UntrustedError as error:
+        remedy = "name its certificates in REQUESTS_CA_BUNDLE; one without TLS to the nodes' containerd"
+        yield Line("skip", f"cannot ask {error}", remedy)
+        return
     missing, private = ([n for n, state in found.items() if state == kind] for kind in ("missing", "private"))
     if missing:
         remedy = f"python docker/images.py --torch cuda --registry {wanted.registry} --push (or --torch cpu)"

@@ -21,7 +21,7 @@ def answers(site: Site) -> Iterator[Line]:
     check_sendable("MLFLOW_TRACKING_TOKEN")
     uri = site.settings.registry
     address = without_credentials(uri)
-    if urlsplit(uri).scheme not in ("http", "https"):
+    if not web.names_server(uri):
         yield Line("fail", f"{address}: expected the http:// or https:// address of a server", REACH_REGISTRY)
         return
     host = urlsplit(site.settings.mlflow.address).netloc

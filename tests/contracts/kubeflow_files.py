@@ -120,8 +120,14 @@ def image_problems(dockerfile: str) -> list[str]:
 
 
 def image_users(dockerfile: str) -> set[str]:
-    """As whom the images run, ``uid:gid``."""
-    return set(re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE))
+    """As whom the images run, ``uid:gid``: each as its last USER says, or as what it is built on runs."""
+    users: dict[str, str] = {}
+    for parent, target, rest in re.findall(
+        r"^FROM (\S+) AS (\S+)$(.*?)(?=^FROM|\Z)", dockerfile, re.MULTILINE | re.DOTALL
+    ):
+        said = re.findall(r"^USER (\S+)$", rest, re.MULTILINE)
+        users[target] = said[-1] if said else users[parent]
+    return {users[target] for target in (*STAGES, "mlflow")}
 
 
 def wired(graph: Compiled) -> list[Wired]:

@@ -96,9 +96,8 @@ def rate(flags: Flags, groups: Groups, *, otherwise: float | None = None) -> Est
     shown = design_effect(flags, groups) or (otherwise if len(sizes) > 1 else None)
     effect = shown or len(flags) / max(1, len(sizes))
     if 1 < len(sizes) < len(flags):
-        alike = len(flags) ** 2 // int(
-            np.square(sizes).sum()
-        )  # so many equal groups tell as much (Kish 1965)
+        # So many groups of equal size tell as much (Kish 1965).
+        alike = len(flags) ** 2 // int(np.square(sizes).sum())
         effect *= (student(max(1, alike - 1)) / _Z) ** 2
     return wilson(int(np.count_nonzero(flags)), len(flags), effect=effect)
 

@@ -86,6 +86,36 @@ def test_an_engine_that_does_not_answer_is_said_to_be_the_fault(program: Callabl
         images.find_docker()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "platform"),
+    [
+        ([], []),
+        (["--platform", "linux/arm64"], ["--platform=linux/arm64"]),
+        (["--registry", "registry.example.org", "--torch", "cpu"], ["--platform=linux/amd64"]),
+        (
+            ["--registry", "registry.example.org", "--torch", "cpu", "--platform", "linux/arm64"],
+            ["--platform=linux/arm64"],
+        ),
+    ],
+)
+def test_build_is_told_the_cluster_s_platform_and_the_proxies(
+    program: Callable[..., str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], platform: list[str]
+) -> None:
+    program("bin", "docker", {"info": "{}", "version": "20.10", "image inspect": "here"})
+    for name in images.PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:planted@proxy.example")
+    built: list[list[str]] = []
+    monkeypatch.setattr(images, "run", lambda command, title: built.append(list(command)))
+    monkeypatch.setattr(images, "fill_wheelhouse", lambda places: None)
+    monkeypatch.setattr("sys.argv", ["images.py", "prune", *arguments])
+    assert images.main() == 0
+    (command,) = built
+    assert [word for word in command if word.startswith("--platform")] == platform
+    proxies = [word for word in command if "PROXY" in word.upper()]
+    assert proxies == ["--build-arg=HTTPS_PROXY"]
+
+
 def test_digest_is_what_docker_push_tells_at_its_end() -> None:
     said = ["The push refers to repository [registry/fineprune]", f"0.1.0-prune: digest: {DIGEST} size: 3"]
     assert images.pushed_digest(said) == DIGEST

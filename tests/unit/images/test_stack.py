@@ -1,6 +1,7 @@
 """What the stack's ports are, and what compose is told."""
 
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -25,6 +26,30 @@ def test_ports_and_secrets_are_kept(tmp_path: Path) -> None:
     again = stack.Stack(tmp_path, {**dict.fromkeys(stack.PORTS), "S3_PORT": 9999})
     assert again._state == {**first._state, "S3_PORT": "9999"}
     assert len({first._state[port] for port in stack.PORTS}) == 3
+
+
+@pytest.mark.parametrize(("port", "stopped"), [("9999", True), ("1", False), (None, False)])
+def test_all_is_started_anew_on_another_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str | None, stopped: bool
+) -> None:
+    done = []
+    first = stack.Stack(tmp_path, {**dict.fromkeys(stack.PORTS), "S3_PORT": 1})
+    (tmp_path / "state.json").write_text(json.dumps({**first._state, "how": "packages"}))
+    again = stack.Stack(tmp_path, {**dict.fromkeys(stack.PORTS), "S3_PORT": port})
+    monkeypatch.setattr(again, "stop", lambda: done.append("stop"))
+    monkeypatch.setattr(again, "_start_postgres", lambda: done.append("postgres"))
+    monkeypatch.setattr(again, "_services", list)
+    again.start(None)
+    assert done == ["stop"] * stopped + ["postgres"]
+
+
+@pytest.mark.parametrize("options", ["name=seccomp", "name=rootless"])
+def test_who_owns_what_compose_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    """An engine without root knows the caller as root."""
+    monkeypatch.setattr(stack, "output", lambda command: f"[{options}]")
+    monkeypatch.setattr("os.geteuid", lambda: 1234)
+    owner = stack.Stack(tmp_path, dict.fromkeys(stack.PORTS))._variables()["OWNER"]
+    assert owner == ("0:0" if "rootless" in options else f"1234:{os.getegid()}")
 
 
 def test_a_damaged_state_is_one_line_and_a_new_one_takes_its_place_at_once(tmp_path: Path) -> None:

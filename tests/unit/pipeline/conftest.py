@@ -13,6 +13,7 @@ from pipeline.package import PACKAGE
 from .kfp_stand_in import KfpStandIn
 from .kubernetes_stand_in import KubernetesStandIn
 from .mlflow_stand_in import MlflowStandIn
+from .proxy_stand_in import LOGIN, ProxyStandIn
 from .registry_stand_in import RegistryStandIn
 from .submitting import RUN_ID
 from .world import SECRETS, World
@@ -59,34 +60,27 @@ def kfp(at_home: None) -> Iterator[KfpStandIn]:
         yield stand_in
 
 
-@pytest.fixture(scope="session")
-def model_registry(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A registry of MLflow with one model: making one takes seconds."""
-    from mlflow import MlflowClient
+@pytest.fixture
+def judged(at_home: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Registers a version with a verdict, as promote does."""
+    run = f"kubeflow.run_id.{RUN_ID}"
+    with MlflowStandIn() as registry:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.url)
 
-    uri = f"sqlite:///{tmp_path_factory.mktemp('registry')}/mlflow.db"
-    MlflowClient(uri).create_registered_model("net")
-    return uri
+        def judge(verdict: str) -> None:
+            registry.tags.append({run: verdict, f"{run}.reasons": "utility is 0.91\nloss is 0.01"})
+
+        yield judge
 
 
 @pytest.fixture
-def judged(model_registry: str, at_home: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Registers a version with a verdict, as promote does."""
-    from mlflow import MlflowClient
-
-    from fineprune.tracking.verdict import KUBEFLOW_RUN
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", model_registry)
-    client = MlflowClient(model_registry)
-    for version in client.search_model_versions("name = 'net'"):
-        client.delete_model_version("net", version.version)
-
-    def judge(verdict: str) -> None:
-        run = f"{KUBEFLOW_RUN}.{RUN_ID}"
-        tags = {run: verdict, f"{run}.reasons": "utility is 0.91\nloss is 0.01"}
-        client.create_model_version("net", "mlflow-artifacts:/none", tags=tags)
-
-    return judge
+def proxy(at_home: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProxyStandIn]:
+    """The one that the environment names for http, with its login."""
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with ProxyStandIn() as stand_in:
+        monkeypatch.setenv("HTTP_PROXY", stand_in.url.replace("://", f"://{LOGIN}@"))
+        yield stand_in
 
 
 # --- a cluster in order -------------------------------------------------------------------------

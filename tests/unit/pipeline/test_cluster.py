@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import Taint
+from pipeline.cluster import Cluster, Taint
 from pipeline.settings import Toleration
 
+from .kubernetes_stand_in import KubernetesStandIn
+from .proxy_stand_in import ProxyStandIn
 from .world import World, failed
 
 
@@ -63,3 +65,17 @@ def test_a_cluster_that_does_not_know_us(world: World, capsys: pytest.CaptureFix
 )
 def test_tolerations(taint: Taint, operator: Any, value: str | None, effect: Any, tolerated: bool) -> None:
     assert taint.tolerated(Toleration("gpu", operator, value, effect)) == tolerated
+
+
+@pytest.mark.parametrize(("operator", "tolerated"), [("Exists", True), ("Equal", False)])
+def test_toleration_without_a_key_is_of_every_taint(operator: Any, tolerated: bool) -> None:
+    assert Taint("gpu", "yes", "NoSchedule").tolerated(Toleration("", operator, None, None)) == tolerated
+
+
+def test_the_way_through_a_proxy_that_wants_a_login(
+    tmp_path: Path, cluster: KubernetesStandIn, proxy: ProxyStandIn
+) -> None:
+    config = tmp_path / "kubeconfig"
+    config.write_text(config.read_text().replace(cluster.url, "http://cluster.example"))
+    assert Cluster().address == "http://cluster.example"
+    assert proxy.asked == ["http://cluster.example/version/"]

@@ -121,6 +121,7 @@ def test_another_case_does_not_take_the_place_of_the_committed_files(tmp_path: P
     given = ["compile", "--case", "fsdd"]
     before = {path: path.read_bytes() for path in compiling.FOLDER.iterdir()}
     assert main(given) == 2
+    assert main([*given, "--output", os.path.relpath(compiling.FOLDER)]) == 2
     assert {path: path.read_bytes() for path in compiling.FOLDER.iterdir()} == before
     assert main([*given, "--output", str(tmp_path)]) == 0
     assert "name: fsdd" in (tmp_path / "fine_pruning.yaml").read_text("utf-8")

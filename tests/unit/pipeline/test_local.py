@@ -7,12 +7,26 @@ from unittest import mock
 
 import pytest
 from docker.context import ContextAPI
+from docker.errors import ImageNotFound
+from kfp.local import docker_task_handler
 
+from components import image
 from fineprune.stages import STAGES
-from pipeline import settings
-from pipeline.containers import EngineError, Outputs, cause_of_end, engine, runner
+from pipeline import __main__, settings
+from pipeline.containers import (
+    Containers,
+    EngineError,
+    Outputs,
+    TaskFailedError,
+    cause_of_end,
+    engine,
+    rootless,
+    runner,
+)
 from pipeline.local import passed_on, shared_folder, stage_environment, tell_verdict
 from pipeline.package import PACKAGE, Package
+
+from .submitting import refused
 
 TYPES = {"pruned": "Model", "metrics": "Metrics", "confusion_matrix": "ClassificationMetrics"}
 
@@ -107,6 +121,12 @@ def test_what_a_cluster_s_node_offers_is_not_said_of_this_machine(monkeypatch: p
     assert stage_environment("attack", of_the_node | {"OTHER": "x"}) == {"OTHER": "x"}
 
 
+def test_the_device_that_the_caller_names_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINEPRUNE_DEVICE", "cpu")
+    given = passed_on()
+    assert stage_environment("attack", given)["FINEPRUNE_DEVICE"] == "cpu"
+
+
 def test_root_writes_for_the_user_of_the_images_and_leaves_a_folder_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +134,7 @@ def test_root_writes_for_the_user_of_the_images_and_leaves_a_folder_as_it_is(
     tmp_path.chmod(0o755)
     before = os.umask(0o022)
     try:
-        with shared_folder(tmp_path, settings.load()) as user:
+        with shared_folder(tmp_path, settings.load(), rootless=False) as user:
             (tmp_path / "made").mkdir()
         (tmp_path / "after").mkdir()
     finally:
@@ -124,11 +144,65 @@ def test_root_writes_for_the_user_of_the_images_and_leaves_a_folder_as_it_is(
     assert modes == {tmp_path.name: 0o755, "made": 0o770, "after": 0o755}
 
 
-def test_anybody_else_writes_for_himself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rootless", [False, True])
+def test_anybody_else_writes_for_himself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rootless: bool
+) -> None:
+    """Whom an engine without root calls root."""
     monkeypatch.setattr("os.geteuid", lambda: 1234)
-    with shared_folder(tmp_path / "new", settings.load()) as user:
-        assert user == f"1234:{os.getegid()}"
+    with shared_folder(tmp_path / "new", settings.load(), rootless=rootless) as user:
+        assert user == ("0:0" if rootless else f"1234:{os.getegid()}")
         assert (tmp_path / "new").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [(["name=seccomp,profile=builtin", "name=rootless"], True), (["name=seccomp"], False), (None, False)],
+)
+def test_engine_without_root_is_known(options: list[str] | None, expected: bool) -> None:
+    with mock.patch("pipeline.containers.engine") as engine:
+        engine().info.return_value = {"SecurityOptions": options}
+        assert rootless() == expected
+
+
+@pytest.mark.usefixtures("at_home", "check_current")
+@pytest.mark.parametrize("address", [None, "sqlite:///mlflow.db", "http://127.0.0.1:1"])
+def test_registry_that_no_container_can_reach_is_told_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str | None
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("pipeline.local.Containers", pytest.fail)
+    if address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert __main__.main(["local"]) == 2
+    said = refused(capsys)
+    assert (address or "MLFLOW_TRACKING_URI is not set") in said
+    assert said.endswith("python docker/stack.py start, which prints how to set MLFLOW_TRACKING_URI")
+
+
+@pytest.mark.parametrize("local_images", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+def test_image_is_the_package_s_or_the_one_made_here(tmp_path: Path, there: bool, local_images: bool) -> None:
+    """One of a registry is pulled where it is not here, with or without a host in its name."""
+    written(tmp_path)
+    handle = Containers({}, lambda stage, given: {}, mock.Mock(), mock.Mock(), local_images=local_images)
+    with mock.patch("pipeline.containers.engine") as engine, handle.installed():
+        images, containers = engine().images, engine().containers
+        images.get.side_effect = None if there else ImageNotFound("none")
+        container = containers.create.return_value
+        container.logs.return_value, container.wait.return_value = [], {"StatusCode": 0}
+        container.attrs = {"State": {"OOMKilled": False}}
+        task = docker_task_handler.DockerTaskHandler(
+            "myteam/fineprune:1", executor_input(tmp_path), str(tmp_path), runner(user="0")
+        )
+        if local_images and not there:
+            with pytest.raises(TaskFailedError, match=f"there is no image {image('prune')} here"):
+                task.run()
+            return
+        task.run()
+    ran = image("prune") if local_images else "myteam/fineprune:1"
+    assert containers.create.call_args.args[0] == ran
+    assert images.pull.call_args_list == ([] if there else [mock.call("myteam/fineprune:1")])
 
 
 def test_engine_is_that_of_the_context_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pipeline import __main__, progress
 from pipeline.server import UnreachableError, connect
 
 from .kfp_stand_in import KfpStandIn
+from .proxy_stand_in import ProxyStandIn
 from .submitting import RUN_ID, refused, submit
 
 pytestmark = pytest.mark.usefixtures("at_home", "check_current")
@@ -89,7 +90,8 @@ class KfpClient:
     """As much of kfp's client as a connection looks at."""
 
     def __init__(self) -> None:
-        self._healthz_api, self._context_setting, self.api_client = self, {}, SimpleNamespace(call_api=None)
+        self._healthz_api, self._context_setting = self, {}
+        self.api_client = SimpleNamespace(call_api=None, configuration=SimpleNamespace(proxy=None))
 
     def healthz_service_get_healthz(self) -> SimpleNamespace:
         return SimpleNamespace(multi_user=False)
@@ -107,6 +109,11 @@ def test_certificates_of_a_company_and_its_proxy(monkeypatch: pytest.MonkeyPatch
         assert (given["ssl_ca_cert"], given["proxy"]) == ("/etc/company.pem", "http://proxy.example:3128")
         connect("https://kubeflow.inside.example", "kubeflow")
         assert given["proxy"] is None
+
+
+def test_a_proxy_that_wants_a_login(proxy: ProxyStandIn) -> None:
+    connect("http://kubeflow.example", "kubeflow")
+    assert proxy.asked == ["http://kubeflow.example/apis/v2beta1/healthz"]
 
 
 def test_a_server_that_is_silent_is_given_up(

@@ -93,6 +93,17 @@ def test_a_registry_that_does_not_answer_is_told_before_anything_is_sent(
     assert kfp.requests == []
 
 
+@pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "mlruns", "http://[bad"])
+def test_a_registry_that_no_pod_can_reach_is_told_before_anything_is_sent(
+    kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert submit(kfp, "--watch") == 2
+    expected = f"{address}: expected the http:// or https:// address of a server; set MLFLOW_TRACKING_URI to "
+    assert refused(capsys).startswith(f"cannot read the verdict: {expected}")
+    assert kfp.requests == []
+
+
 def test_a_registry_that_is_gone_at_the_end_is_no_promotion(
     kfp: KfpStandIn,
     judged: Callable[[str], None],
@@ -107,7 +118,7 @@ def test_a_registry_that_is_gone_at_the_end_is_no_promotion(
 
     monkeypatch.setattr("fineprune.tracking.verdict.verdict_of_run", gone)
     assert submit(kfp, "--watch") == 1
-    assert "the run succeeded, but its verdict could not be read: sqlite:" in capsys.readouterr().err
+    assert "the run succeeded, but its verdict could not be read: http:" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("judged")

@@ -86,6 +86,17 @@ def test_a_registry_that_wants_a_token(
     assert "/token?service=here&scope=repository%3At%3Apull" in world.registry.asked
 
 
+def test_a_registry_without_tls_cannot_be_asked_but_perhaps_by_the_nodes(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.image_registry._scheme", lambda host: "https")
+    assert world.check() == 0
+    state, found = images(capsys)
+    assert state == "skip"
+    assert found.startswith(f"cannot ask {world.registry.address}: [SSL: ")
+    assert "name its certificates in REQUESTS_CA_BUNDLE; one without TLS" in found
+
+
 def test_a_registry_that_does_not_answer(
     world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -55,6 +55,17 @@ def test_one_thing_wrong_is_one_line(
     assert_one_failure(world, capsys, fault, check, found)
 
 
+@pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "http://[bad"])
+def test_an_address_of_no_server(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert world.check() == 1
+    ((check, said),) = failed(capsys)
+    assert check == "mlflow"
+    assert said.startswith(f"{address}: expected the http:// or https:// address of a server → ")
+
+
 def test_mlflow_is_asked_once_by_the_name_that_the_pods_use(world: World, tmp_path: Path) -> None:
     world.settle(tmp_path, lambda common: common["mlflow"].update(address=world.mlflow.url))
     assert world.check() == 0
