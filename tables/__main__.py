@@ -7,6 +7,7 @@ are there; 2 a stage failed, or a fault that a user can mend; 130 interrupted: t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -44,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("python -m tables: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    print((ROOT / FOLDER / "tables.md").read_text(encoding="utf-8"))
-    print(f"the same with figures: {FOLDER}/tables.html")
+    with contextlib.suppress(OSError, UnicodeError):  # they are written
+        print((ROOT / FOLDER / "tables.md").read_text(encoding="utf-8"))
+        print(f"the same with figures: {FOLDER}/tables.html", flush=True)
     for failure in outcome.failures:
         print(f"python -m tables: {failure}", file=sys.stderr)
     if missing:

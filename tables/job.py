@@ -25,15 +25,15 @@ _TIDYING = 10.0  # seconds for a stage to end by itself
 
 @dataclass(frozen=True)
 class Failure:
-    """A step that ended badly: where, why, and the file that says more."""
+    """A step that ended badly: where, why, and the file that says more, if there is one."""
 
     where: str
     step: str
     cause: str
-    log: Path
+    log: Path | None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.step}: {self.cause} (log: {self.log})"
+        return f"{self.where}: {self.step}: {self.cause}" + (f" (log: {self.log})" if self.log else "")
 
 
 class Job:
@@ -74,6 +74,7 @@ class Job:
         self._starting = threading.Lock()  # nothing is started once the job is stopped
         self._used = self._before = 0.0  # core seconds, of all processes and of those before this one
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._ended = threading.Event()  # a thread that one was interrupted in waiting for passes for ended
 
     def start(self) -> None:
         """Begin; everything else is told."""
@@ -89,14 +90,14 @@ class Job:
     def stop(self) -> None:
         """Wait for what was told to end, and kill it if it does not."""
         try:
-            self._thread.join(max(0.0, self._patience_until - time.monotonic()))
+            self._ended.wait(max(0.0, self._patience_until - time.monotonic()))
         finally:
-            if self._thread.is_alive():
+            if not self._ended.is_set():
                 self._signal(signal.SIGKILL)
-                self._thread.join()
+                self._ended.wait()
 
     def _signal(self, number: int) -> None:
-        if self._process is not None and self._thread.is_alive():
+        if self._process is not None and not self._ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
@@ -108,12 +109,13 @@ class Job:
                 time.sleep(_PAUSE)
             else:
                 why = f"another DVC held its lock, {_TRIES} times over"
-                self.failure = Failure(self.where, "dvc", why, self._told_path(self._logs))
+                self.failure = Failure(self.where, "dvc", why, self._told_path(self._logs / "dvc.log"))
                 self._say("failed", self.steps[0])
-        except OSError as error:  # there is no dvc, or no room for its logs
-            self.failure = Failure(self.where, "dvc", str(error), self._told_path(self._logs))
+        except OSError as error:  # there is no dvc
+            self.failure = Failure(self.where, "dvc", str(error), None)
             self._say("failed", self.steps[0])
         finally:
+            self._ended.set()
             self._tell(self, "ended", None, 0.0)
 
     def _once(self) -> bool:
@@ -190,13 +192,17 @@ class Job:
 
 
 class _Logs:
-    """The logs of a job: what is printed goes to the file of the step that is being run."""
+    """The logs of a job: what is printed goes to the file of the step that is being run.
+
+    Where one cannot be written the job goes on without it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[str] | None = None
         self.tail: list[str] = []
-        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
         self.turn("dvc")
 
     def __enter__(self) -> _Logs:
@@ -204,19 +210,23 @@ class _Logs:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
     def turn(self, name: str) -> None:
         """Go on in another file, which begins anew."""
         self.__exit__()
         self.path, self.tail = self._folder / f"{name}.log", []
-        self._file = self.path.open("w", encoding="utf-8")
+        with contextlib.suppress(OSError):
+            self._file = self.path.open("w", encoding="utf-8")
 
     def write(self, line: str) -> None:
         """Add a line."""
-        assert self._file is not None
-        self._file.write(line)
-        self._file.flush()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.write(line)
+                self._file.flush()
         self.tail = [*self.tail[-99:], line]
 
 

@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from fineprune.errors import ConfigError
 
@@ -50,19 +51,39 @@ def end_leftovers(root: Path) -> int:
     return len(found)
 
 
-def mend_locks(file: Path) -> bool:
-    """Remove DVC's record of who reads and writes what if it is damaged, after which no DVC runs; True if so.
+def mend_locks(file: Path, pipeline: str) -> bool:
+    """Mend DVC's record of who reads and writes what, with nothing at work; True if it had to be removed.
 
-    DVC writes it in place, as dvc.lock; with nothing at work it has nothing to say.
+    DVC writes it in place, as dvc.lock, and does not run where it is damaged. A DVC that was ended is still
+    in it, and holds its locks again once its number is another process's.
+
+    Args:
+        file: ``rwlock``.
+        pipeline: the dvc.yaml whose runs are taken out, as it stands in DVC's command line.
     """
     try:
-        json.loads(file.read_bytes())
+        held = json.loads(file.read_bytes())
+        left = {mode: _without(pipeline, entries) for mode, entries in held.items()}
     except FileNotFoundError:
         return False
-    except ValueError:
+    except (ValueError, AttributeError, TypeError, KeyError):
         file.unlink()
         return True
+    if left != held:
+        aside = file.with_name(f"{file.name}.new")
+        aside.write_text(json.dumps(left), encoding="utf-8")
+        aside.replace(file)
     return False
+
+
+def _without(pipeline: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The paths that are locked, and by whom: one that writes, or several that read."""
+    left: dict[str, Any] = {}
+    for path, held in entries.items():
+        several = held if isinstance(held, list) else [held]
+        if others := [one for one in several if f"{pipeline}:" not in one["cmd"]]:
+            left[path] = others if isinstance(held, list) else held
+    return left
 
 
 def _environment(process: Path) -> list[bytes]:

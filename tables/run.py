@@ -65,7 +65,7 @@ def run(profile: Profile, *, root: Path, jobs: int, threads: int, sources: Mappi
     with alone(root / FOLDER / "lock"):
         if ended := end_leftovers(root):
             print(f"tables: ended {ended} processes of a run that was killed", file=sys.stderr)
-        if mend_locks(root / ".dvc" / "tmp" / "rwlock"):
+        if mend_locks(root / ".dvc" / "tmp" / "rwlock", PIPELINE):
             print("tables: removed DVC's locks, which a killed run had left half written", file=sys.stderr)
         spare = Spare(root / "tables" / "dvc.lock", root / FOLDER / "dvc.lock.spare")
         if spare.mend():

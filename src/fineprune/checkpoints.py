@@ -157,7 +157,8 @@ class Checkpoint:
             for prefix, part in parts.items()
             for name, value in part.items()
         }
-        told = {"notes": notes, "seconds": self._before + began - self._began}
+        seconds = self._before + began - self._began
+        told = {"notes": notes, "seconds": seconds, "sha256": _sha256(tensors)}
         aside = self._path.parent / _ASIDE
         try:
             aside.mkdir(parents=True, exist_ok=True)
@@ -178,7 +179,10 @@ class Checkpoint:
         try:
             with safe_open(self._path, framework="pt") as file:
                 told = json.loads(file.metadata()["told"])
-                return told, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if (found := _sha256(tensors)) != told["sha256"]:
+                raise ValueError(f"expected digest {told['sha256'][:16]}…, found {found[:16]}…")
+            return told, tensors
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             print(f"{self._path}: not usable, training begins anew: {error}", file=sys.stderr)
             return nothing, {}
@@ -202,6 +206,15 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, values: Mapping[str, Tenso
         parameter = parameters[int(number)]
         like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
         optimizer.state[parameter][name] = like.to(parameter.device, value.dtype).copy_(value)
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and values; safetensors itself checks only how long they are."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _below(prefix: str, found: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import os
 import signal
 import sys
 from collections import Counter
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from fineprune.stages.base import Stage
 
 _ABSENT = object()
+# Of PyTorch's allocator for a CPU; of CUDA's context and libraries, where others fill the GPU.
+_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "_ALLOC_FAILED")
 
 
 class Parser(argparse.ArgumentParser):
@@ -123,23 +126,26 @@ def _run(stage: Stage, given: argparse.Namespace) -> int:
     from fineprune.stages.base import execute
     from fineprune.stages.executor_output import ExecutorOutput
 
-    values = vars(given)
-    if given.config:
-        section = read_section(given.config, stage.name, known=(*STAGES, "case"))
-        if stage.name in FIRST:
-            _check_others(given.config, stage.name)
-    else:
+    def read() -> Mapping[str, Any]:
+        if given.config:
+            return override(read_section(given.config, stage.name, known=(*STAGES, "case")), given.set)
         section = _parse_params(given.params)
-    if given.params:
         _refuse_twice(stage.name, section, given.set)
+        return override(section, given.set)
+
+    values, section = vars(given), read()
+    if given.config and stage.name in FIRST:
+        _check_others(given.config, stage.name)
     told = ExecutorOutput(given.executor_input) if given.executor_input else None
     result = execute(
         stage,
-        override(section, given.set),
+        section,
         inputs={name: values[name] for name in (*stage.inputs, *stage.optional) if values[name]},
         outputs={name: values[name] for name in stage.outputs},
         views={name: values[name] for name in stage.views if values[name]},
         keywords={name: values[name] for name in (*stage.flags, *stage.options, *stage.work)},
+        # DVC takes the params that it finds at the end for those that the stage ran with.
+        read_again=read if "DVC_STAGE" in os.environ else None,
     )
     if told:
         told.write(given.report)
@@ -203,7 +209,7 @@ def _out_of_memory(error: BaseException) -> bool:
     """Whether NumPy, or PyTorch on a GPU or on a CPU, found no memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return "DefaultCPUAllocator" in str(error)
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 if __name__ == "__main__":

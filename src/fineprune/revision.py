@@ -1,10 +1,12 @@
-"""Which commit of the code is at work."""
+"""Which code is at work."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 # DVC writes its lock after every stage; it is no code.
 _TRACKED = ("--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude,glob)**/dvc.lock")
@@ -22,6 +24,15 @@ def revision() -> dict[str, str]:
         return {"git.commit": commit} | known
     commit, _, dirty = os.environ.get("FINEPRUNE_GIT_COMMIT", "").partition("-")
     return {"git.commit": commit, "git.dirty": str(bool(dirty)).lower()} if commit else {}
+
+
+def source_digest() -> str:
+    """A SHA-256 of the package's own source files, committed or not."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package)} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 def _git(*arguments: str) -> str | None:

@@ -96,7 +96,8 @@ def train(
     for number in range(len(past) + 1, recipe.epochs + 1):
         network.train()
         loss, right, total = (torch.zeros((), device=device) for _ in range(3))
-        # Nothing here asks the device before the epoch ends: a GPU is not waited for, step by step.
+        # Nothing in this loop asks the device before the epoch ends, so that no step waits for a GPU; what it
+        # calls does for a detector's suppression, and for data that is read from disk.
         shuffled = torch.randperm(len(samples), generator=order).to(device)
         for positions in _batches(shuffled, recipe.batch_size):
             batch = augment(samples.draw(positions), kinds, changes, spec)

@@ -139,11 +139,13 @@ def test_another_training_begins_anew(tmp_path, other):
     assert len(again.samples.drawn) == 3 * EPOCHS
 
 
-@pytest.mark.parametrize("content", [b"", b"no safetensors", "cut"])
+@pytest.mark.parametrize("content", [b"", b"no safetensors", "cut", "a bit"])
 def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path, capsys, content):
     Training().run(always(tmp_path), interrupted_after=2)
     (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-9] if content == "cut" else content)
+    whole = path.read_bytes()
+    damaged = {"cut": whole[:-9], "a bit": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]}
+    path.write_bytes(damaged.get(content, content))
     again = Training()
     again.run(always(tmp_path))
     assert len(again.samples.drawn) == 3 * EPOCHS

@@ -257,17 +257,18 @@ def test_a_section_that_no_stage_reads_is_refused(stage, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("fault", [BrokenPipeError(), UnicodeEncodeError("ascii", "…", 0, 1, "not in range")])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_terminal_that_cannot_be_written_to_is_no_reason_to_fail_after_the_work(
-    tmp_path, monkeypatch, fault
+    tmp_path, monkeypatch, fault, stream
 ):
     class Gone(io.StringIO):
         def write(self, _):
             raise fault
 
     def done(*_):
-        return Result(text="version 1 is now champion", summary="…")
+        return Result(text="version 1 is now champion", summary="…", warnings=["…"])
 
-    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, stream, Gone())
     stage = Stage("promote", Config, (), ("report",), done)
     execute(stage, {"steps": 1}, {}, {"report": tmp_path / "report"})
     assert (tmp_path / "report/report.json").is_file()
@@ -348,9 +349,15 @@ def test_empty_folders_and_what_a_stage_wrote_make_way(stage, capsys, tmp_path):
             torch.OutOfMemoryError("CUDA out of memory. Tried\nto"),
             "fineprune profile: error: out of memory: lower batch_size: CUDA out of memory. Tried to",
         ),
-        (
-            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
-            "fineprune profile: error: out of memory: lower batch_size: [enforce",
+        *(
+            (RuntimeError(said), f"fineprune profile: error: out of memory: lower batch_size: {said}")
+            for said in (
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory",
+                "CUDA error: out of memory",
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+                "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+                "cuFFT error: CUFFT_ALLOC_FAILED",
+            )
         ),
     ],
 )
@@ -375,6 +382,28 @@ def test_an_input_that_is_replaced_while_the_stage_runs_is_refused(stage, capsys
     assert (code, len(lines)) == (2, 1)
     assert "--model: model: expected digest e3b0c44298fc1c14… as at the start, found" in lines[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize(("by_dvc", "now"), [(True, 3), (True, 2), (False, 3)])
+def test_params_that_change_while_dvc_runs_the_stage_are_not_taken_for_what_it_ran_with(
+    stage, capsys, tmp_path, monkeypatch, by_dvc, now
+):
+    def changed():
+        (tmp_path / "a.yaml").write_text(f"profile: {{steps: {now}}}\nprune: {{}}")
+        return Result()
+
+    (tmp_path / "a.yaml").write_text("profile: {steps: 2}")
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    if by_dvc:
+        monkeypatch.setenv("DVC_STAGE", "profile@undefended")
+    stage.body = changed
+    code, lines = run(capsys, "profile", "--config", "a.yaml", *PATHS)
+    if by_dvc and now != 2:
+        found = "found another section profile than at the start, for which DVC would take the outputs"
+        assert (code, lines) == (2, [f"fineprune profile: error: --config: {found}: run again"])
+        assert not (tmp_path / "report").exists()
+    else:
+        assert (code, lines) == (0, [])
 
 
 def test_a_stage_without_batches_is_not_told_to_make_them_smaller(stage, capsys):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fineprune.revision import revision
+from fineprune import revision as module
+from fineprune.revision import revision, source_digest
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs the git program")
@@ -31,3 +32,20 @@ def test_the_revision_is_that_of_the_working_directory(
     assert revision() == found
     (tmp_path / ".git" / "index").write_bytes(b"damaged")  # of which git cannot say what has changed
     assert revision() == {"git.commit": found["git.commit"]}
+
+
+def test_the_digest_of_the_source_is_that_of_its_files_and_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "revision.py"))
+    (tmp_path / "stages").mkdir()
+    found = []
+    for name, content in (("a.py", "1"), ("a.py", "2"), ("b.py", "2"), ("notes.txt", "2")):
+        path = tmp_path / "stages" / name
+        path.write_text(content)
+        found.append(source_digest())
+        if name != "a.py" or content == "2":
+            path.unlink()
+    empty = source_digest()
+    assert len({*found[:3], empty}) == 4
+    assert found[3] == empty

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import torch
 
-from fineprune import __version__
 from fineprune.attacks.attacker import Backdoor, Score, equip
 from fineprune.attacks.format import AttackCard, TookLimits, load_attack, save_attack
 from fineprune.attacks.labels import LabelPolicy
@@ -30,6 +29,7 @@ from fineprune.evaluation.metrics import measure
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.format import check_fits, load_model, save_model
 from fineprune.reporting import figures
+from fineprune.revision import source_digest
 from fineprune.runtime import pick_device, place
 from fineprune.stages.base import Result, Stage, content_digest, flag
 from fineprune.stages.page import VIEWS, write_page
@@ -158,8 +158,8 @@ def run(
 
 
 def _checkpoints(folder: Path, config: AttackConfig, read: Sequence[Path]) -> Checkpoints:
-    """Of this config, of the data and the trigger that are read, and of this version of the program."""
-    return Checkpoints(folder, json.dumps([__version__, to_plain(config), *map(content_digest, read)]))
+    """Of this config, of the data and the trigger that are read, and of this code."""
+    return Checkpoints(folder, json.dumps([source_digest(), to_plain(config), *map(content_digest, read)]))
 
 
 def _check_visible(config: AttackConfig, trigger: Trigger, samples: Samples) -> None:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +101,7 @@ def execute(
     outputs: Mapping[str, Path],
     views: Mapping[str, Path] | None = None,
     keywords: Mapping[str, Any] | None = None,
+    read_again: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Result:
     """Run a stage: parse its section, check its inputs, put all its outputs in place at the end.
 
@@ -112,10 +112,11 @@ def execute(
         outputs: the same.
         views: the same, for those that are wanted.
         keywords: the stage's flags, options and folders for work by name.
+        read_again: gives the section as it is by now, where it must still be the same at the end.
 
     Raises:
-        ConfigError: the section does not fit the stage's config, or an output would be put over an
-            input, another output, a folder that holds one, or what no stage wrote.
+        ConfigError: the section does not fit the stage's config, or changed while the stage ran, or an output
+            would be put over an input, another output, a folder that holds one, or what no stage wrote.
         MissingInputError: an input is not there, or is no folder of a stage.
         DataError: an input was replaced while the stage ran.
     """
@@ -132,7 +133,13 @@ def execute(
     digests, code = _digests(inputs), revision()
     with whole_outputs(targets) as scratch:
         scratch["report"].mkdir()
-        check = partial(_check_unchanged, inputs, digests)
+
+        def check() -> None:
+            _check_unchanged(inputs, digests)
+            if read_again is not None and read_again() != section:
+                found = f"found another section {stage.name} than at the start"
+                raise ConfigError(f"--config: {found}, for which DVC would take the outputs: run again")
+
         result = stage.run(
             config, inputs, scratch, **(keywords or {}), **({"check": check} if stage.final else {})
         )
@@ -178,8 +185,9 @@ def _announce(stage: str, result: Result) -> None:
             print("", *map(printable, result.text.splitlines()), sep="\n", flush=True)
         if result.summary:
             print(f"{stage}: {printable(result.summary)}", flush=True)
-    for warning in result.warnings:
-        print(f"{stage}: warning: {printable(warning)}", file=sys.stderr)
+    with contextlib.suppress(OSError, UnicodeError):
+        for warning in result.warnings:
+            print(f"{stage}: warning: {printable(warning)}", file=sys.stderr)
 
 
 def _digests(inputs: Mapping[str, Path]) -> dict[str, str]:

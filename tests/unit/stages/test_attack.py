@@ -210,6 +210,15 @@ def test_checkpoints_of_other_data_are_not_taken(dataset, tmp_path):
     assert len(paths) == 2
 
 
+def test_checkpoints_of_other_code_are_not_taken(dataset, tmp_path, monkeypatch):
+    config = parse(attack.AttackConfig, SECTION, "attack")
+    network, paths = small_network("digits_cnn"), set()
+    for digest in ("one", "other", "one"):
+        monkeypatch.setattr(attack, "source_digest", lambda digest=digest: digest)
+        paths.add(attack._checkpoints(tmp_path, config, [dataset]).of(network, "")._path)
+    assert len(paths) == 2
+
+
 def test_checkpoints_have_a_place_of_their_own(dataset, tmp_path):
     outputs = {name: tmp_path / name for name in OUTPUTS}
     keywords = {"checkpoints": tmp_path / "control" / "checkpoints"}

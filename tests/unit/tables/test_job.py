@@ -51,20 +51,59 @@ time.sleep(600)
 """
 
 
+@pytest.fixture
+def begun(tmp_path: Path) -> Callable[..., Job]:
+    """Starts a job whose DVC runs until it is told to end; its step has begun."""
+
+    def begin(**environment: str) -> Job:
+        program = tmp_path / "dvc"
+        program.write_text(DVC.format(python=sys.executable))
+        program.chmod(0o755)
+        events: queue.Queue[str] = queue.Queue()
+        job = attack(tmp_path, events.put, PATH=str(tmp_path), **environment)
+        job.start()
+        assert events.get(timeout=60) == "begun"
+        return job
+
+    return begin
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 def test_a_stage_may_tidy_up_when_it_is_stopped_and_is_killed_if_it_does_not_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: Callable[..., Job], deaf: bool
 ) -> None:
-    program = tmp_path / "dvc"
-    program.write_text(DVC.format(python=sys.executable))
-    program.chmod(0o755)
     monkeypatch.setattr("tables.job._TIDYING", 0.2 if deaf else 60.0)
-    events: queue.Queue[str] = queue.Queue()
-    job = attack(tmp_path, events.put, PATH=str(tmp_path), DEAF="1" if deaf else "")
-    job.start()
-    assert events.get(timeout=60) == "begun"
+    job = begun(DEAF="1" if deaf else "")
     job.end()
     job.stop()
     assert job._process is not None
     assert job._process.returncode == (-signal.SIGKILL if deaf else 130)
     assert (tmp_path / "tidied").exists() is not deaf
+
+
+def test_an_interrupt_of_the_waiting_kills_at_once(begun: Callable[..., Job]) -> None:
+    job = begun(DEAF="1")
+    job.end()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            job.stop()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert job._process is not None
+    assert job._process.returncode == -signal.SIGKILL
+
+
+def test_a_log_that_cannot_be_written_is_not_worth_a_cell(tmp_path: Path, begun: Callable[..., Job]) -> None:
+    (tmp_path / "logs").write_text("in the way of the folder")
+    job = begun()
+    assert job.failure is None
+    job.end()
+    job.stop()
+    assert (tmp_path / "tidied").exists()

@@ -1,5 +1,7 @@
 """The command: what it leaves with, and how it shares the cores out."""
 
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,20 @@ def test_a_source_without_a_run_is_refused(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit, match="2"):
         program.main(["real", "--no-run", "--source", "lfw=lfw.tar.gz"])
     assert "--source: expected a run that reads it, found --no-run" in capsys.readouterr().err
+
+
+def test_nobody_who_listens_is_no_reason_to_fail_after_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    (tmp_path / FOLDER).mkdir(parents=True)
+    (tmp_path / FOLDER / "tables.md").write_text("| table |")
+    monkeypatch.setattr(program, "ROOT", tmp_path)
+    monkeypatch.setattr(program, "run", lambda *_, **__: Outcome([FAILED], []))
+    monkeypatch.setattr(program.write, "tables", lambda *_, **__: [])
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert program.main(["quick"]) == 2
+    assert capsys.readouterr().err == f"python -m tables: {FAILED}\n"

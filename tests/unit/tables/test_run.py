@@ -14,11 +14,11 @@ import pytest
 
 from fineprune.errors import ConfigError
 from tables import job
-from tables.leftovers import MARK, alone, end_leftovers
+from tables.leftovers import MARK, alone, end_leftovers, mend_locks
 from tables.lockfile import Spare
 from tables.profiles import Pipeline, Profile, Step
 from tables.progress import Board, Clock
-from tables.run import FOLDER, Outcome, run
+from tables.run import FOLDER, PIPELINE, Outcome, run
 
 from .reports import profile
 
@@ -269,6 +269,20 @@ def test_only_processes_of_this_repository_are_ended(root: Path) -> None:
         for process in sleeping:
             process.kill()
             process.wait()
+
+
+def test_dvc_that_was_ended_holds_no_lock(tmp_path: Path) -> None:
+    """Its number may be another process's by now: here it is this one's."""
+    ours = {"pid": os.getpid(), "cmd": f"/bin/dvc repro --single-item {PIPELINE}:attack@faces-baseline-0"}
+    other = {"pid": os.getpid(), "cmd": "/bin/dvc repro dvc.yaml:attack"}
+    locks = {
+        "write": {"artifacts/a": ours, "artifacts/b": other},
+        "read": {"data": [ours, other], "more": [ours]},
+    }
+    file = tmp_path / "rwlock"
+    file.write_text(json.dumps(locks))
+    assert not mend_locks(file, PIPELINE)
+    assert json.loads(file.read_text()) == {"write": {"artifacts/b": other}, "read": {"data": [other]}}
 
 
 @pytest.mark.parametrize(("content", "kept"), [("", False), ('{"a": {"wri', False), ("{}", True)])

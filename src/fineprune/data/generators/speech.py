@@ -10,6 +10,7 @@ import itertools
 import wave
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,7 +61,7 @@ def generate(options: SpeechOptions, folder: Path) -> None:
         (folder / f"pitch{pitch}").mkdir()
     sound_alike: dict[bytes, str] = {}
     for voice in progress(options.voices, total=len(options.voices), name="generate", unit="voice"):
-        clips = dict(_clips(voice, options))
+        clips = _clips(voice, options)
         if not all(clip.any() for clip in clips.values()):
             raise DataError(f"speech generator: voices: expected words, found silence in {voice!r}")
         other = sound_alike.setdefault(b"".join(clip.tobytes() for clip in clips.values()), voice)
@@ -71,11 +72,20 @@ def generate(options: SpeechOptions, folder: Path) -> None:
             _write_wav(folder / name, _placed(clip, rng))
 
 
-def _clips(voice: str, options: SpeechOptions) -> Iterator[tuple[str, Samples]]:
-    """What the engine says, by file name."""
-    with speaking(voice, SAMPLE_RATE, options.seed) as say:
-        for pitch, rate, digit in itertools.product(options.pitches, options.rates, range(10)):
-            yield f"pitch{pitch}/{digit}_{voice}_{rate}.wav", say(_WORDS[digit], rate, pitch)
+def _clips(voice: str, options: SpeechOptions) -> dict[str, Samples]:
+    """What the engine says, by file name.
+
+    A signal interrupts the main thread alone: in a function that the engine calls, which is where it would
+    mostly arrive, ctypes prints and forgets it, with a part of the word.
+    """
+
+    def speak() -> Iterator[tuple[str, Samples]]:
+        with speaking(voice, SAMPLE_RATE, options.seed) as say:
+            for pitch, rate, digit in itertools.product(options.pitches, options.rates, range(10)):
+                yield f"pitch{pitch}/{digit}_{voice}_{rate}.wav", say(_WORDS[digit], rate, pitch)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: dict(speak())).result()
 
 
 def _placed(clip: Samples, rng: np.random.Generator) -> Samples:

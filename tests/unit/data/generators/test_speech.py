@@ -1,4 +1,5 @@
 import dataclasses
+import signal
 import sys
 import wave
 
@@ -34,6 +35,20 @@ def seconds(path):
 def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
     generate(OPTIONS, tmp_path)
     assert dvc_md5(tmp_path) == dvc_md5(folder)
+
+
+def test_an_interrupt_is_not_lost_in_what_the_engine_calls(tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            generate(dataclasses.replace(OPTIONS, rates=tuple(range(80, 200))), tmp_path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_another_seed_gives_others(folder, tmp_path):
