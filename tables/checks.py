@@ -123,19 +123,20 @@ def _pruning(seeds: Mapping[str, Any], attack: str) -> Line:
     """Where the defender stops or, in a seed where that cost too much on the test inputs, at the last point
     before that. A pruning-aware backdoor has to survive both.
     """
-    points = {seed: _affordable(told) for seed, told in seeds.items()}
+    stops = {seed: _affordable(told) for seed, told in seeds.items()}
     if attack == "pruning_aware":
         for seed, told in seeds.items():
-            points[seed] = min(points[seed], int(told["stop"]), key=told["backdoor_success"].__getitem__)
+            stops[seed] = min(stops[seed], int(told["stop"]), key=told["backdoor_success"].__getitem__)
     success, accuracy = (
-        [(told[name][0], told[name][points[seed]]) for seed, told in seeds.items()]
+        [(told[name][0], told[name][stops[seed]]) for seed, told in seeds.items()]
         for name in ("backdoor_success", "clean_accuracy")
     )
     before, after = (statistics.fmean(values) for values in zip(*success, strict=True))
     loss = statistics.fmean(start - end for start, end in accuracy)
     share = after / before if before else float("nan")
-    told = f"bd {number(before)} → {number(after)} ({share:.1%}), cl {_points(-loss)}"
-    if early := [seed for seed, point in points.items() if point < seeds[seed]["stop"]]:
+    left = f"{share:.1%}" if share == share else "undefined"
+    told = f"bd {number(before)} → {number(after)} ({left}), cl {points(-loss)}"
+    if early := [seed for seed, stop in stops.items() if stop < seeds[seed]["stop"]]:
         told += f"; {_named(early)} before the stop, which cost more"
     at = f"at most {100 * MAX_PRUNING_LOSS:g} points of cl lost"
     if attack == "baseline":
@@ -187,7 +188,7 @@ def _fine_pruning(values: _Values, attack: str) -> Iterator[Line]:
     yield _line(
         "fine-pruning: accuracy",
         f"cl at most {100 * MAX_LOSS:g} point lost",
-        f"{number(was)} → {number(became)} ({_points(became - was)}){_short(short)}",
+        f"{number(was)} → {number(became)} ({points(became - was)}){_short(short)}",
         became,
         was - MAX_LOSS,
     )
@@ -231,5 +232,6 @@ def _signed(difference: float) -> str:
     return f"{'+' if difference >= 0 else ''}{number(difference)}"
 
 
-def _points(difference: float) -> str:
-    return f"{round(100 * difference, 1) + 0.0:+.1f} points"  # never -0.0
+def points(difference: float) -> str:
+    """A difference of rates: ``+1.2 points``, never -0.0."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f} points"

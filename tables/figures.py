@@ -25,7 +25,7 @@ def pruning_curves(path: Path, attacks: Sequence[Mapping[str, Any]]) -> None:
         path: the PNG to write.
         attacks: entries of ``pruning`` in paper.json, all of one case.
     """
-    with drawing.picture(path, width=4.2 * len(attacks), height=3.2) as figure:
+    with drawing.picture(path, width=_width(attacks), height=3.2) as figure:
         for place, told in enumerate(attacks, 1):
             axes = drawing.axes(figure, "share of channels pruned", "", at=(1, len(attacks), place))
             axes.set_title(ATTACKS[told["attack"]])
@@ -52,7 +52,7 @@ def activations(path: Path, attacks: Sequence[Mapping[str, Any]]) -> None:
         path: the PNG to write.
         attacks: entries of ``activations`` in paper.json, all of one case.
     """
-    with drawing.picture(path, width=4.2 * len(attacks), height=3.2) as figure:
+    with drawing.picture(path, width=_width(attacks), height=3.2) as figure:
         for place, told in enumerate(attacks, 1):
             one, first = next(iter(told["seeds"].values())), place == 1
             clean, triggered = np.array(one["clean"]), np.array(one["triggered"])
@@ -72,3 +72,8 @@ def activations(path: Path, attacks: Sequence[Mapping[str, Any]]) -> None:
         for axes in figure.axes:
             entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=4)
+
+
+def _width(panels: Sequence[object]) -> float:
+    """Of a picture, in inches; the legend needs the room of one and a half panels."""
+    return max(6.6, 4.2 * len(panels))

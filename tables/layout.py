@@ -130,8 +130,10 @@ def _stated(paper: Paper, study: str | None, column: tuple[str, str], metric: st
 
 def as_markdown(result: Mapping[str, Any], paper: Paper, metrics: Sequence[str]) -> str:
     """A table in Markdown; small digits are the numbers of the contradictions."""
+    own = metrics == FIRST  # what contradicts a column stands in the first table
     head = [
-        f"{_short(a)}: {DEFENCES[d]}{raised(paper.marks(attack=a, defence=d))}" for a, d in columns(result)
+        f"{_short(a)}: {DEFENCES[d]}{raised(paper.marks(attack=a, defence=d)) if own else ''}"
+        for a, d in columns(result)
     ]
     lines = [["", *head]]
     for group in groups(result, paper, metrics):

@@ -13,6 +13,7 @@ from fineprune.outputs import whole_outputs
 from fineprune.reporting import page, table
 from fineprune.reporting.table import number
 from tables import figures, layout
+from tables.checks import points
 from tables.measured import read_cells
 from tables.profiles import Profile
 from tables.reference import Paper
@@ -173,15 +174,14 @@ def _outcome(result: Mapping[str, Any], paper: Paper) -> list[dict[str, Any]]:
         attacks = []
         for attack in result["attacks"]:
             before, after = means.get((case, attack, "none")), means.get((case, attack, "fine_pruning"))
-            if before and after and before["backdoor_success"] and after["backdoor_success"]:
-                attacks.append(
-                    {
-                        "title": layout.ATTACKS[attack],
-                        "before": before["backdoor_success"]["value"],
-                        "after": after["backdoor_success"]["value"],
-                        "gain": after["clean_accuracy"]["value"] - before["clean_accuracy"]["value"],
-                    }
-                )
+            if before and after:
+                gain = after["clean_accuracy"]["value"] - before["clean_accuracy"]["value"]
+                success = [
+                    number(one["backdoor_success"]["value"]) if one["backdoor_success"] else "undefined"
+                    for one in (before, after)
+                ]
+                told = {"title": layout.ATTACKS[attack], "gain": points(gain)}
+                attacks.append(told | dict(zip(("before", "after"), success, strict=True)))
         found.append({"case": case, "title": _title(paper, case), "attacks": attacks})
     return found
 

@@ -81,8 +81,9 @@ def as_page(decision: Decision, numbers: Mapping[str, float]) -> str:
     for figure in FIGURES:
         keys = [f"{decision.model}.{figure}{end}" for end in ("", ".low", ".high", ".n")]
         if numbers.keys() >= set(keys):
-            value, low, high, n = (numbers[key] for key in keys)
-            lines.append(f"| {figure} | {value:.4f} | {low:.4f} to {high:.4f} | {n:.0f} |")
+            # Zero is added so that none is -0.0000.
+            value, low, high = (f"{round(numbers[key], 4) + 0.0:.4f}" for key in keys[:3])
+            lines.append(f"| {figure} | {value} | {low} to {high} | {numbers[keys[3]]:.0f} |")
     return "\n".join(lines) + "\n"
 
 

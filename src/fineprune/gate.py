@@ -367,7 +367,8 @@ def _against(
     if not isinstance(gain, Interval):
         return False, f"Utility cannot be compared with {beside}: {gain or 'it was not'}; or {always}."
     met = gain.low > 0
-    told = f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+    value, low, high = (f"{round(x, 4) + 0.0:+.4f}" for x in (gain.value, gain.low, gain.high))  # never -0.0
+    told = f"{value} ({low} to {high})"
     verb = "is clearly above" if met else "is not clearly above"
     return met, f"Utility {verb} {beside}: {told}, input by input."
 

@@ -165,7 +165,10 @@ def classes_told_apart(measured: Mapping[str, ModelMetrics], observed: Observati
     share = float(np.bincount(labels).max() / len(labels))
     worse = [model for model, one in measured.items() if not one.clean_accuracy.low > share]
     told = f"the largest class has {share:.1%} of the test inputs"
-    found = [f"{model} gets {measured[model].clean_accuracy.value:.1%} right" for model in worse]
+    found = [
+        f"{model} gets {one.value:.1%} right, for certain no more than {_percent(one.low, share)}"
+        for model, one in ((model, measured[model].clean_accuracy) for model in worse)
+    ]
     message = "; ".join([told, *(found or ["every model gets clearly more right"])])
     return Check(name, not worse, message, _alone(worse))
 
@@ -179,7 +182,9 @@ def precision_kept(precision: Mapping[str, Estimate | None] | None, *, maximum: 
     if len(known) < len(precision):
         return Check(name, False, "average precision is undefined: the test split has no object")
     before = known.pop("undefended")
-    found = ", ".join(f"of {model} {value:.1%}" for model, value in known.items())
+    found = ", ".join(
+        f"of {model} {value:.1%} ({_percent(before - value, maximum)} lost)" for model, value in known.items()
+    )
     message = f"average precision of the undefended model is {before:.1%}, {found}"
     lost = [model for model, value in known.items() if not before - value <= maximum + _ROUNDING]
     return Check(name, not lost, f"{message}; max_precision_loss {maximum:.1%}", tuple(lost))
@@ -208,8 +213,8 @@ def attack_took(
             f"backdoor success {success.value:.1%} is not clearly above the control's {alone.value:.1%}"
         )
     if not honest - accuracy <= max_clean_cost + _ROUNDING:
-        cost = f"clean accuracy is {accuracy:.1%} against the control's {honest:.1%}"
-        faults.append(f"{cost}, lower by more than max_clean_cost {max_clean_cost:.1%}")
+        cost = f"the control's {honest:.1%} less {_percent(honest - accuracy, max_clean_cost)}"
+        faults.append(f"clean accuracy {accuracy:.1%} is {cost}, above max_clean_cost {max_clean_cost:.1%}")
     if faults:
         return _not_taken("; ".join(faults))
     success_figures = f"success {success.value:.1%} (control {alone.value:.1%})"

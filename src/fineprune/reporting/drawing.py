@@ -6,6 +6,7 @@ throughout: blue for clean inputs, vermilion for the backdoor, green for robust 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,11 +37,15 @@ MEANING = {
     "robust": GREEN,
     "start": GREY,
     "control": BLUE,
+    "attack": PURPLE,
     "undefended": VERMILION,
 }
 OTHERS = (BLUE, ORANGE, PURPLE, GREY, INK)
 SPLITS = {"train": GREY, "defender_fit": BLUE, "defender_holdout": SKY, "test": ORANGE}
 CLASSES = (BLUE, ORANGE, PURPLE, GREEN, VERMILION)  # of objects in a scene, in turn
+_BRIGHT = (ORANGE, GREEN)  # white is hard to read on these
+
+LONGEST_TAG = 26  # characters: some 1.7 inches of the 3.6 of an image
 
 STYLE: Any = {
     "font.size": 9.5,
@@ -127,9 +132,10 @@ def mark_stop(on: Axes, x: float, channels: int) -> None:
 
 
 def colours(names: Collection[str]) -> list[str]:
-    """A colour for each name: by its first word where that has a meaning, in turn otherwise."""
-    others = iter(OTHERS * (len(names) // len(OTHERS) + 1))
-    return [MEANING.get(name.split()[0]) or next(others) for name in names]
+    """A colour for each name: by its first word where that has a meaning, else in turn of those left."""
+    meant = [MEANING.get(name.split()[0]) for name in names]
+    others = itertools.cycle([colour for colour in OTHERS if colour not in meant] or OTHERS)
+    return [colour or next(others) for colour in meant]
 
 
 def with_whiskers(estimates: Sequence[Mapping[str, float]]) -> tuple[Array, Array]:
@@ -166,22 +172,25 @@ def scene(on: Axes, image: Array, boxes: Array) -> None:
 
 
 def found_box(on: Axes, box: Array, colour: str, note: str) -> None:
-    """An outline with a note on a tag of its colour, above the box or below where there is no room."""
+    """An outline with a note on a tag of its colour, above the box or below where there is no room; of a long
+    note the two ends.
+    """
     height, width = on.images[0].get_size()
     on.add_patch(_outline(box, colour, 1.6, "solid"))
-    above, right = box[1] > 0.12 * height, box[0] > 0.75 * width
-    on.annotate(
-        note,
+    above, right = box[1] > 0.12 * height, box[0] + box[2] > width
+    tag = on.annotate(
+        shortened_inside(note, LONGEST_TAG),
         (box[2 if right else 0] - 0.5, box[1 if above else 3] - 0.5),
         (0, 3 if above else -3),
         textcoords="offset points",
         horizontalalignment="right" if right else "left",
         verticalalignment="bottom" if above else "top",
-        color="white",
+        color=INK if colour in _BRIGHT else "white",
         fontsize=8,
         zorder=6,  # above a close-up
         bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
     )
+    tag.set_in_layout(False)  # else the images shrink where one reaches over an edge
 
 
 def close_up(on: Axes, image: Array, box: Array, avoid: Array) -> None:
@@ -221,6 +230,16 @@ def _hidden(boxes: Array, corner: tuple[float, float], side: float) -> int:
     return int((~apart.any(1)).sum())
 
 
+def shortened_inside(text: str, length: int) -> str:
+    """The text, or its two ends around ``…`` where it has more than ``length`` characters: names that begin
+    alike often end in what tells them apart.
+    """
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 2
+    return f"{text[: length - 1 - end]}…{text[-end:]}"
+
+
 def example(on: Axes, one: Array, bounds: tuple[float, float], colour: str) -> None:
     """One input: (samples,) as a line, (channels, rows, columns) as an image."""
     on.set(xticks=[], yticks=[])
@@ -242,5 +261,5 @@ def viewable(inputs: Array, spec: InputSpec) -> Array:
 
 def _shown(image: Array) -> Array:
     """(channels, height, width) in 0…255 as (height, width[, 3]) in 0…1."""
-    shown: Array = np.clip(np.moveaxis(image, 0, -1) / 255, 0, 1).squeeze()
-    return shown
+    shown: Array = np.clip(np.moveaxis(image, 0, -1) / 255, 0, 1)
+    return shown[..., 0] if shown.shape[-1] == 1 else shown

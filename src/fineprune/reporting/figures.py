@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from fineprune.errors import shortened
 from fineprune.evaluation.average_precision import Detected
@@ -18,6 +19,8 @@ from fineprune.reporting.table import ROWS, Models, number, rows
 LEAST_SCORE = 0.5  # of a detection that is drawn
 NAMED_CLASSES = 20  # more names would not be readable
 LONGEST_NAME = 32  # of a class beside an axis: a longer one would leave the picture
+LONGEST_ANSWER = 18  # beside a confusion matrix, where they stand at two sides
+LONGEST_CAPTION = 16  # above an example: a longer one would reach into the next
 Series = Mapping[str, Sequence[tuple[int, float]]]
 
 
@@ -37,7 +40,8 @@ def samples(path: Path, inputs: Array, captions: Sequence[str]) -> None:
         grid = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, one, caption in zip(grid, inputs, captions, strict=False):
             drawing.example(axes, one, bounds, BLUE)
-            axes.set_title(shortened(caption, 18), fontsize=8.5, fontweight="normal", loc="center")
+            caption = drawing.shortened_inside(caption, LONGEST_CAPTION)
+            axes.set_title(caption, fontsize=8.5, fontweight="normal", loc="center")
         for axes in grid[len(inputs) :]:
             axes.set_axis_off()
 
@@ -86,15 +90,14 @@ def class_counts(path: Path, counts: Mapping[str, Array], classes: Sequence[str]
                 axes.bar(places, values, 1.0, bottom=below, color=colour, linewidth=0, label=label)
             below = below + values
         if named:
-            axes.set_yticks(places, [shortened(name, LONGEST_NAME) for name in classes])
+            axes.set_yticks(places, _named(classes))
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(classes) - 0.4, -0.6)
         else:
             axes.margins(x=0.01)
             axes.locator_params(axis="x", integer=True)
-            most, least = (
-                f"{shortened(classes[order[i]], LONGEST_NAME)}: {total[order[i]]:,}" for i in (0, -1)
-            )
+            names = _named(classes)
+            most, least = (f"{names[order[i]]}: {total[order[i]]:,}" for i in (0, -1))
             axes.annotate(
                 f"most: {most}\nleast: {least}", (0.98, 0.95), xycoords="axes fraction", va="top", ha="right"
             )
@@ -143,7 +146,7 @@ def clean_beside_triggered(
     backdoor = drawing.backdoor_only(up, down)
     with drawing.picture(path, height=3.8) as figure:
         axes = drawing.axes(figure, "channel, in pruning order", "mean activation")
-        label = f"over 3 × clean: {int(backdoor.sum())} channels"
+        label = f"over 3 × clean and 5 % of the highest: {int(backdoor.sum())} channels"
         drawing.clean_above_triggered(axes, up, down, backdoor, label)
         if stop is not None:
             drawing.mark_stop(axes, stop - 0.5, stop)
@@ -249,7 +252,8 @@ def by_class(path: Path, found: Sequence[Mapping[str, Any]], figure: str) -> Non
         found: what :func:`fineprune.reporting.classes.costliest` gives.
         figure: what it is called.
     """
-    names = [f"{shortened(one['class'], LONGEST_NAME)} ({one[single.AFTER]['n']})" for one in found]
+    counts = [one[single.AFTER]["n"] for one in found]
+    names = [f"{name} ({n})" for name, n in zip(_named([one["class"] for one in found]), counts, strict=True)]
     labels = [ROWS[model] for model in single.MODELS]
     with drawing.picture(path, height=1.1 + 0.34 * len(found)) as picture:
         axes = drawing.axes(picture, figure, "")
@@ -294,7 +298,8 @@ def examples(path: Path, clean: Array, triggered: Array, captions: Sequence[tupl
         for inputs, line, side in ((clean, grid[0], 0), (triggered, grid[1], 1)):
             for axes, one, caption in zip(line, inputs, captions, strict=True):
                 drawing.example(axes, one, bounds, (BLUE, VERMILION)[side])
-                axes.set_title(shortened(caption[side], 20), fontsize=8.5, fontweight="normal", loc="center")
+                text = drawing.shortened_inside(caption[side], LONGEST_CAPTION)
+                axes.set_title(text, fontsize=8.5, fontweight="normal", loc="center")
         for line, name in zip(grid, ("clean", "triggered"), strict=True):
             line[0].set_ylabel(name)
 
@@ -354,17 +359,23 @@ def confusion(path: Path, matrix: Array, classes: Sequence[str]) -> None:
         classes: K names.
     """
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    names = [shortened(name, LONGEST_NAME) for name in classes]
+    names = _named(classes, LONGEST_ANSWER)
     answers = [*names, "nothing"][: matrix.shape[1]]
     size = min(7.2, 2.2 + 0.4 * len(classes))
-    with drawing.picture(path, width=size * len(answers) / len(classes), height=size * 0.92) as figure:
+    named = len(classes) <= NAMED_CLASSES
+    room = 0.12 * max(0, max(map(len, names)) - 6) if named else 0.0  # inches that long names take
+    width, height = size * len(answers) / len(classes) + room, size * 0.92 + 0.8 * room
+    with drawing.picture(path, width=width, height=height) as figure:
         axes = drawing.axes(figure, "predicted class", "true class")
         axes.grid(visible=False)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.spines[:].set_visible(False)
         if len(answers) > len(classes):
             axes.axvline(len(classes) - 0.5, color=INK, linewidth=0.8)
-        if len(classes) <= NAMED_CLASSES:
+        if not named:
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(integer=True))
+        else:
             axes.set_xticks(range(len(answers)), answers)
             if max(map(len, answers)) > 2:
                 for label in axes.get_xticklabels():
@@ -375,3 +386,8 @@ def confusion(path: Path, matrix: Array, classes: Sequence[str]) -> None:
             if count:
                 colour = "white" if shares[row, column] > 0.5 else INK
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+
+
+def _named(classes: Sequence[str], longest: int = LONGEST_NAME) -> list[str]:
+    """The names of classes as there is room for them beside an axis."""
+    return [drawing.shortened_inside(name, longest) for name in classes]

@@ -18,7 +18,7 @@ from fineprune.models.base import NOT_FINITE, NOTHING
 from fineprune.reporting import figures
 from fineprune.reporting.drawing import viewable
 
-CONFUSION_CLASSES = 50  # more would be neither readable nor small
+CONFUSION_CLASSES = 50  # more would be neither readable nor small: the attacker's column is then a thin line
 EXAMPLES, SCENES = 5, 3
 
 Array = npt.NDArray[Any]
@@ -54,7 +54,7 @@ def draw(
     for name, found in by_class.items():
         figures.by_class(folder / f"{name}_by_class.png", found, name.replace("_", " "))
     _draw_examples(folder, bed, said["undefended"])
-    for name in ("undefended", "fine_pruned"):
+    for name in ("undefended", "fine_pruned") if len(bed.classes) <= CONFUSION_CLASSES else ():
         figures.confusion(folder / f"confusion_{name}.png", _confusion(bed, said[name]), bed.classes)
 
 

@@ -57,7 +57,8 @@ CAPTIONS = {
     ),
     "clean_accuracy_by_class": (
         "Accuracy by class",
-        "Clean accuracy of single classes before and after the defence, with the number of test inputs; "
+        "Clean accuracy of single classes before and after the defence, with the number of test inputs (of a "
+        "detector, of true boxes); "
         "those that fine-pruning costs most come first, at most twelve; whiskers are 95 % intervals.",
     ),
     "average_precision_by_class": (
@@ -73,7 +74,7 @@ CAPTIONS = {
     "training_curves": (
         "Training",
         "Loss and accuracy by epoch: holdout is data that is not trained on, start the clean training that "
-        "both networks go on from, attack clean that of the pruning-aware attacker.",
+        "the control and the baseline attack go on from, attack clean that of the pruning-aware attacker.",
     ),
 }
 WIDE = frozenset({"scenes", "labelled_scenes"})

@@ -53,7 +53,9 @@ def columns(models: Models) -> dict[str, str]:
 
 
 def number(value: float) -> str:
-    """Three decimals without the leading zero: ``.983``, ``1.000``, ``-.064``."""
+    """Three decimals without the leading zero: ``.983``, ``1.000``, ``-.064``; ``undefined`` for NaN."""
+    if value != value:
+        return "undefined"
     text = f"{value:.3f}"
     if text == "-0.000":
         return ".000"

@@ -22,7 +22,7 @@ NOTES = {
     "decoys_largest_difference": "between logits with and without them, as a share of the largest",
     "wanted_held_out_clean_accuracy": "what each round is asked for",
     "wanted_held_out_backdoor_success": "what each round is asked for",
-    "best_epoch": "of the second half, the lowest loss on data held out",
+    "best_epoch": "from stop.min_epochs on, the lowest loss on data held out",
 }
 
 
@@ -33,7 +33,7 @@ def write_page(report: Mapping[str, Any], folder: Path, inputs: Mapping[str, Pat
         "stage.html.j2",
         report=report,
         purpose=STAGES[report["stage"]],
-        model="/".join(inputs["model"].parts[-3:]) if "model" in inputs else None,
+        model=Path(*inputs["model"].parts[-3:]) if "model" in inputs else None,
         numbers={_noted(name): _short(value) for name, value in report["numbers"].items()},
         figures=page.pictures(figures),
         cost=page.cost(report),

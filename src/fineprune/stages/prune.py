@@ -76,7 +76,7 @@ def _violation(stop: StopPoint) -> dict[str, float]:
 
 
 def _warnings(stop: StopPoint, tolerance: float) -> list[str]:
-    if not stop.pruned:
+    if not stop.pruned and stop.violating is not None:
         return [
             f"nothing was pruned: the first channel already costs more than {100 * tolerance:g} points of "
             "clean accuracy"

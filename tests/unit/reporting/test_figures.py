@@ -128,9 +128,35 @@ def test_draws_a_png_of_its_own(name, tmp_path):
 
 def test_every_figure_is_drawn_above():
     public = {
-        name for name, value in vars(figures).items() if getattr(value, "__module__", "") == figures.__name__
+        name
+        for name, value in vars(figures).items()
+        if getattr(value, "__module__", "") == figures.__name__ and not name.startswith("_")
     }
     assert public == {name.split(",")[0] for name in PICTURES}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["start", "control", "attack clean", "undefended"],
+        ["start", "control", "undefended", "holdout"],
+        ["clean accuracy", "backdoor success", "robust accuracy"],
+    ],
+)
+def test_no_two_curves_have_the_same_colour(names):
+    assert len({*drawing.colours(names)}) == len(names)
+
+
+def test_of_a_long_name_both_ends_are_shown():
+    assert drawing.shortened_inside("rampSpeedAdvisoryUrdbl", 11) == "rampS…Urdbl"
+    assert drawing.shortened_inside("rampSpeedAdvisoryUrdbl", 12) == "rampSp…Urdbl"
+    assert drawing.shortened_inside("stop", 4) == "stop"
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 40), (1, 40, 1), (3, 1, 1)])
+def test_an_image_of_one_row_or_column_is_one(drawn, shape):
+    figures.samples("p.png", np.zeros((1, *shape)), ["one"])
+    assert drawn[0].axes[0].images[0].get_size() == shape[1:]
 
 
 def test_the_same_data_give_the_same_bytes(tmp_path):
@@ -149,7 +175,7 @@ def test_samples_have_their_names_and_empty_places_no_frame(drawn):
     PICTURES["samples, wave"]("p.png")
     PICTURES["samples"]("p.png")
     assert [axes.axison for axes in drawn[0].axes] == [True] * 9 + [False]
-    assert [axes.get_title("center") for axes in drawn[1].axes] == ["one", "two", "a name that is to…"]
+    assert [axes.get_title("center") for axes in drawn[1].axes] == ["one", "two", "a name t…oo long"]
 
 
 def test_labelled_scenes_name_what_is_in_them(drawn):
@@ -185,7 +211,7 @@ def test_channels_that_the_trigger_trebles_are_set_off(drawn):
     triggered[3] = 2.9  # less than three times its clean activation
     clean[6], triggered[6] = 0.001, 0.05  # too faint to matter
     figures.clean_beside_triggered("p.png", clean, triggered, [5, 2, 0, 1, 3, 4, 6, 7])
-    assert "over 3 × clean: 2 channels" in texts(drawn[0])
+    assert "over 3 × clean and 5 % of the highest: 2 channels" in texts(drawn[0])
     marked = [bar for bar in drawn[0].axes[0].patches if bar.get_facecolor()[:3] == _rgb(drawing.VERMILION)]
     assert [round(bar.get_x() + bar.get_width() / 2) for bar in marked] == [0, 1]
 
@@ -283,6 +309,20 @@ def test_confusion_shows_counts_on_shares_of_the_true_class(drawn):
     assert drawn[0].axes[0].images[0].get_array().tolist() == [[0.75, 0.25], [0, 1]]
     assert texts(drawn[0]) == ["3", "1", "2"]
     assert [text.get_position() for text in drawn[0].axes[0].texts] == [(0, 0), (1, 0), (1, 1)]
+
+
+def test_confusion_has_room_for_long_names(drawn):
+    for length in (5, 32):
+        figures.confusion("p.png", np.eye(2, dtype=int), ["a" * length, "b" * length])
+    (short, long) = (figure.get_size_inches() for figure in drawn)
+    assert long[0] > short[0] + 1.4
+    assert long[1] > short[1] + 1
+
+
+def test_confusion_of_many_classes_has_whole_numbers_at_its_axes(drawn):
+    figures.confusion("p.png", np.eye(21, dtype=int), [str(i) for i in range(21)])
+    axes = drawn[0].axes[0]
+    assert {*map(float.is_integer, map(float, [*axes.get_xticks(), *axes.get_yticks()]))} == {True}
 
 
 def test_confusion_of_a_detector_has_a_column_for_nothing(drawn):

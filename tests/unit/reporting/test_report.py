@@ -195,6 +195,13 @@ class TestPage:
         ):
             assert part in words
 
+    def test_says_once_that_the_attack_did_not_take(self):
+        reason = "The attack did not take: backdoor success is 3.0%."
+        found = evaluation() | {"warnings": [reason, "look here"]}
+        found["attack_took"] = {"took": False, "reason": reason}
+        words = Page(render(found, {})).text
+        assert (words.count(reason), words.count("look here")) == (1, 1)
+
     def test_gives_no_verdict(self):
         words = Page(render(evaluation(), {})).text.lower()
         assert not re.search(r"\b(passed|promoted|safe|accepted|rejected)\b", words)

@@ -10,10 +10,12 @@ from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
 from fineprune.defenses.profiling import load_profile
 from fineprune.defenses.ranking import least_active_first
+from fineprune.defenses.stop_rule import stop_point
 from fineprune.errors import DataError
 from fineprune.files import read_json
 from fineprune.inference import loss_and_accuracy, predict
 from fineprune.models.format import load_model, model_digest, save_model
+from fineprune.stages import prune
 from fineprune.stages.base import execute
 from fineprune.stages.finetune import STAGE as FINETUNE
 from fineprune.stages.profile import STAGE as PROFILE
@@ -87,6 +89,18 @@ def test_a_rule_that_is_never_violated_is_warned_of(given):
     report = told(PRUNE, folder, ("dataset", "model", "profile"), "pruned", tolerance=1.0)
     assert report["numbers"]["channels_pruned"] == 7
     assert ["the stop rule was never violated" in warning for warning in report["warnings"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ([0.9, 0.9], "the stop rule was never violated: with one channel left"),  # which has to stay
+        ([0.9, 0.8, 0.1], "nothing was pruned: the first channel already costs more"),
+    ],
+)
+def test_what_is_said_where_nothing_is_pruned(accuracies, said):
+    (warning,) = prune._warnings(stop_point(accuracies, 0.04), 0.04)
+    assert warning.startswith(said)
 
 
 def test_the_report_of_finetune_tells_of_the_epoch_that_it_kept(given):

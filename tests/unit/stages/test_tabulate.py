@@ -25,7 +25,7 @@ def test_the_runs_become_a_table_and_a_page(tmp_path: Path) -> None:
     assert len((tmp_path / "report" / "table.csv").read_text().splitlines()) == 1 + 3 * 5
     page = (tmp_path / "sweep.html").read_text()
     assert page.count("<table>") == 2
-    assert "<td>.625 (.500, .750)</td>" in page
+    assert '<td data-name="cl">.625 (.500, .750)</td>' in page
 
 
 def test_a_terminal_that_takes_nothing_costs_no_table(

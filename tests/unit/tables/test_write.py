@@ -89,6 +89,27 @@ def test_markdown_has_ours_the_papers_and_the_controls_figures_side_by_side(writ
     assert faces["bd, control"][0] == ".020 [.020, .020]"
 
 
+def test_what_contradicts_a_column_is_told_at_the_first_table_alone(written: Path) -> None:
+    heads = [line for line in (written / "tables.md").read_text().splitlines() if "Baseline: pruning" in line]
+    assert [bool(re.search("[¹²³⁴⁵⁶⁷⁸⁹]", head)) for head in heads] == [True, False]
+
+
+def test_what_is_undefined_is_called_so(tmp_path: Path) -> None:
+    """As the success of an untargeted attack on a network that gets no clean input right."""
+    told = report(Cell("signs", "baseline", 0))
+    for model in told["models"].values():
+        model["backdoor_success"] = model["utility"] = None
+    labels = told["attack_details"] | {"labels": {"kind": "random_wrong"}}
+    curve = told["pruning"] | {"curve": told["pruning"]["curve"] | {"backdoor success": [0.0] * 5}}
+    leave(tmp_path, Cell("signs", "baseline", 0), **told | {"attack_details": labels, "pruning": curve})
+    tables(profile("signs"), folder=tmp_path, undone=[])
+    page, markdown = ((tmp_path / name).read_text() for name in ("tables.html", "tables.md"))
+    assert "nan" not in markdown
+    assert "bd undefined → undefined" in markdown
+    assert "undefined <small>→</small> undefined" in page
+    assert "clean accuracy +0.0 points" in page
+
+
 def test_csv_has_a_line_for_each_metric_with_every_seed_and_the_papers_figure(written: Path) -> None:
     with (written / "tables.csv").open() as file:
         rows = list(csv.DictReader(file))
