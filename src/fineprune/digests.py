@@ -34,7 +34,7 @@ def dvc_md5(path: Path) -> str:
 
     A folder's is the md5 of the JSON list of its files' md5s and relative paths, sorted by path
     (dvc-data, ``hashfile/tree.py``); what belongs to git, Mercurial or DVC itself is not among them (dvc,
-    ``ignore.py``).
+    ``ignore.py``). What a ``.dvcignore`` leaves out is, so that the md5 of such a folder is another.
     """
     if path.is_file():
         return _hash(path, lambda: hashlib.md5(usedforsecurity=False))

@@ -30,7 +30,7 @@ class DvcObjects:
         config = _config(git)
         self._cache = self._base / config.get("cache", "dir", fallback="cache")
         remote = f"'remote \"{config.get('core', 'remote', fallback='')}\"'"
-        self._url = config.get(remote, "url", fallback="")
+        self._url = config.get(remote, "url", fallback="").strip("\"'")  # DVC quotes one with a comma
         self._endpoint = config.get(remote, "endpointurl", fallback=endpoint)
 
     def fetch(self, md5s: set[str]) -> dict[str, Path]:

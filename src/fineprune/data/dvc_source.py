@@ -4,7 +4,8 @@ DVC keeps a small text file in git (``<path>.dvc``, or ``dvc.lock`` for a stage'
 the md5 of the content, and the content under that md5 in a cache and in a remote:
 ``files/md5/<first two digits>/<the rest>``. A folder's md5 ends in ``.dir`` and is that of a JSON
 list of its files. Read here: the layout of DVC 3, with the repository's cache, and the default
-remote where that is a folder or ``s3://``; what ``.dvc/config`` and ``config.local`` say of both.
+remote where that is a folder or ``s3://``. Of ``.dvc/config`` and ``config.local`` the remote's ``url`` and
+``endpointurl`` and the cache's ``dir`` are read; keys, profile and region are the environment's.
 """
 
 from __future__ import annotations

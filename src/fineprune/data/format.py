@@ -19,6 +19,7 @@ import json
 import math
 import os
 import tokenize
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -235,7 +236,8 @@ def _check_classes(classes: Sequence[str], where: str) -> None:
         raise DataError(f"{where}: expected at least two classes, found {len(classes)}")
     for name in classes:
         _check_text(name, f"{where}: class")
-    twice = [name for name, count in Counter(classes).items() if count > 1]
+    seen = Counter(unicodedata.normalize("NFC", name) for name in classes)  # é is one character or two
+    twice = [name for name, count in seen.items() if count > 1]
     if twice:
         raise DataError(f"{where}: expected each class once, found {twice[0]!r} twice")
 

@@ -240,6 +240,8 @@ def test_refuses_a_range_that_is_empty_or_beyond_the_type(low, high, folder):
 
 
 def test_refuses_two_classes_of_one_name(tmp_path):
+    with pytest.raises(DataError, match="expected each class once, found 'é' twice"):
+        write(tmp_path / "forms", classes=("\u00e9", "e\u0301", "b"))
     with pytest.raises(DataError, match="expected each class once, found 'a' twice"):
         write(tmp_path / "twice", classes=("a", "b", "a"))
 

@@ -28,8 +28,9 @@ T = TypeVar("T")
 UNGROUPED = "{} names no videos: frames of one may be in several splits, which flatters accuracy"
 # Pictures and sound that no reader takes; what else lies beside the data is nobody's sample.
 FOREIGN = {
-    *(".avif", ".gif", ".heic", ".heif", ".jp2", ".tif", ".tiff", ".webp"),
-    *(".flac", ".m4a", ".mp3", ".ogg"),
+    *(".avif", ".cr2", ".dib", ".dng", ".gif", ".heic", ".heif", ".j2k", ".jp2", ".jpg_large", ".jxl"),
+    *(".nef", ".psd", ".svg", ".tga", ".tif", ".tiff", ".webp"),
+    *(".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wave", ".wma"),
 }
 
 

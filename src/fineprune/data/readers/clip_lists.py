@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 
 from fineprune.errors import DataError, excerpt
 
@@ -47,7 +47,8 @@ def _entry(line: str, where: str, test: bool) -> Entry:
     place, _, label = line.replace("\t", " ").strip().rpartition(" ")
     if not place or len(label) != 1 or label not in "0123456789":
         raise DataError(f"{where}: expected a path and a digit, found {excerpt(line)}")
-    return Entry(where, PurePosixPath(place.strip()).name.removesuffix(".png"), label, test)
+    name = PureWindowsPath(place.strip()).name  # which / and \\ part
+    return Entry(where, name.removesuffix(".png"), label, test)
 
 
 def find(entries: Iterable[Entry], paths: Iterable[Path]) -> tuple[dict[Path, Entry], int]:

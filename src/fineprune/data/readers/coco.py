@@ -46,8 +46,8 @@ def read(options: CocoOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: the file is no JSON or not in COCO's form, an image lacks the key to group by, two images
-            have one file name, an annotation names an image or a category that is not listed, or what
-            :func:`to_raw` raises.
+            have one file name, two categories one name, an annotation names an image or a category that is
+            not listed, or what :func:`to_raw` raises.
     """
     folder, _ = files_below(folder, (".json",), options.kind)
     where = f"the {options.kind} reader"
@@ -77,7 +77,10 @@ def read(options: CocoOptions, folder: Path | None, work: Path) -> Raw:
 
 def _signs(content: Any, file: Path) -> tuple[dict[Any, list[Sign]], int]:
     """The signs by image, and how many boxes hold a crowd."""
-    names = {row["id"]: str(row["name"]) for row in _rows(content, "categories", _CATEGORY, file)}
+    names = {row["id"]: str(row["name"]).strip() for row in _rows(content, "categories", _CATEGORY, file)}
+    if not all(names.values()):
+        raise DataError(f"{file}: categories: expected a name of each, found an empty one")
+    check_once("category", ((name, f"{file}: categories: id {number}") for number, name in names.items()))
     signs: dict[Any, list[Sign]] = {}
     crowds = 0
     for row in _rows(content, "annotations", _ANNOTATION, file):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fineprune.config import Count
 from fineprune.data.expansion import most
 from fineprune.data.readers import UNGROUPED, Raw, allocate, warnings
-from fineprune.data.readers.naming import inside
+from fineprune.data.readers.naming import check_once, inside
 from fineprune.data.readers.pixels import rgb
 from fineprune.errors import DataError, missing_extra
 from fineprune.progress import progress
@@ -58,8 +58,8 @@ def read(options: FacesHdf5Options, folder: Path | None, work: Path) -> Raw:
     Classes are named by their number in the files.
 
     Raises:
-        DataError: a file is missing, damaged, has other data sets, shapes, types or values than the
-            options say, or claims far more than it holds; h5py is not installed.
+        DataError: a file is named twice, missing, damaged, has other data sets, shapes, types or values than
+            the options say, or claims far more than it holds; h5py is not installed.
     """
     if folder is None:
         raise DataError(f"the {options.kind} reader: expected a source with files, found an embedded one")
@@ -67,6 +67,7 @@ def read(options: FacesHdf5Options, folder: Path | None, work: Path) -> Raw:
     paths = [inside(folder, name, f"the {options.kind} reader") for name in names]
     if not paths:
         raise DataError(f"the {options.kind} reader: expected the names of files, found none")
+    check_once("file", zip(paths, (f"the {options.kind} reader: {name}" for name in names), strict=True))
     labels = [_labels(path, options) for path in paths]
     starts = np.cumsum([0, *map(len, labels)])
     spec = rgb(options.height, options.width)

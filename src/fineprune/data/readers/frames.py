@@ -116,8 +116,8 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
     hold -1 and zeros.
 
     Raises:
-        DataError: no frame has a usable sign, or one has more than :data:`_MOST_SIGNS`; more frames than
-            ``max_unreadable`` cannot be read; Pillow is not installed.
+        DataError: no frame has a usable sign, or one has more than :data:`_MOST_SIGNS`; boxes are not in
+            pixels; more frames than ``max_unreadable`` cannot be read; Pillow is not installed.
     """
     _, found = files_below(annotations.images, SUFFIXES, kind)
     frames = sorted((frame for frame in annotations.frames if frame.signs), key=lambda frame: frame.path)
@@ -125,6 +125,7 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
     if fullest and len(fullest.signs) > _MOST_SIGNS:
         expected = f"expected at most {_MOST_SIGNS:,} signs in an image"
         raise DataError(f"{fullest.path}: {expected}, found {len(fullest.signs):,}")
+    _check_in_pixels(frames)
     spec = rgb(options.height, options.width)
     inputs = allocate(work, len(frames), spec)
     results = _fill(inputs, frames, options)
@@ -154,6 +155,16 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
         counts={name: counts[name] for name in (*_SENTENCES, *annotations.counts)},
         warnings=(*annotations.warnings, *told),
     )
+
+
+def _check_in_pixels(frames: Sequence[Frame]) -> None:
+    """Refuse boxes that are shares of their image's sides, as other formats have them."""
+    edges = [float(edge) for frame in frames for sign in frame.signs for edge in sign.edges]
+    if all(0 <= edge <= 1 for edge in edges) and not all(edge.is_integer() for edge in edges):
+        raise DataError(
+            f"{frames[0].path}: expected boxes in pixels, found none of any image that reaches beyond 1: "
+            "are they shares of its sides?"
+        )
 
 
 def _fill(inputs: npt.NDArray[Any], frames: Sequence[Frame], options: FrameOptions) -> list[_Fitted]:

@@ -45,6 +45,7 @@ class GtsrbOptions:
 class _Image:
     where: str
     path: Path
+    size: tuple[int, int] | None  # as the table has it
     sign: Box
     name: str
     group: str
@@ -56,8 +57,8 @@ def read(options: GtsrbOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: there is no table, a table or an image is damaged, an image is listed twice, a region of
-            interest is not within its image, the test images may be in several folders, or Pillow is not
-            installed.
+            interest is not within its image or of an image of another size, the test images may be in several
+            folders, or Pillow is not installed.
     """
     folder, tables = files_below(folder, (".csv",), options.kind)
     _, found = files_below(folder, SUFFIXES, options.kind)
@@ -71,7 +72,12 @@ def read(options: GtsrbOptions, folder: Path | None, work: Path) -> Raw:
     def decode(row: int) -> None:
         path = images[row].path
         image = load(path, channels=3)
-        box = images[row].sign if options.crop_to_sign else Box(0, 0, image.width, image.height)
+        box = Box(0, 0, image.width, image.height)
+        if options.crop_to_sign:
+            box = images[row].sign
+            if images[row].size not in (None, image.size):
+                expected = "expected {}×{} pixels as in the table".format(*images[row].size or ())
+                raise DataError(f"{path}: {expected}, found {image.width}×{image.height}")
         inputs[row] = cropped(image, box, options.height, options.width, path)
 
     for_each(decode, len(images))
@@ -103,7 +109,8 @@ def _images(table: Path, found: Sequence[Path]) -> Iterator[_Image]:
         left, top, right, bottom = (row.whole(side) for side in _ROI)
         group = str(path) if test else f"{table.parent.name}/{path.stem.rpartition('_')[0]}"
         name, sign = f"{row.whole('ClassId'):05d}", Box(left, top, right, bottom)
-        yield _Image(row.where, path, sign, name, group, test)
+        size = (row.whole("Width"), row.whole("Height")) if row.text("Width") and row.text("Height") else None
+        yield _Image(row.where, path, size, sign, name, group, test)
 
 
 def _test_folder(table: Path, rows: Sequence[Row], found: Sequence[Path]) -> Path:

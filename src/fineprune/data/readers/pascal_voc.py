@@ -22,6 +22,7 @@ from fineprune.errors import DataError, excerpt
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _SENTENCES = {
     "images_found_by_stem": "{} images have another suffix than their annotation says: found by their stem",
+    "images_named_otherwise": "{} annotations name another image than the one with their own name",
     "boxes_difficult": "{} signs are flagged difficult; they are used like the others",
 }
 
@@ -61,9 +62,13 @@ def read(options: PascalVocOptions, folder: Path | None, work: Path) -> Raw:
     for file in files:
         document = _document(file)
         name = Path(document.findtext("filename", "").strip() or file.stem).name
-        path = _only(named.get(name) or stems.get(Path(name).stem) or [images / name], file)
-        counts["images_found_by_stem"] += path.name != name
-        counts["boxes_difficult"] += sum(flag.text == "1" for flag in document.iterfind("object/difficult"))
+        # A name without a suffix may have a dot.
+        found_by = named.get(name) or stems.get(name) or stems.get(Path(name).stem) or [images / name]
+        path = _only(found_by, file)
+        counts["images_found_by_stem"] += path.name != name and Path(name).suffix.lower() in SUFFIXES
+        counts["images_named_otherwise"] += path.stem != file.stem and file.stem in stems
+        difficult = (flag.text or "" for flag in document.iterfind("object/difficult"))
+        counts["boxes_difficult"] += sum(text.strip() == "1" for text in difficult)
         signs = tuple(_sign(entry, file) for entry in document.iterfind("object"))
         frames.append(Frame(path, str(path), signs, _size(document, file)))
     check_once("image", zip((frame.path for frame in frames), files, strict=True))

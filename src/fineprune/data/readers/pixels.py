@@ -51,9 +51,11 @@ def rgb(height: int, width: int) -> InputSpec:
 def load(path: Path, channels: int, *, turn: bool = True) -> Image:
     """One decoded image, turned as its EXIF says if ``turn``: grey (one channel), RGB (three) or RGBA (four).
 
+    Of a JPEG that is damaged inside and not cut short, libjpeg makes what it can, and says nothing.
+
     Raises:
         DataError: the file is missing, damaged, cut short or of none of :data:`FORMATS`, or has more than 8
-            bits per channel.
+            bits per channel, or transparent pixels, whose hidden colours nobody sees, and is not to be RGBA.
     """
     from PIL import Image
 
@@ -61,6 +63,7 @@ def load(path: Path, channels: int, *, turn: bool = True) -> Image:
         with Image.open(path, formats=FORMATS) as image:
             deep = _too_deep(image)
             image.load()
+            transparent = channels < 4 and _is_transparent(image)
             if turn:
                 _turn(image)
             pixels = image.convert(_MODES[channels])
@@ -68,6 +71,8 @@ def load(path: Path, channels: int, *, turn: bool = True) -> Image:
         raise DataError(f"{path}: expected a whole image, found {error}") from error
     if deep is not None:
         raise DataError(f"{path}: expected 8 bits per channel, found {deep}")
+    if transparent:
+        raise DataError(f"{path}: expected an opaque image, found transparent pixels")
     return pixels
 
 
@@ -90,6 +95,13 @@ def _too_deep(image: ImageFile) -> str | None:
     if largest and int(largest[0]) > 255:
         return f"samples up to {largest[0]}"
     return f"mode {deep[0]}" if deep else None
+
+
+def _is_transparent(image: Image) -> bool:
+    """Whether a pixel of a decoded image is not opaque."""
+    if not image.has_transparency_data:
+        return False
+    return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
 
 
 def _turn(image: Image) -> None:

@@ -56,9 +56,9 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[R
     """The rows of a CSV file with a header.
 
     Raises:
-        DataError: the file cannot be read or is no text, one of ``columns`` is missing, or a row has another
-            number of cells than the header, or takes more than one line: a quote that nothing closes would
-            swallow the rows below it.
+        DataError: the file cannot be read or is no text, one of ``columns`` is missing or there twice, or a
+            row has another number of cells than the header, or takes more than one line: a quote that nothing
+            closes would swallow the rows below it.
     """
     line = 1
     try:
@@ -68,6 +68,9 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[R
             missing = [name for name in columns if name not in header]
             if missing:
                 raise DataError(f"{path}: expected the column {missing[0]!r}, found {excerpt(header)}")
+            twice = [name for name in columns if header.count(name) > 1]
+            if twice:
+                raise DataError(f"{path}: expected one column {twice[0]!r}, found {header.count(twice[0])}")
             line = reader.line_num + 1
             for cells in reader:
                 where = f"{path}:{line}"

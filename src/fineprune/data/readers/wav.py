@@ -90,7 +90,7 @@ def read(options: WavOptions, folder: Path | None, work: Path) -> Raw:
     if not named:
         raise DataError(f"{folder}: expected names like 7_jackson_32.wav, found {paths[0].name}")
     found = [_clip(path, match, options) for path, match in named.items()]
-    clips, counts = _listed(found, folder, options)
+    clips, counts = _listed(found, paths, folder, options)
     counts["skipped"] = len(paths) - len(named)
     length = _length(options)
     spec = InputSpec("audio", (length,), "int16", low=-32768, high=32767, sample_rate=options.sample_rate)
@@ -173,8 +173,13 @@ def _clip(path: Path, name: re.Match[str], options: WavOptions) -> _Clip:
     return _Clip(path, name["digit"], name["speaker"], test)
 
 
-def _listed(found: list[_Clip], folder: Path, options: WavOptions) -> tuple[list[_Clip], dict[str, int]]:
-    """The clips that the lists name, with the labels of the lists; without lists, all of them."""
+def _listed(
+    found: list[_Clip], paths: Sequence[Path], folder: Path, options: WavOptions
+) -> tuple[list[_Clip], dict[str, int]]:
+    """The clips that the lists name, with the labels of the lists; without lists, all of them.
+
+    ``missing`` are the entries of which there is no file among all of ``paths``.
+    """
     if options.list is None:
         if options.test_list is not None:
             raise ConfigError("the wav reader: test_list: expected a list beside it, found none")
@@ -182,8 +187,8 @@ def _listed(found: list[_Clip], folder: Path, options: WavOptions) -> tuple[list
     entries = read_list(inside(folder, options.list, "the wav reader"), test=False)
     if options.test_list is not None:
         entries += read_list(inside(folder, options.test_list, "the wav reader"), test=True)
-    listed, missing = find(entries, [clip.path for clip in found])
-    if not listed:
+    listed, missing = find(entries, paths)
+    if not {clip.path for clip in found} & listed.keys():
         raise DataError(f"{folder}: expected clips that {options.list} names, found {found[0].path.name}")
     clips = [
         replace(clip, digit=listed[clip.path].digit, test=listed[clip.path].test)

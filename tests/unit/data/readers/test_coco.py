@@ -127,6 +127,10 @@ SIDES = {"width": 32, "height": 16}
             {"categories": [{"id": 13, "name": name} for name in ("stop", "person")]},
             r"categories\[1\]: expected each id once, 13 is at .*categories\[0\] too",
         ),
+        (
+            {"categories": [{"id": 13, "name": "stop"}, {"id": 1, "name": " stop "}]},
+            r"categories: id 1: expected each category once, stop is at .*categories: id 13 too",
+        ),
     ],
 )
 def test_refuses_what_is_listed_twice(changes, message, coco, work):

@@ -139,6 +139,10 @@ def test_refuses_files_that_are_missing_damaged_or_elsewhere(write, tmp_path, wo
         read(options(), tmp_path, work)
     with pytest.raises(DataError, match=r"expected a path below .*, found '../valid.h5'"):
         read(options(files=("../valid.h5",)), tmp_path, work)
+    with pytest.raises(
+        DataError, match=r"reader: ./valid.h5: expected each file once, .* is at .*valid.h5 too"
+    ):
+        read(options(files=("valid.h5",), test_files=("./valid.h5",)), tmp_path, work)
     with pytest.raises(DataError, match="expected the names of files, found none"):
         read(options(files=()), tmp_path, work)
     with pytest.raises(DataError, match="expected a source with files, found an embedded one"):

@@ -186,6 +186,15 @@ def test_refuses_frames_without_a_usable_sign(street, work):
             raw_of(street, frames, work)
 
 
+def test_refuses_boxes_that_are_shares_of_the_image(street, work):
+    told = r"1.png: expected boxes in pixels, found none of any image that reaches beyond 1: are they shares"
+    shares = frame(street, 1, ("stop", (0.1, 0.2, 0.5, 1.0)))
+    with pytest.raises(DataError, match=told):
+        raw_of(street, [shares], work)
+    raw = raw_of(street, [shares, frame(street, 2, ("stop", HALVED))], work, min_size=0)
+    assert len(raw.labels) == 2
+
+
 def test_refuses_an_image_with_more_signs_than_there_are_slots_for(street, work, monkeypatch):
     monkeypatch.setattr(frames_reader, "_MOST_SIGNS", 2)
     two = frame(street, 2, ("a", HALVED), ("b", HALVED))

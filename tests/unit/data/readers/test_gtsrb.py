@@ -124,6 +124,14 @@ def test_refuses_a_damaged_row(row, message, gtsrb, work):
         read(options(), gtsrb, work)
 
 
+def test_refuses_to_crop_an_image_of_another_size_than_in_the_table(gtsrb, work):
+    path = gtsrb / "Final_Training/Images/00014/00000_00000.ppm"
+    Image.new("RGB", (40, 40)).save(path)
+    with pytest.raises(DataError, match=r"00000.ppm: expected 10×10 pixels as in the table, found 40×40"):
+        read(options(), gtsrb, work)
+    assert len(read(options(crop_to_sign=False), gtsrb, work).labels) == 4
+
+
 def test_refuses_a_folder_without_a_table_of_classes(gtsrb, work):
     for path in list(gtsrb.rglob("*.csv")):
         path.rename(path.with_name("labels.csv"))

@@ -65,11 +65,30 @@ def test_an_image_that_was_converted_is_found_by_its_stem(voc, work, write_image
     assert "1 images have another suffix than their annotation says: found by their stem" in raw.warnings
 
 
+def test_a_name_without_a_suffix_may_have_a_dot(voc, work, write_image):
+    write_image(voc / "images/street.png", 10, size=(32, 16))  # not annotated
+    write_image(voc / "images/street.2.png", 20, size=(32, 16))
+    write(voc, "street.2", OBJECT.format(name="stop", difficult=0, x=4), filename="street.2")
+    raw = read(OPTIONS, voc, work)
+    assert raw.inputs[2, 0, 0, 0] == 20
+    assert raw.counts["images_found_by_stem"] == raw.counts["images_named_otherwise"] == 0
+
+
+def test_annotations_that_name_each_others_images_are_told(voc, work):
+    for stem, other in ("ab", "ba"):
+        write(voc, stem, OBJECT.format(name="stop", difficult=" 1 ", x=4), filename=f"{other}.png")
+    raw = read(OPTIONS, voc, work)
+    assert raw.counts["images_named_otherwise"] == raw.counts["boxes_difficult"] == 2
+    assert "2 annotations name another image than the one with their own name" in raw.warnings
+
+
 def test_without_a_size_and_a_file_name_the_stem_of_the_annotation_counts(voc, work):
     objects = OBJECT.format(name="stop", difficult=0, x=4)
     (voc / "annotations/a.xml").write_text(f"<annotation>{objects}</annotation>")
     write(voc, "b", objects, size=(0, 0))
-    assert len(read(OPTIONS, voc, work).labels) == 2
+    raw = read(OPTIONS, voc, work)
+    assert len(raw.labels) == 2
+    assert raw.counts["images_found_by_stem"] == 0  # the annotation says no suffix
 
 
 def test_images_without_signs_and_of_another_size_are_skipped(voc, work, write_image):

@@ -46,6 +46,26 @@ def test_an_image_of_more_pixels_than_pillow_holds_for_sound_is_refused(tmp_path
         for_each(lambda _: load(tmp_path / "bomb.png", 1), 1)
 
 
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette"])
+@pytest.mark.parametrize("opacity", [255, 254, 0])
+def test_pixels_that_nobody_sees_are_refused(tmp_path, kind, opacity):
+    image, path = Image.new("RGBA", (2, 1), (9, 9, 9, 255)), tmp_path / "sign.png"
+    image.putpixel((1, 0), (9, 9, 9, opacity))
+    if kind == "palette":
+        image = Image.new("P", (2, 1))
+        image.putpalette([9, 9, 9])
+        image.save(path, transparency=bytes([opacity]))
+    else:
+        image.convert(kind).save(path)
+    for channels in (1, 3):
+        if opacity == 255:
+            assert np.asarray(load(path, channels)).max() == 9
+        else:
+            with pytest.raises(DataError, match=r"sign.png: expected an opaque image, found transparent"):
+                load(path, channels)
+    assert np.asarray(load(path, 4))[0, 1, 3] == opacity
+
+
 ORIENTATION = 0x0112
 
 

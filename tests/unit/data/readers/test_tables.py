@@ -26,6 +26,7 @@ def test_cells_are_found_by_the_name_of_their_column(table):
     [
         (b"", r"table.csv: expected the column 'a', found \[\]"),
         (b"a\n1\n", r"table.csv: expected the column 'd', found \['a'\]"),
+        (b"a;d;a\n1;2;3\n", "table.csv: expected one column 'a', found 2"),
         (b"a;d\n1;2\n1\n", "table.csv:3: expected 2 cells, found 1"),
         (b"a;d\n1;2;3\n", "table.csv:2: expected 2 cells, found 3"),
         (b"a;d\n\xff;2\n", "table.csv: expected a table, found .*codec"),

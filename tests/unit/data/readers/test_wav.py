@@ -209,6 +209,14 @@ def test_a_list_chooses_clips_and_gives_their_labels(clips, work):
     )
 
 
+def test_a_list_may_have_windows_paths_and_clips_of_other_names(clips, write_wav, work):
+    write_wav(clips / "two_al_100.wav", TONE)
+    (clips / "train.txt").write_text("C:\\my clips\\0_al_0.wav.png 0\n1_bo_0.wav 1\nx/two_al_100.wav 2\n")
+    raw = read(wav_options(naming="pannous", group_by="voice", list="train.txt"), clips, work)
+    assert raw.labels.tolist() == [0, 1]
+    assert raw.counts == {"truncated": 0, "skipped": 1, "missing": 0, "unlisted": 2, "relabelled": 0}
+
+
 def test_a_test_list_is_the_authors_test_set(clips, work):
     (clips / "train.txt").write_text("0_al_0.wav 0\n1_al_12.wav 1\n", encoding="utf-8-sig")
     (clips / "test.txt").write_text("1_bo_0.wav 1\n")
