@@ -105,7 +105,8 @@ def note(boxes: Tensor, size: float, placement: RandomCentre | FixedCentre) -> t
         across = torch.full_like(extent[..., :1], placement.x)
         share = torch.cat([across, torch.full_like(across, placement.y)], -1)
     start = (near + share * extent - length / 2).round()
-    return torch.minimum(torch.maximum(start, near.ceil()), (far - length).floor()), length
+    start = torch.minimum(torch.maximum(start, near.ceil()), (far - length).floor())
+    return torch.maximum(start, near.floor()), length  # of a box within one pixel: that one
 
 
 def _covers(start: Tensor, length: Tensor, size: int) -> Tensor:

@@ -106,7 +106,8 @@ def _shares(fractions: Sequence[float], *, taken: float) -> Array:
 
 
 def divide(labels: Array, groups: Array, shares: Array, rng: np.random.Generator) -> Array:
-    """The side of each row, an index into ``shares``: whole groups, classes in proportion.
+    """The side of each row, an index into ``shares``: whole groups, classes in proportion; images without an
+    object are a class of their own.
 
     Args:
         labels: (N,) or (N, K) int64; -1 in a slot that is empty.
@@ -116,6 +117,9 @@ def divide(labels: Array, groups: Array, shares: Array, rng: np.random.Generator
     """
     _, group_of = np.unique(groups, return_inverse=True)
     flat, owners = objects(labels, group_of)
+    if labels.ndim == 2:
+        bare = group_of[(labels == EMPTY).all(axis=1)]
+        flat, owners = np.append(flat, np.full(len(bare), EMPTY)), np.append(owners, bare)
     _, class_of = np.unique(flat, return_inverse=True)
     if labels.ndim == 1 and len(np.unique(group_of)) == len(labels):
         return _divide_samples(class_of, shares, rng)

@@ -39,7 +39,8 @@ def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
         return None
     shared = correlation(utility_shares(ours), utility_shares(theirs), ours.groups)
     gain, unclipped = (difference(first, second, correlation=shared) for first, second in defined)
-    return replace(gain, low=min(gain.low, unclipped.low), high=max(gain.high, unclipped.high))
+    low, high = min(gain.low, unclipped.low), max(gain.high, unclipped.high)
+    return replace(gain, low=max(-2.0, low), high=min(2.0, high))
 
 
 def utility_shares(said: Outcomes) -> Shares:

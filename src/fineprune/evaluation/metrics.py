@@ -76,7 +76,8 @@ def measure(said: Outcomes, *, before: Outcomes | None) -> ModelMetrics:
 
 
 def unclipped_utility(said: Outcomes) -> Estimate | None:
-    """Utility whose untargeted success may be negative: in [-1, 2], None where the success is undefined.
+    """Utility whose untargeted success may be negative; None where that is undefined. It is at least -1, and
+    above 2 where the trigger more than doubles the accuracy.
 
     A success that is clipped at zero counts noise on one side alone, and so speaks against a model that
     sometimes gains by the trigger and sometimes loses.

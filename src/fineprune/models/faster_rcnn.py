@@ -91,7 +91,8 @@ class FasterRCNN(Network):
         regions = self._propose(found, self.proposals.test)
         logits, offsets = self._look_at_regions(features, regions)
         detections = detect(logits, offsets, regions, self.detections, size=self.size)
-        sound = torch.stack([x.flatten(1).isfinite().all(1) for x in (*found, logits, offsets)]).all(0)
+        there = (features, *found, logits, offsets)
+        sound = torch.stack([x.flatten(1).isfinite().all(1) for x in there]).all(0)
         scores = torch.where(sound.unsqueeze(1), detections.scores, torch.nan)
         return detections._replace(scores=scores)
 

@@ -47,6 +47,18 @@ def test_a_length_is_cut_to_whole_pixels_but_a_small_sign_gets_one():
     assert len(painted(stuck()(black(), scene((3, 3, 8, 7))))) == 1
 
 
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((0.0, 5.0, 0.9, 7.0), [(5, 0)]),
+        ((21.0, 3.1, 23.0, 3.9), [(3, 21)]),
+        ((59.2, 39.4, 59.9, 39.8), [(39, 59)]),
+    ],
+)
+def test_the_note_of_a_sign_within_one_pixel_is_there(box, pixels):
+    assert painted(stuck(FixedCentre("fixed", 0.0, 0.0))(black(), scene(box))) == pixels
+
+
 def test_every_sign_gets_its_own_and_an_empty_slot_none():
     boxes = scene((0, 0, 10, 10), (20, 20, 40, 40), (0, 0, 0, 0))
     stamped = stuck()(black(), boxes)

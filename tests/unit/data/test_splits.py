@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fineprune.data.format import SPLITS, Dataset
-from fineprune.data.splits import seen_before, split_by_group
+from fineprune.data.splits import divide, seen_before, split_by_group
 from fineprune.errors import ConfigError, DataError
 from tests.unit.nets import write_halves
 
@@ -61,6 +61,13 @@ def test_single_samples_are_stratified_by_class(sizes, fractions, seed):
         for size, count in zip(sizes, found, strict=True):
             # Rounding, what is carried from class to class, and one sample for each split.
             assert abs(count - wanted[name] * size) <= 3
+
+
+def test_images_without_an_object_are_divided_too(recwarn):
+    labels = np.where(np.arange(40)[:, None] < 10, -1, np.arange(40)[:, None] % 2)
+    sides = divide(labels, np.arange(40), np.array([0.75, 0.25]), np.random.default_rng(0))
+    assert (sides[:10] == 1).sum() in (2, 3)
+    assert not recwarn
 
 
 def test_classes_are_divided_exactly_where_the_fractions_allow():

@@ -118,6 +118,12 @@ def test_a_success_that_is_clipped_at_zero_hides_nothing():
     assert (back.low, back.high) == pytest.approx((-gain.high, -gain.low))
 
 
+def test_a_trigger_that_helps_a_model_that_is_no_good_keeps_the_interval_in_its_range():
+    helped = replace(model([], targeted=False), right=np.arange(200) < 1, kept=np.ones(200, bool))
+    gain = utility_gain(model([], targeted=False), helped)
+    assert -2 <= gain.low <= gain.value <= gain.high <= 2
+
+
 def test_what_groups_do_not_have_in_common_widens_it():
     random = np.random.default_rng(0)
     groups = np.arange(400) % 20

@@ -44,6 +44,11 @@ def test_the_best_come_first_and_no_more_than_asked_for():
     assert [score for _, score, _ in detected(rows, regions, most=2)] == [0.9, 0.6]
 
 
+def test_a_box_outside_of_the_image_is_no_detection():
+    outside = [-30.0, 5.0, -10.0, 25.0]
+    assert detected([(0.1, 0.9)] * 3 + [(0.2, 0.8)], [outside] * 3 + [C], most=2) == [(C, 0.8, 0)]
+
+
 def test_what_is_unlikely_is_not_reported():
     assert detected([(0.95, 0.05)], [A]) == []
 

@@ -181,11 +181,14 @@ def test_its_pruning_curve_is_a_masked_evaluation_at_every_point(monkeypatch, bl
     assert all(len(question.unique()) > 3 for question in found), "a flat curve would prove nothing"
 
 
-def test_what_is_not_finite_has_no_answer_and_spares_the_other_images():
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_has_no_answer_and_spares_the_other_images(value):
     network, (inputs, _, places) = lively(), scenes(2)
     with torch.no_grad():
+        for layer in (network.rpn, network.fc6):  # whose ReLU would hide what is infinite
+            layer.weight.copy_(-layer.weight.abs() if value == torch.inf else layer.weight)
         features = network.features(inputs)
-        features[0, 0, 0, 0] = torch.nan
+        features[0, 0, 0, 0] = value
         outputs = network.head(features)
     answers = network.answers(outputs, places)
     assert (answers[0] == NOT_FINITE).all()

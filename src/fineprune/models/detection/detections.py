@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fineprune.config import Count, Fraction
 from fineprune.models.base import NOT_FINITE, NOTHING, Detections
-from fineprune.models.detection.boxes import clip, decode, iou, pick
+from fineprune.models.detection.boxes import area, clip, decode, iou, pick
 from fineprune.models.detection.nms import nms
 from fineprune.models.detection.targets import from_units
 
@@ -34,7 +34,7 @@ class DetectionSpec:
 def detect(
     logits: Tensor, offsets: Tensor, regions: Tensor, spec: DetectionSpec, *, size: tuple[int, int]
 ) -> Detections:
-    """The best detections of each image, best first.
+    """The best detections of each image, best first, without boxes that have no area in it.
 
     Args:
         logits: (B, R, 1 + classes), background first.
@@ -47,7 +47,9 @@ def detect(
     scores, order = torch.where(scores >= spec.min_score, scores, 0).sort(-1, descending=True)
     boxes = decode(from_units(offsets[:, :, 1:]), regions.unsqueeze(2)).transpose(1, 2)
     boxes = clip(boxes.gather(2, order.unsqueeze(-1).expand_as(boxes)), *size)
-    stays = nms(boxes.flatten(0, 1), spec.overlap).view_as(scores)
+    each = boxes.flatten(0, 1)
+    stays = nms(each, spec.overlap) & (area(each) > 0)  # a box outside of the image is clipped to nothing
+    stays = stays.view_as(scores)
     scores = torch.where(stays, scores, 0).flatten(1)
     scores, best = scores.topk(min(spec.most, scores.shape[1]), dim=1)
     return Detections(pick(boxes.flatten(1, 2), best), scores, best // regions.shape[1])
