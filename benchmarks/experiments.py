@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,13 +19,15 @@ def seeds_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run_experiment(changes: Sequence[str], *targets: str) -> int:
+def run_experiment(changes: Sequence[str], *targets: str, **environment: str) -> int:
     """Run ``dvc exp run``; gives its exit code.
 
     Args:
         changes: ``KEY=VALUE`` of the params files, later ones last.
         targets: stages of dvc.yaml; none for all.
+        environment: variables that the stages get beside the caller's.
     """
     flags = [word for change in changes for word in ("-S", change)]
+    command, given = ["dvc", "exp", "run", *targets, *flags], {**os.environ, **environment}
     # What DVC says goes to stderr: stdout is for the table.
-    return subprocess.run(["dvc", "exp", "run", *targets, *flags], stdout=sys.stderr).returncode  # noqa: S607
+    return subprocess.run(command, env=given, stdout=sys.stderr).returncode

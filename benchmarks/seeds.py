@@ -4,8 +4,8 @@
 
 Each seed is a ``dvc exp run`` in the workspace with ``attack.seed`` and ``finetune.seed`` set; only what has
 not changed since the run before is left out: DVC keeps no run cache of outputs that persist. A cell is the
-mean over the seeds, then the value of each seed. The last seed's params stay in the workspace, as
-``dvc exp run`` leaves them.
+mean over the seeds, then the value of each seed. Each is judged by itself, in a registry of its own that does
+not stay. The last seed's params stay in the workspace, as ``dvc exp run`` leaves them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from experiments import run_experiment, seeds_parser
 from fineprune.reporting.sweep import table
@@ -28,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     reports, verdicts = [], []
     for seed in given.seeds:
-        # Each seed is judged by itself, not against the seed before it.
         seeded = [f"{stage}.seed={seed}" for stage in ("attack", "finetune")]
-        if code := run_experiment(["promote.replace_champion=always", *given.S, *seeded]):
-            parser.exit(code, f"seeds: seed {seed}: dvc exp run failed, see above\n")
+        with TemporaryDirectory(prefix="fineprune-") as folder:
+            registry = f"sqlite:///{folder}/mlflow.db"
+            if code := run_experiment([*given.S, *seeded], MLFLOW_TRACKING_URI=registry):
+                parser.exit(code, f"seeds: seed {seed}: dvc exp run failed, see above\n")
         reports.append(json.loads(REPORT.read_text(encoding="utf-8")))
         verdicts.append(json.loads(DECISION.read_text(encoding="utf-8"))["verdict"])
     print(as_markdown(table([report["models"] for report in reports])))

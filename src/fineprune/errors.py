@@ -68,7 +68,10 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
 
 def excerpt(value: object) -> str:
     """A value as a message shows it: its repr, at most 60 characters."""
-    text = _SHORT.repr(value)
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # Python writes out no number of more than 4,300 digits
+        text = "a number of more than 4,300 digits"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

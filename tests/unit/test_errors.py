@@ -1,6 +1,6 @@
 import errno
 
-from fineprune.errors import one_line, root_cause, shortened, without_credentials
+from fineprune.errors import excerpt, one_line, root_cause, shortened, without_credentials
 
 
 def test_an_error_is_told_in_one_line() -> None:
@@ -48,3 +48,8 @@ def test_what_started_it_is_at_the_end_of_the_chain() -> None:
     told.__cause__ = tries
     assert root_cause(told) == "Connection refused"
     assert root_cause(ValueError("alone")) == "alone"
+
+
+def test_a_number_that_python_does_not_write_out_is_shown_all_the_same() -> None:
+    assert excerpt(1 << 20000) == "a number of more than 4,300 digits"
+    assert excerpt([1 << 20000]) == "a number of more than 4,300 digits"

@@ -70,10 +70,11 @@ class PromoteConfig:
 
     def __post_init__(self) -> None:
         name = self.registered_name
-        if not name or set(name) & set("/:?@'\"`") or not name.isprintable() or LOCK_SUFFIX in name:
+        nameless = name.strip() in ("", ".", "..")
+        if nameless or set(name) & set("/\\:?@'\"`") or not name.isprintable() or LOCK_SUFFIX in name:
             raise ConfigError(
-                "promote.registered_name: expected a name without / : ? @ or quotes and not one of a lock, "
-                f"found {name!r}"
+                "promote.registered_name: expected a name without / \\ : ? @ or quotes and not one of a "
+                f"lock, found {name!r}"
             )
 
     @property
@@ -242,7 +243,12 @@ def settle(
         tags |= {f"{KUBEFLOW_RUN}.{run}": verdict.verdict, f"{KUBEFLOW_RUN}.{run}.reasons": tags["reasons"]}
     page = as_page(decision, evidence.numbers)
     # What was written when it became champion says which version it replaced.
-    told = decision.stays and best is not None and best.tags.get("verdict") == verdict.verdict
+    told = (
+        decision.stays
+        and best is not None
+        and best.tags.get("verdict") == verdict.verdict
+        and best.tags.get("reasons", "").splitlines()[:-1] == list(verdict.reasons[:-1])  # the last is of it
+    )
     if told:
         del tags["reasons"]
     promotion.settle(decision.alias, tags, None if told else page)

@@ -61,7 +61,8 @@ def translated() -> Iterator[None]:
 def is_gone(error: Exception) -> bool:
     """Whether it says that MLflow does not answer."""
     if isinstance(error, MlflowException):
-        return error.error_code in _SILENT
+        # A refusal that MLflow has no code for, such as 413, is called an internal error too.
+        return error.error_code in _SILENT and not re.search(r"error code 4\d\d", str(error))
     return isinstance(error, (ConnectionError, TimeoutError))
 
 

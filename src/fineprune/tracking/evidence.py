@@ -53,5 +53,6 @@ def _run_with(client: Any, version: Version, report: str) -> str | None:
     made = unless(MISSING, lambda: client.get_run(version.run_id)) if version.run_id else None
     if made is None or not re.fullmatch(r"[0-9a-f]{64}", report):
         return None
-    found = client.search_runs([made.info.experiment_id], f"tags.report = '{report}'", max_results=1)
+    whole = f"tags.report = '{report}' and attributes.status = 'FINISHED'"  # the tag comes before the files
+    found = client.search_runs([made.info.experiment_id], whole, max_results=1)
     return str(found[0].info.run_id) if found else None

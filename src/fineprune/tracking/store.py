@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import tempfile
@@ -11,14 +10,14 @@ from typing import Any
 from urllib.request import url2pathname
 
 import mlflow
-from mlflow.exceptions import MlflowException
 
 from fineprune.environment import check_sendable, environment
 from fineprune.errors import TrackingError
-from fineprune.tracking.answers import answering
+from fineprune.tracking.answers import EXISTS, answering, unless
 from fineprune.tracking.settings import patience, quieten
 from fineprune.tracking.tracker import NOTE, Tracker
 
+_ANOTHER = "name another experiment (promote.experiment)"
 _EXPERIMENT_NOTE = "Each run is one delivered model on its way through the pipeline; its stages are nested."
 
 
@@ -31,7 +30,8 @@ def connect(uri: str, experiment: str) -> Tracker:
     Raises:
         ConfigError: ``MLFLOW_TRACKING_TOKEN`` cannot be sent.
         TrackingError: the store does not answer, is in memory or in a folder that DVC throws away, or the
-            experiment is deleted or keeps its artifacts on another machine's disk.
+            experiment is deleted, or keeps its artifacts on another machine's disk or where the database was
+            before it was moved.
     """
     if re.fullmatch(r"sqlite:/*(:memory:)?", uri):
         raise TrackingError(
@@ -84,33 +84,49 @@ def _make_store(uri: str) -> None:
 def _open_experiment(client: Any, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
-        with contextlib.suppress(MlflowException):  # another promoter may have made it just now
-            client.create_experiment(name, _artifact_location(uri), {NOTE: _EXPERIMENT_NOTE})
+        note = {NOTE: _EXPERIMENT_NOTE}
+        # Another promoter may have made it just now.
+        unless(EXISTS, lambda: client.create_experiment(name, _artifact_location(uri), note))
         found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
-        raise TrackingError(f"experiment {name!r}: expected an active one, found a deleted one or none")
+        expected = "expected an active one, found a deleted one or none"
+        raise TrackingError(f"experiment {name!r}: {expected}: restore it in MLflow, or {_ANOTHER}")
     _check_artifacts(uri, name, str(found.artifact_location))
     return str(found.experiment_id)
 
 
 def _check_artifacts(uri: str, experiment: str, location: str) -> None:
-    """Refuse a server's experiment whose artifacts lie in a folder that this machine does not have.
+    """Refuse an experiment whose artifacts would be lost.
 
-    MLflow would make the folder here, and neither the server nor anybody else would find the model.
+    Of a server, those that lie in a folder that this machine does not have: MLflow would make it here, and
+    neither the server nor anybody else would find the model. Of a database that was moved or copied with the
+    folder beside it, those in the old place.
     """
     folder = Path(url2pathname(location.removeprefix("file://")))
     local = location.startswith(("file:", "/"))
+    beside = _artifacts_beside(uri)
+    if beside and local and beside.is_dir() and beside.resolve() != folder.resolve():
+        expected = f"expected artifacts in {beside}, found {folder}"
+        raise TrackingError(
+            f"experiment {experiment!r}: {expected}: move the database back to where it was, or {_ANOTHER}"
+        )
     if uri.startswith("http") and local and not (folder.is_dir() or folder.parent.is_dir()):
         raise TrackingError(
             f"experiment {experiment!r}: expected artifacts that the server keeps, found {location} of "
-            "another machine: name another experiment"
+            f"another machine: {_ANOTHER}"
         )
 
 
 def _artifact_location(uri: str) -> str | None:
     """``mlruns`` beside a SQLite file, not in whatever folder is current; elsewhere the server decides."""
+    beside = _artifacts_beside(uri)
+    return beside.as_uri() if beside else None
+
+
+def _artifacts_beside(uri: str) -> Path | None:
+    """The folder of artifacts beside a SQLite file."""
     path = _database_file(uri)
-    return (path.parent / "mlruns").as_uri() if path else None
+    return path.parent / "mlruns" if path else None
 
 
 def _database_file(uri: str) -> Path | None:

@@ -96,6 +96,15 @@ def test_a_champion_whose_evaluation_is_gone_stays(spoil: Any, message: str, del
     assert delivery.run("--fail-on-hold", replace_champion="always") == 0
 
 
+def test_a_report_that_is_being_uploaded_does_not_hide_the_champions(delivery: Delivery) -> None:
+    delivery.run()
+    run = evaluate_run(delivery)
+    tags = {"report": run.data.tags["report"], "fineprune.stage": "evaluate"}
+    delivery.client.create_run(run.info.experiment_id, tags=tags)  # without a file yet
+    delivery.new_model(seed=1, utility=0.95)
+    assert delivery.run("--fail-on-hold") == 0
+
+
 def test_a_champion_whose_runs_were_deleted_is_compared_again_when_they_are_made_again(
     delivery: Delivery,
 ) -> None:
@@ -249,6 +258,21 @@ def test_the_champion_is_not_held_against_itself(delivery: Delivery) -> None:
     assert "The champion, version 1, is the same network" in delivery.decision["reasons"][-1]
     aliases = delivery.client.get_registered_model("digits").aliases
     assert {name: str(number) for name, number in aliases.items()} == {"champion": "2"}
+
+
+def test_a_champion_that_passes_with_other_thresholds_says_so(delivery: Delivery) -> None:
+    delivery.run()
+    version = delivery.client.get_model_version("digits", "1")
+    first = version.tags["reasons"]
+    delivery.run("--fail-on-hold", min_utility=0.5)
+    found = delivery.client.get_model_version("digits", "1")
+    assert found.tags["threshold.min_utility"] == "0.5"
+    assert "reaches min_utility 0.5" in found.tags["reasons"]
+    assert "min_utility 0.5" in found.description
+    assert found.tags["reasons"] != first
+    delivery.run("--fail-on-hold", min_utility=0.5)
+    again = delivery.client.get_model_version("digits", "1")
+    assert (again.tags["reasons"], again.description) == (found.tags["reasons"], found.description)
 
 
 def test_the_same_data_under_another_name_is_compared(delivery: Delivery) -> None:

@@ -295,7 +295,8 @@ def test_a_malformed_series_is_one_line_and_logs_nothing(
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a/b", "a:b", "it's", "net?v2", "net@prod", "two\nlines", "a.promotion-lock"]
+    "name",
+    ["", "a/b", "a:b", "it's", "net?v2", "net@prod", "two\nlines", "a\\", " ", "..", "a.promotion-lock"],
 )
 def test_a_name_that_mlflow_cannot_hold_is_refused(name: str, delivery: Delivery) -> None:
     with pytest.raises(ConfigError, match=r"registered_name: expected a name"):

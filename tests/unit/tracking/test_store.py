@@ -10,6 +10,8 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from fineprune.errors import ConfigError, TrackingError
 from fineprune.tracking.store import _check_artifacts, connect
@@ -119,9 +121,31 @@ def test_artifacts_in_a_folder_of_another_machine(location: str, known: bool, tm
         _check_artifacts("http://localhost:5000", "fineprune", place)
 
 
+def test_artifacts_where_the_database_was_before_it_was_moved(tmp_path: Path, migrated: bytes) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name / "mlruns").mkdir(parents=True)
+        (tmp_path / name / "mlflow.db").write_bytes(migrated)
+    connect(f"sqlite:///{tmp_path}/old/mlflow.db", "fineprune")
+    (tmp_path / "old" / "mlflow.db").replace(tmp_path / "new" / "mlflow.db")
+    told = f"expected artifacts in {tmp_path}/new/mlruns, found {tmp_path}/old/mlruns: move the database back"
+    with pytest.raises(TrackingError, match=told):
+        connect(f"sqlite:///{tmp_path}/new/mlflow.db", "fineprune")
+    connect(f"sqlite:///{tmp_path}/new/mlflow.db", "another")
+
+
+def test_why_an_experiment_cannot_be_made_is_told(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_experiment", refuse)
+    with pytest.raises(TrackingError, match=r"^MLflow: Permission denied$"):
+        connect(tracker.uri, "another")
+
+
 def test_a_deleted_experiment(tracker: Tracker, client: Any) -> None:
     client.delete_experiment(client.get_experiment_by_name("fineprune").experiment_id)
-    with pytest.raises(TrackingError, match="experiment 'fineprune': expected an active one"):
+    told = "experiment 'fineprune': expected an active one, found a deleted one or none: restore it in MLflow"
+    with pytest.raises(TrackingError, match=told):
         connect(tracker.uri, "fineprune")
 
 

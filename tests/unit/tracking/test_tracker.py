@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 
 from fineprune.errors import TrackingError
+from fineprune.tracking.answers import is_gone
 from fineprune.tracking.promotion import CHAMPION
 from fineprune.tracking.store import connect
 from fineprune.tracking.tracker import Tracker
@@ -170,6 +171,24 @@ def test_a_version_whose_files_are_gone_is_named(tracker: Tracker, tmp_path: Pat
         shutil.rmtree(tmp_path / "mlruns")
         with pytest.raises(TrackingError, match=r"model net version 1: its files cannot be read: .*delete"):
             tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+
+
+@pytest.mark.parametrize("content", [b"", b"flavors: {a: [", b"<html>log in</html>"])
+def test_a_version_whose_description_is_damaged_is_one_line(
+    tracker: Tracker, tmp_path: Path, content: bytes
+) -> None:
+    with open_run(tracker) as run_id:
+        tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+        (file,) = (tmp_path / "mlruns").rglob("MLmodel")
+        file.write_bytes(content)
+        with pytest.raises(TrackingError, match=r"the exported model does not run|files cannot be read"):
+            tracker.register("net", Net().eval(), EXAMPLE, run_id=run_id, tags=TAGS)
+
+
+@pytest.mark.parametrize(("status", "gone"), [(413, False), (501, True), (503, True)])
+def test_a_refusal_without_a_code_of_mlflow_s_is_an_answer(status: int, gone: bool) -> None:
+    said = f"API request to endpoint /api/2.0/mlflow/runs/log-batch failed with error code {status} != 200."
+    assert is_gone(MlflowException(said)) == gone
 
 
 def test_of_two_that_register_the_same_at_once_the_first_ones_version_stays(
