@@ -138,7 +138,7 @@ def test_what_the_trigger_leaves_as_it_is_is_a_share_of_what_is_attacked(tmp_pat
     [
         ({"min_backdoor_success": 0.9, "max_clean_cost": 0.02}, None),
         ({"min_backdoor_success": 0.96, "max_clean_cost": 0.02}, "95.0%, below min_backdoor_success 96.0%"),
-        ({"min_backdoor_success": 0.9, "max_clean_cost": 0.005}, "lower by more than max_clean_cost 0.5%"),
+        ({"min_backdoor_success": 0.9, "max_clean_cost": 0.005}, "above max_clean_cost 0.5%"),
     ],
 )
 def test_an_attack_takes_by_its_own_limits(tmp_path, took, fault):
