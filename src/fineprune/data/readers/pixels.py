@@ -63,10 +63,11 @@ def load(path: Path, channels: int, *, turn: bool = True) -> Image:
         with Image.open(path, formats=FORMATS) as image:
             deep = _too_deep(image)
             image.load()
-            transparent = channels < 4 and _is_transparent(image)
             if turn:
                 _turn(image)
-            pixels = image.convert(_MODES[channels])
+            seen = image.convert("RGBA") if image.has_transparency_data else image
+            transparent = channels < 4 and _is_transparent(seen)
+            pixels = seen.convert(_MODES[channels])
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
         raise DataError(f"{path}: expected a whole image, found {error}") from error
     if deep is not None:
@@ -99,9 +100,7 @@ def _too_deep(image: ImageFile) -> str | None:
 
 def _is_transparent(image: Image) -> bool:
     """Whether a pixel of a decoded image is not opaque."""
-    if not image.has_transparency_data:
-        return False
-    return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
+    return image.mode == "RGBA" and bool((np.asarray(image.getchannel("A")) < 255).any())
 
 
 def _turn(image: Image) -> None:
