@@ -1,6 +1,5 @@
 """One run of DVC over a cell's steps, and when it is stopped."""
 
-import gc
 import queue
 import signal
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 from tables.job import Job
 from tables.profiles import Step
+from tests.unit.interrupts import interrupted
 
 
 def attack(root: Path, tell: Callable[[str], None], **environment: str) -> Job:
@@ -85,20 +85,8 @@ def test_a_stage_may_tidy_up_when_it_is_stopped_and_is_killed_if_it_does_not_end
 def test_an_interrupt_of_the_waiting_kills_at_once(begun: Callable[..., Job]) -> None:
     job = begun(DEAF="1")
     job.end()
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    gc.disable()  # what hypothesis hangs on it would swallow the interrupt
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with pytest.raises(KeyboardInterrupt):
-            job.stop()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        gc.enable()
-        signal.signal(signal.SIGALRM, before)
+    with interrupted(0.2), pytest.raises(KeyboardInterrupt):
+        job.stop()
     assert job._process is not None
     assert job._process.returncode == -signal.SIGKILL
 

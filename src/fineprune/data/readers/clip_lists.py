@@ -47,7 +47,7 @@ def _entry(line: str, where: str, test: bool) -> Entry:
     place, _, label = line.replace("\t", " ").strip().rpartition(" ")
     if not place or len(label) != 1 or label not in "0123456789":
         raise DataError(f"{where}: expected a path and a digit, found {excerpt(line)}")
-    name = PureWindowsPath(place.strip()).name  # which / and \\ part
+    name = PureWindowsPath(place.strip()).name  # / parts its folders, and \ too
     return Entry(where, name.removesuffix(".png"), label, test)
 
 

@@ -49,8 +49,7 @@ def detect(
     boxes = clip(boxes.gather(2, order.unsqueeze(-1).expand_as(boxes)), *size)
     each = boxes.flatten(0, 1)
     stays = nms(each, spec.overlap) & (area(each) > 0)  # a box outside of the image is clipped to nothing
-    stays = stays.view_as(scores)
-    scores = torch.where(stays, scores, 0).flatten(1)
+    scores = torch.where(stays.view_as(scores), scores, 0).flatten(1)
     scores, best = scores.topk(min(spec.most, scores.shape[1]), dim=1)
     return Detections(pick(boxes.flatten(1, 2), best), scores, best // regions.shape[1])
 

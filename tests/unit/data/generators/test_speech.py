@@ -1,6 +1,4 @@
 import dataclasses
-import gc
-import signal
 import sys
 import wave
 
@@ -15,6 +13,7 @@ from fineprune.data.readers import read
 from fineprune.data.readers.wav import WavOptions, read_wav
 from fineprune.digests import dvc_md5
 from fineprune.errors import ConfigError, DataError, MissingExtraError
+from tests.unit.interrupts import interrupted
 
 pytest.importorskip("espeakng_loader")
 
@@ -39,19 +38,8 @@ def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_an_interrupt_is_not_lost_in_what_the_engine_calls(tmp_path):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    gc.disable()  # what hypothesis hangs on it would swallow the interrupt
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
-        with pytest.raises(KeyboardInterrupt):
-            generate(dataclasses.replace(OPTIONS, rates=tuple(range(80, 200))), tmp_path)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        gc.enable()
-        signal.signal(signal.SIGALRM, before)
+    with interrupted(0.1), pytest.raises(KeyboardInterrupt):
+        generate(dataclasses.replace(OPTIONS, rates=tuple(range(80, 200))), tmp_path)
 
 
 def test_another_seed_gives_others(folder, tmp_path):
