@@ -28,11 +28,12 @@ class Recipe:
         optimizer: ``sgd`` with momentum, or ``adam`` with the momentum as its first beta.
         epochs: passes over the samples.
         batch_size: samples per step.
-        learning_rate: at the start.
-        schedule: ``constant``, or ``cosine`` down to zero over all steps.
-        momentum, weight_decay: of the optimizer.
-        warm_up: share of all steps in which the learning rate rises to its start; None for no such steps.
-        clip: largest norm of the gradient of a step; longer ones are shortened. None for no limit.
+        learning_rate: the highest, at which the schedule starts.
+        schedule: ``constant``, or ``cosine`` down to zero over all steps behind the warm-up.
+        momentum, weight_decay: of the optimizer; the decay is an L2 penalty under ``adam`` too.
+        warm_up: share of all steps in which the learning rate first rises linearly to ``learning_rate``; None
+            for no such steps.
+        clip: largest L2 norm of the gradient of a step; longer ones are scaled down to it. None for no limit.
         augment: what :mod:`fineprune.augmentation` does to each batch; None for nothing.
     """
 
@@ -69,7 +70,7 @@ def train(
 
     Args:
         network: takes raw inputs; laid out by :func:`fineprune.runtime.place`.
-        samples: drawn in a new random order each epoch; the last batch may be smaller.
+        samples: drawn in a new random order each epoch; the last batch may be smaller, or larger by one.
         recipe: epochs, steps and rates.
         seed: of the order, of augmentation, and of dropout.
         checkpoint: where this training leaves how far it is. It goes on after the epochs recorded there,

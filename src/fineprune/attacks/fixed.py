@@ -114,7 +114,8 @@ def make_fixed(config: FixedConfig, spec: InputSpec) -> FixedTrigger:
     """The trigger that the config describes, for inputs of that spec and of its kind.
 
     Raises:
-        AttackError: it does not fit the size of the inputs.
+        AttackError: it does not fit the size of the inputs, or its picture cannot be read.
+        MissingExtraError: Pillow is not installed, which an ``overlay`` needs.
     """
     makers = {"patch": _patch, "blend": _blend, "overlay": _overlay, "noise": _noise}
     keep, add = makers[config.kind](config, spec)  # type: ignore[operator]

@@ -31,7 +31,8 @@ class PoisonConfig:
         rate: poisoned samples per clean training sample, in (0, 1].
         mode: ``added`` appends poisoned copies to the clean samples; ``replaced`` puts them in
             place of their originals.
-        sources: the classes whose samples are poisoned, by index; empty for all.
+        sources: the classes whose samples are poisoned, by index; empty for all. A sample
+            that already has the label that the attacker wants is never poisoned.
     """
 
     rate: PositiveShare

@@ -37,7 +37,8 @@ def make_trigger(config: TriggerConfig, spec: InputSpec) -> Trigger:
     """The trigger that the config describes, for inputs of that spec.
 
     Raises:
-        AttackError: it does not fit the kind or the size of the inputs.
+        AttackError: it does not fit the kind or the size of the inputs, or its picture cannot be read.
+        MissingExtraError: Pillow is not installed, which an ``overlay`` needs.
     """
     wanted = "audio" if isinstance(config, NoiseConfig) else "image"
     if spec.kind != wanted and not isinstance(config, BlendConfig):

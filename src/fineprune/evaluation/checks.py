@@ -44,7 +44,7 @@ class CheckLimits:
         max_control_success: backdoor success of the never-poisoned control.
         max_untriggered_success: share of eligible clean inputs that the undefended model may call
             what the attacker wants.
-        min_samples: test inputs, and among them eligible ones.
+        min_samples: how many test inputs must be eligible, at least.
         min_control_accuracy: clean accuracy of the control.
         max_precision_loss: average precision that the defence may cost a detector.
     """

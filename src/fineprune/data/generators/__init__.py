@@ -31,7 +31,8 @@ def generate(options: Options, folder: Path) -> None:
         folder: an existing, empty folder.
 
     Raises:
-        DataError: the options ask for what cannot be made, or a library is not installed.
+        DataError: the options ask for what cannot be made.
+        MissingExtraError: a library that the generator needs is not installed.
     """
     generator = importlib.import_module(f"{__name__}.{options.kind}")
     generator.generate(options, folder)

@@ -42,8 +42,7 @@ def speaking(voice: str, sample_rate: int, seed: int) -> Iterator[Say]:
 
     Raises:
         MissingExtraError: espeakng-loader is not installed.
-        DataError: the engine does not start, has another sample rate or
-            lacks the voice.
+        DataError: the engine does not start, has another sample rate or lacks the voice.
     """
     try:
         import espeakng_loader

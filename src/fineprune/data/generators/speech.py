@@ -51,7 +51,8 @@ def generate(options: SpeechOptions, folder: Path) -> None:
 
     Raises:
         DataError: a list is empty or has an entry twice, the engine lacks a voice, has no dictionary for
-            it or speaks two alike, its sample rate is another, or espeakng-loader is not installed.
+            it or speaks two alike, or its sample rate is another.
+        MissingExtraError: espeakng-loader is not installed.
     """
     for name in ("voices", "rates", "pitches"):
         values = getattr(options, name)

@@ -92,6 +92,7 @@ def read(options: Options, folder: Path | None, work: Path) -> Raw:
     Raises:
         DataError: a file is damaged or is not of the kind that the options say, or there is none; the folder
             holds a link that leads to a folder or nowhere.
+        MissingExtraError: a library that the reader needs is not installed.
     """
     reader = importlib.import_module(f"{__name__}.{options.kind}")
     passed_by = () if folder is None else _passed_by(folder)

@@ -59,7 +59,8 @@ def read(options: FacesHdf5Options, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: a file is named twice, missing, damaged, has other data sets, shapes, types or values than
-            the options say, or claims far more than it holds; h5py is not installed.
+            the options say, or claims far more than it holds.
+        MissingExtraError: h5py is not installed.
     """
     if folder is None:
         raise DataError(f"the {options.kind} reader: expected a source with files, found an embedded one")

@@ -116,8 +116,9 @@ def to_raw(annotations: Annotations, options: FrameOptions, kind: str, work: Pat
     hold -1 and zeros.
 
     Raises:
-        DataError: no frame has a usable sign, or one has more than :data:`_MOST_SIGNS`; boxes are not in
-            pixels; more frames than ``max_unreadable`` cannot be read; Pillow is not installed.
+        DataError: no frame has a usable sign, or one has more than 1,000; boxes are not in pixels; more
+            frames than ``max_unreadable`` cannot be read.
+        MissingExtraError: Pillow is not installed.
     """
     _, found = files_below(annotations.images, SUFFIXES, kind)
     frames = sorted((frame for frame in annotations.frames if frame.signs), key=lambda frame: frame.path)

@@ -57,8 +57,9 @@ def read(options: GtsrbOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: there is no table, a table or an image is damaged, an image is listed twice, a region of
-            interest is not within its image or of an image of another size, the test images may be in several
-            folders, or Pillow is not installed.
+            interest is not within its image or of an image of another size, or the test images may be in
+            several folders.
+        MissingExtraError: Pillow is not installed.
     """
     folder, tables = files_below(folder, (".csv",), options.kind)
     _, found = files_below(folder, SUFFIXES, options.kind)

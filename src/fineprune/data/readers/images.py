@@ -61,8 +61,8 @@ def read(options: ImagesOptions, folder: Path | None, work: Path) -> Raw:
 
     Raises:
         DataError: an image is damaged or smaller than the crop, or lies in no class; a class is empty;
-            an eye is not given, or given twice, or is not within the crop, or where the other one is;
-            Pillow is not installed.
+            an eye is not given, or given twice, or is not within the crop, or where the other one is.
+        MissingExtraError: Pillow is not installed.
     """
     folder, found = files_below(folder, SUFFIXES, options.kind)
     paths = _in_classes(found, folder, options.min_per_class)

@@ -50,8 +50,8 @@ def read(options: YoutubeFacesOptions, folder: Path | None, work: Path) -> Raw:
     """The faces as uint8 (N, 3, height, width), in the order of their paths.
 
     Raises:
-        DataError: a frame is damaged or does not lie in a person's video; nobody has enough of them; Pillow
-            is not installed.
+        DataError: a frame is damaged or does not lie in a person's video; nobody has enough of them.
+        MissingExtraError: Pillow is not installed.
     """
     root = folder / ALIGNED if folder is not None and (folder / ALIGNED).is_dir() else folder
     root, found = files_below(root, SUFFIXES, options.kind)
