@@ -61,7 +61,7 @@ class MissingExtraError(FinePruneError):
     """A library of an extra, such as ``fineprune[report]``, is not installed."""
 
 
-_SHORT = reprlib.Repr()  # of what YAML's aliases make of a line, repr would take hours
+_SHORT = reprlib.Repr()  # repr would take hours for what a line of YAML with aliases can stand for
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 30, 30, 30
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
 
@@ -84,7 +84,7 @@ def one_line(error: BaseException) -> str:
     """What an error says, in one line and without credentials; its kind where it says nothing."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        # Of a copy, what is written to may be full, and not what is read.
+        # A copy names two files; the full disk is that of the second, which is written to.
         name = error.filename2 if error.errno == errno.ENOSPC and error.filename2 else error.filename
         place = f"{name}: " if isinstance(name, (str, os.PathLike)) else ""
         text = f"{place}{error.strerror}"

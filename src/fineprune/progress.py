@@ -43,8 +43,8 @@ def bar(items: Any = None, **options: Any) -> Any:
 
 
 class _Lines:
-    """Ends each state of a bar with a newline instead of going back over it: what collects a container's
-    log waits for one, and so would tell how far it was when it has ended.
+    """Ends each state of a bar with a newline instead of going back over it: what collects the log of a
+    container passes it on line by line, and would show the whole bar when all is over.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -38,10 +38,11 @@ def pick_device() -> torch.device:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 makes it faster than fp32: GPU tensor cores; on a CPU AMX, or AVX512-BF16 if it is AMD's.
+    """Whether bf16 is faster than fp32 there: on a GPU with tensor cores for it, on a CPU with AMX, and on
+    AMD's CPUs with AVX512-BF16.
 
-    Training is 1.3 to 2.4 times as fast with AMD's (Zen 4), the more so the wider the network. On some other
-    CPU without AMX it was 0.6 times as fast, so the rest stay in fp32.
+    On Zen 4 training is 1.3 to 2.4 times as fast, most for wide networks. On another CPU without AMX it was
+    0.6 times as fast, so all others stay in fp32.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,4 +1,4 @@
-"""What an attacker has who judges its own work: a backdoor to put in, and data to do it with."""
+"""An attacker that judges its own work: the backdoor to plant, and the data to plant and to judge it with."""
 
 from __future__ import annotations
 

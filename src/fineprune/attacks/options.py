@@ -36,9 +36,8 @@ class PruningAwareConfig:
         survives: share of its success that the backdoor must keep when the attacker prunes so far
             itself; where it keeps less, what that pruning took becomes decoys too.
         validation: share of the training data that the attacker holds out to judge its networks by.
-        final_epochs: of a last round, on all of the training data, when nothing is left to judge; what was
-            held out is missing from the rounds before, which tells where data are few. None for no such
-            round.
+        final_epochs: of a last round, on all of the training data, when nothing is left to judge: the rounds
+            before lack what was held out, which matters where data are few. None for no such round.
     """
 
     decoys: Share

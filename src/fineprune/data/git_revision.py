@@ -58,7 +58,7 @@ class GitRevision:
         Raises:
             StorageError: it is far larger than any that DVC writes.
         """
-        # Of this name alone: twelve objects can make up a tree of ten thousand million files.
+        # This name is asked for alone: a dozen git objects can describe a tree of ten billion files.
         entry = self._run("ls-tree", "-z", "--long", "--full-tree", self.commit, "--", name)
         kind, _, size = (entry.partition("\t")[0].split() or ["", "", "", ""])[1:]
         if kind != "blob":

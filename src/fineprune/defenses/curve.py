@@ -3,9 +3,9 @@
 Along the curve everything before the pruned layer is constant, so it runs once per batch. Behind
 it, where the head is pool → linear → rest, the linear layer's output with channels c_j, c_{j+1}, …
 still in place is ``bias + Σ_{i ≥ j} W[:, c_i] · pooled[c_i]``: one running sum over the channels in
-reverse pruning order gives every point. Any other head is run with many masks in one batch, and only
-where something changes: a channel that is silent on an input can go without a look at that input. What
-is off at all points from some point on is removed for these: the head is narrower there.
+reverse pruning order gives every point. Any other head is run on many masked copies in one batch, and only
+where something changes: to prune a channel that is silent on an input changes nothing for that input. The
+curve is cut into sections, and what is off throughout a section is removed there: its head is narrower.
 """
 
 from __future__ import annotations

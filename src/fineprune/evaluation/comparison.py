@@ -44,7 +44,7 @@ def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
 
 
 def utility_shares(said: Outcomes) -> Shares:
-    """(N,) float64, what each input adds to unclipped utility, times N and up to what all add alike; of an
+    """(N,) float64: the influence of each input on unclipped utility, times N and up to a constant; on an
     untargeted success, which is a ratio, by the delta method.
     """
     some = said.eligible

@@ -86,8 +86,8 @@ def rate(flags: Flags, groups: Groups, *, otherwise: float | None = None) -> Est
     Args:
         flags: (n,) bool, the outcomes.
         groups: (n,) int, what each input belongs to.
-        otherwise: the design effect where all outcomes are the same and show none; None takes the inputs of
-            a group for one, as where all are of one group.
+        otherwise: the design effect to assume where all outcomes are the same, so that they show none; with
+            None, and wherever all inputs are of one group, the inputs of a group count as one.
 
     Raises:
         DataError: ``flags`` is empty.
@@ -236,7 +236,7 @@ def _estimate(value: float, low: float, high: float, n: int) -> Estimate:
 
 
 def _cosine(first: Shares, second: Shares, correction: float = 0.0) -> float:
-    """Of two deviations, whose product is drawn towards zero by ``correction`` where it is positive."""
+    """The cosine of two (n,) vectors of deviations; ``correction`` draws a positive product towards zero."""
     together, spread = float(first @ second), math.sqrt(float(first @ first) * float(second @ second))
     if together > 0:
         together = max(0.0, together - correction)

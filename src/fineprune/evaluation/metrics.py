@@ -128,8 +128,8 @@ def accuracy_by_class(
 
 
 def shares(flags: Flags, eligible: Flags) -> Shares:
-    """(N,) float64, what each input adds to the share of true ``flags`` (N,) among the eligible ones, times N
-    and up to what all add alike.
+    """(N,) float64: the influence of each input on the share of true ``flags`` (N,) among the eligible ones,
+    times N; its mean over all inputs is zero.
     """
     weight = eligible * (len(eligible) / np.count_nonzero(eligible))
     return np.asarray(weight * (flags - float(flags[eligible].mean())))

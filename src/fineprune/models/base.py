@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fineprune.data.format import InputSpec, Task
 
-# Answers that are no class, and no label either: EMPTY slots are -1.
+# Answers that are neither a class nor a label; -1 is the label of an empty slot.
 NOT_FINITE = -2
 NOTHING = -3
 
@@ -108,9 +108,9 @@ class Network(nn.Module):
     ``forward`` takes raw inputs (B, *shape) in the integer dtype of ``spec.input`` and gives
     float32 logits (B, classes): normalisation or the spectrogram is the network's first step, so
     that triggers and registered models work on what a microphone or a camera delivers. A detector
-    gives :class:`Detections` instead, and has a ``loss`` and ``answers`` of its own. It is made of a
-    spec and, as a second argument, of ``options``, a config of its own; on torch's meta device too, where
-    tensors have sizes and no values.
+    gives :class:`Detections` instead, and has a ``loss`` and ``answers`` of its own. A subclass is made of a
+    spec and a config of its own, an instance of ``options``; on torch's meta device too, where tensors have
+    sizes and no values.
     """
 
     options: type

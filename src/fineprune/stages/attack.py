@@ -70,7 +70,7 @@ class AttackConfig:
 
 @dataclass(frozen=True)
 class Trained:
-    """Both networks, and what their making has to tell.
+    """Both networks, and what the report says of their training.
 
     Attributes:
         control: of the never-poisoned data, in evaluation mode.

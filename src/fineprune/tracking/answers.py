@@ -22,7 +22,7 @@ _STORES = frozenset({"boto3", "botocore", "google", "azure"})
 
 
 class GoneError(TrackingError):
-    """MLflow does not answer: asking it for more would be to wait a second time."""
+    """MLflow does not answer: another request would only be waited for again."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a registered version was let in on, as the runs of its pipeline keep it."""
+"""The evaluation that a registered version was judged by, read back from the runs of its pipeline."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def load(path: Path, channels: int, *, turn: bool = True) -> Image:
 
     Raises:
         DataError: the file is missing, damaged, cut short or of none of :data:`FORMATS`, or has more than 8
-            bits per channel, or transparent pixels, whose hidden colours nobody sees, and is not to be RGBA.
+            bits per channel, or transparent pixels where no RGBA is asked for: nobody sees their colours.
     """
     from PIL import Image
 

@@ -31,7 +31,9 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def encode(boxes: Tensor, references: Tensor) -> Tensor:
-    """Offsets (…, 4) that lead from references to boxes: shift of the centre in sides, log growth."""
+    """Offsets (…, 4) from references to boxes: the centre's shift in sides of the reference (x, y), and the
+    logarithm of how much the sides grow (x, y).
+    """
     middle, sides = _centred(boxes)
     reference_middle, reference_sides = _centred(references)
     return torch.cat([(middle - reference_middle) / reference_sides, (sides / reference_sides).log()], -1)

@@ -23,7 +23,7 @@ class DetectionSpec:
     Attributes:
         min_score: class probability from which on a region is reported (score threshold).
         overlap: the IoU up to which two detections of a class may both stay (NMS threshold; paper: 0.3).
-        most: detections of an image, if there are as many regions and classes.
+        most: how many detections an image gets; fewer where regions times classes are fewer.
     """
 
     min_score: Fraction

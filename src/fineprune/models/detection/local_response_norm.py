@@ -1,7 +1,7 @@
 """Local response normalisation within each channel, of the ZF network (Caffe's WITHIN_CHANNEL).
 
-Its constant is Caffe's, for inputs of 0…255 less their means. Ours are divided by their standard deviation
-too, some sixtieth of that, so that where weights are trained from nothing it changes next to nothing.
+Its constant is Caffe's, for inputs of 0…255 less their means. Ours are also divided by their standard
+deviation, and so some sixty times smaller: in networks trained from scratch it changes next to nothing.
 """
 
 from __future__ import annotations

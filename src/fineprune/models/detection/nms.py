@@ -11,7 +11,7 @@ from fineprune.models.detection.boxes import iou
 # Each round settles one more link of the longest chain of boxes that suppress one another: trained networks
 # have chains of up to 18, untrained ones on smooth images of up to 37 among 2,000 boxes.
 EXPORTED_ROUNDS = 64
-# Rounds from one look for the fixed point to the next: a GPU works through them without being waited for.
+# Rounds between two checks for the fixed point: at each the CPU has to wait for the GPU.
 LOOK = 8
 
 

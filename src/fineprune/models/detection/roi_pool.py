@@ -28,7 +28,7 @@ def roi_pool(features: Tensor, boxes: Tensor, *, size: int, stride: int) -> Tens
     by_cell = features.permute(0, 2, 3, 1)
     if not features.requires_grad:
         return _largest(by_cell.contiguous(), boxes, size, stride).permute(0, 1, 4, 2, 3)
-    # Where a gradient has a way to find, the number of the cell is needed and not its value alone.
+    # A gradient needs to know which cell was the largest, not its value alone.
     found = _largest(_numbered(by_cell.detach()), boxes, size, stride).view(torch.int64) & CELL
     cell = found.clamp(max=features.shape[2] * features.shape[3] - 1).flatten(1, 3)
     pooled: Tensor = by_cell.flatten(1, 2).gather(1, cell).unflatten(1, (-1, size, size))
