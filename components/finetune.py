@@ -21,7 +21,7 @@ def finetune(
 
     Args:
         params: the finetune section.
-        dataset: of ingest; only its defender split is read.
+        dataset: of ingest; only defender_fit and defender_holdout are read.
         model: the delivered or the pruned model.
 
     Returns:

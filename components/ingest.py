@@ -22,13 +22,13 @@ def ingest(
 
     Args:
         params: the ingest section, without the three keys that follow.
-        source: where the data is: dvc+https://repo@rev:path, s3://bucket/prefix, or an offline generator.
+        source: where the data is: dvc+https://repo@rev:path, s3://bucket/prefix, digits or generated.
         revision: of the repository of a dvc+ source, instead of the one it names; empty for that one.
         data_md5: DVC's md5 of the source; ingest stops if the data has another, and a new one makes the
             cache start anew. Empty for any.
 
     Returns:
-        dataset: the dataset, split into train, defender and test.
+        dataset: the dataset, split into train, defender_fit, defender_holdout and test.
         report: report.json: what was read, how it was split.
         page: the report to look at.
         metrics: the report's numbers.

@@ -21,7 +21,7 @@ def profile(
 
     Args:
         params: the profile section.
-        dataset: of ingest; only its defender split is read.
+        dataset: of ingest; only defender_fit is read.
         model: the delivered model.
 
     Returns:

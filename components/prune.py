@@ -22,7 +22,7 @@ def prune(
 
     Args:
         params: the prune section.
-        dataset: of ingest; only its defender split is read.
+        dataset: of ingest; only defender_fit is read.
         model: the delivered model.
         profile: of that model.
 

@@ -55,7 +55,7 @@ def fine_pruning(settings: Settings, case: str) -> BaseComponent:
             finetune: the finetune section.
             evaluate: the evaluate section.
             promote: the promote section.
-            source: where the data is: dvc+https://repo@rev:path, s3://bucket/prefix, or an offline generator.
+            source: where the data is: dvc+https://repo@rev:path, s3://bucket/prefix, digits or generated.
             revision: of the repository of a dvc+ source, instead of the one it names; empty for that one.
             data_md5: DVC's md5 of the source. Give it where a source can change behind its name: the cache
                 looks at parameters, not at bytes.
