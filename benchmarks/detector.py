@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -79,7 +81,7 @@ def looped_train(network: Network, scenes: Rows) -> None:
             optimizer.step()
 
 
-def looped() -> patch:
+def looped() -> AbstractContextManager[Any]:
     """The network's four steps on boxes replaced by the ones below, which loop."""
     return patch.multiple(
         faster_rcnn,

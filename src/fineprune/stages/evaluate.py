@@ -69,7 +69,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Path], outputs: Mapping[str
     took = bed.took(undefended=metrics["undefended"], control=metrics["control"])
     digests = {name: model_digest(inputs[name]) for name in networks}
     models = {
-        name: asdict(one) | _mean(precision[name]) | {"digest": digests[name]}
+        name: asdict(one) | _average_precision(precision[name]) | {"digest": digests[name]}
         for name, one in metrics.items()
     }
     by_class = _by_class(bed, said, precision)
@@ -143,11 +143,11 @@ def _observations(
     )
 
 
-def _mean(precision: AveragePrecision | None) -> dict[str, dict[str, Any] | None]:
-    """What a model's entry in the report has of it; nothing for a classifier."""
-    if precision is None:
+def _average_precision(found: AveragePrecision | None) -> dict[str, dict[str, Any] | None]:
+    """The mean over the classes, as a model's entry in the report has it; nothing for a classifier."""
+    if found is None:
         return {}
-    return {"average_precision": None if precision.mean is None else asdict(precision.mean)}
+    return {"average_precision": None if found.mean is None else asdict(found.mean)}
 
 
 def _by_class(

@@ -18,10 +18,10 @@ from fineprune.data.readers.naming import check_once, inside
 from fineprune.errors import DataError, excerpt
 from fineprune.files import read_json
 
-_NAME = (int, str)
-_IMAGE = {"id": _NAME, "file_name": (str,), "width": (int, float), "height": (int, float)}
-_CATEGORY = {"id": _NAME, "name": _NAME}
-_ANNOTATION = {"image_id": _NAME, "category_id": _NAME, "bbox": (list,)}
+_INT_OR_STR = (int, str)
+_IMAGE = {"id": _INT_OR_STR, "file_name": (str,), "width": (int, float), "height": (int, float)}
+_CATEGORY = {"id": _INT_OR_STR, "name": _INT_OR_STR}
+_ANNOTATION = {"image_id": _INT_OR_STR, "category_id": _INT_OR_STR, "bbox": (list,)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read(options: CocoOptions, folder: Path | None, work: Path) -> Raw:
     content = read_json(file)
     signs, crowds = _signs(content, file)
     frames = []
-    grouped = {} if options.group_by is None else {options.group_by: _NAME}
+    grouped = {} if options.group_by is None else {options.group_by: _INT_OR_STR}
     for image in _rows(content, "images", {**grouped, **_IMAGE}, file):
         path, size = inside(images, image["file_name"], str(file)), (image["width"], image["height"])
         group = path if options.group_by is None else image[options.group_by]
