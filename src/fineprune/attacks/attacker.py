@@ -117,10 +117,11 @@ class Attacker:
         return Score(accuracy, float(np.clip(1 - after / before, 0, 1)) if before else 0.0)
 
     def try_pruning(self, network: Network, tolerance: float) -> tuple[list[int], Score]:
-        """The defender's pruning with the held-out samples in place of the defender's data.
+        """The defender's pruning on the attacker's data: all clean samples rank the channels, those held out
+        say where to stop.
 
-        The attacker cannot know which of its measures the defender ranks channels by: it tries all of them
-        and keeps the outcome that leaves least of the backdoor.
+        The attacker cannot know by which measure the defender ranks channels: it tries all that the network
+        has and keeps the outcome that leaves least of the backdoor.
 
         Args:
             network: in evaluation mode; left as it is.

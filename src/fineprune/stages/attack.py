@@ -73,7 +73,7 @@ class Trained:
     """Both networks, and what the report says of their training.
 
     Attributes:
-        control: of the never-poisoned data, in evaluation mode.
+        control: trained on clean data alone, in evaluation mode.
         undefended: the attacker's, in evaluation mode.
         poisoned: what the attacker last trained on.
         curves: loss and accuracy by epoch.

@@ -101,7 +101,7 @@ def generate(options: FacesOptions, folder: Path) -> None:
 
 
 def make_person(rng: np.random.Generator) -> Person:
-    """Somebody."""
+    """A person with random colours, hair and features."""
     skin = _between(_SKINS, rng)
     lengths = {name: rng.uniform(*bounds) for name, bounds in _RANGES.items()}
     style = str(rng.choice(_STYLES))

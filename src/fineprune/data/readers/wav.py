@@ -48,7 +48,7 @@ class WavOptions:
         naming: what the third part of a file name is (see above).
         sample_rate: what every file must have, in Hz.
         seconds: the length of an input; shorter clips are padded with zeros, longer ones cut.
-        group_by: what a split must not part; a ``voice`` is what speaks where nobody does.
+        group_by: what a split must not part; ``voice`` is ``speaker`` by another name, for synthetic speech.
         trim_silence: drop leading frames whose spectrum sums to less than this (the paper's speech
             data: 3000; see :func:`trim`); 0 drops nothing.
         list: the file of the clips to take and their labels, within the source; None for all clips, with
