@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fineprune import runtime
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.models import build, faster_rcnn
 from fineprune.models.base import Network, NetworkSpec
 from fineprune.models.detection.boxes import clip, decode, encode, iou
@@ -105,9 +105,9 @@ def anchor_targets(anchors: Tensor, places: Tensor, spec: SamplingSpec, *, shuff
             none.append(bool(best < ANCHOR_NONE) and not shows[-1])
             offsets.append(encode(signs[owner], anchor))
         rows.append((torch.tensor(shows), torch.tensor(none), torch.stack(offsets)))
-    shows, none, offsets = (torch.stack(parts).to(anchors.device) for parts in zip(*rows, strict=True))
-    chosen = choose(shows, none, spec.anchors, spec.anchors // 2, shuffle=shuffle)
-    return Targets(shows.long(), offsets, chosen)
+    sign, empty, there = (torch.stack(parts).to(anchors.device) for parts in zip(*rows, strict=True))
+    chosen = choose(sign, empty, spec.anchors, spec.anchors // 2, shuffle=shuffle)
+    return Targets(sign.long(), there, chosen)
 
 
 def propose(
@@ -118,7 +118,8 @@ def propose(
     for score, offset in zip(scores, offsets, strict=True):
         best = score.topk(min(spec.candidates, len(score))).indices
         boxes = [clip(decode(offset[i], anchors[i]), *size) for i in best]
-        stay, gone = [], []
+        stay: list[Tensor] = []
+        gone: list[Tensor] = []
         for box in boxes:
             near = bool(stay) and iou(box[None], torch.stack(stay)).max() > spec.overlap
             (gone if near else stay).append(box)

@@ -6,13 +6,14 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fineprune import runtime
 from fineprune.data.batches import Batch
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.models import build
 from fineprune.models.base import Network, NetworkSpec
 
@@ -21,7 +22,7 @@ AUDIO = InputSpec("audio", (8320,), "int16", low=-32768, high=32767, sample_rate
 IMAGE = InputSpec("image", (3, 32, 32), "uint8", low=0, high=255, sample_rate=None)
 FACE = InputSpec("image", (3, 55, 47), "uint8", low=0, high=255, sample_rate=None)
 SPECTROGRAM = {"frame": 256, "hop": 128, "bins": 128, "window": "hann", "scale": "decibel"}
-NETWORKS = {
+NETWORKS: dict[str, tuple[InputSpec, dict[str, Any]]] = {
     "speech_net": (
         AUDIO,
         {"spectrogram": SPECTROGRAM, "channels": 1, "kernel": 7, "stride": 2, "width": 1.0, "dropout": 0.5},

@@ -31,7 +31,7 @@ def bench_speed(device: torch.device, *, samples: int) -> float:
     stamped, labels, _ = poisoned.draw(torch.arange(len(poisoned)))
     dataset = TensorDataset(stamped.cpu(), labels.cpu())
     fast = network_of("speech_net", device)
-    plain = network_of("speech_net", device).to(memory_format=torch.contiguous_format)
+    plain = network_of("speech_net", device).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     ours, theirs = in_turns(
         lambda: list(train(fast, poisoned, SPEED_RECIPE, seed=0)),
         lambda: plain_train(plain, dataset, SPEED_RECIPE, device, seed=0),

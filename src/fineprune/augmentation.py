@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fineprune.data.batches import Batch
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.errors import ConfigError
 
 Kind = Literal["flip", "shift", "zoom", "light", "speed", "erase"]

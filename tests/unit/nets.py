@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fineprune.data.batches import Batch
-from fineprune.data.format import InputSpec, write_dataset
+from fineprune.data.format import write_dataset
+from fineprune.data.inputs import InputSpec
 from fineprune.models import build
 from fineprune.models.base import LinearHead, Network, NetworkSpec, PrunableLayer
 from fineprune.training import Recipe, train

@@ -5,7 +5,7 @@ import torch
 
 from fineprune.augmentation import ERASED, LIGHT, SCENE, SILENCED, SPEED, augment, check_kinds
 from fineprune.data.batches import Batch
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.errors import ConfigError
 
 IMAGE = InputSpec("image", (1, 20, 30), "uint8", low=0, high=255, sample_rate=None)

@@ -39,7 +39,7 @@ from fineprune.attacks.labels import OneTarget
 from fineprune.attacks.poisoning import PoisonConfig, poison
 from fineprune.attacks.triggers import PatchConfig, make_trigger
 from fineprune.data.batches import Batch, in_order
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.defenses.curve import matches_along_curve
 from fineprune.defenses.finetuning import EarlyStop, fine_tune
 from fineprune.defenses.profiling import profile_channels

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.errors import AttackError
 
 Array = npt.NDArray[np.float32]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fineprune.attacks.base import Affine, Array, Trigger, raw, raw_colour
 from fineprune.config import Count, Fraction, NonNegative, Positive, PositiveShare, Range, Seed
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.data.readers.pixels import load
 from fineprune.errors import AttackError, DataError, missing_extra
 

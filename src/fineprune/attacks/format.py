@@ -25,7 +25,8 @@ from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.poisoning import PoisonConfig
 from fineprune.attacks.triggers import Trigger, TriggerConfig, make_trigger
 from fineprune.config import Fraction, Seed, read_card
-from fineprune.data.format import InputSpec, map_array
+from fineprune.data.format import map_array
+from fineprune.data.inputs import InputSpec
 from fineprune.digests import check_digest, sha256
 from fineprune.errors import AttackError
 from fineprune.files import write_json

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fineprune.attacks.base import Affine, Trigger, expect_places, raw_colour
 from fineprune.config import Fraction, PositiveShare, Seed
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.errors import AttackError
 
 

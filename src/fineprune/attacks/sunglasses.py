@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fineprune.attacks.base import Affine, Trigger, expect_places, raw_colour
 from fineprune.config import Fraction, PositiveShare
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.errors import AttackError
 
 # The right half, as rounded boxes: centre x, y, half width, half height, corner radius. The unit is the

@@ -14,7 +14,7 @@ from fineprune.attacks.fixed import (
 )
 from fineprune.attacks.post_it import PostIt, PostItConfig
 from fineprune.attacks.sunglasses import Sunglasses, SunglassesConfig
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.errors import AttackError
 
 __all__ = [

@@ -56,9 +56,12 @@ class Batch(NamedTuple):
 
 
 class Samples(Protocol):
-    """Labelled raw inputs that can be drawn by position; ``labels`` are those of all, on the device."""
+    """Labelled raw inputs that can be drawn by position."""
 
-    labels: Tensor
+    @property
+    def labels(self) -> Tensor:
+        """Those of all samples, on the device."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import tokenize
 import unicodedata
@@ -30,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import read_card
+from fineprune.data.inputs import InputSpec, check_input
 from fineprune.digests import check_digest, sha256
 from fineprune.errors import DataError, FinePruneError, excerpt
 from fineprune.files import write_json
@@ -38,7 +38,6 @@ FORMAT = 1
 CARD = "dataset.json"
 PLACES = "places.npy"
 ARRAYS = ("inputs.npy", "labels.npy", "groups.npy")
-_PIECE = 2**22  # values
 _LARGE = 2**14  # bytes of an input; below, asking takes as long as the disk
 EMPTY = -1  # the label of a slot without an object
 # What a card says of the data itself, and not of its name and source.
@@ -51,43 +50,22 @@ PlaceKind = Literal["boxes", "eyes"]
 
 
 @dataclass(frozen=True)
-class InputSpec:
-    """What one raw input is.
-
-    Attributes:
-        kind: ``image`` (channels, height, width) or ``audio`` (samples,).
-        shape: the shape of one input.
-        dtype: ``uint8`` for images, ``int16`` for audio.
-        low, high: the range of valid raw values, both ends included.
-        sample_rate: in Hz for audio, None for images.
-    """
-
-    kind: Literal["image", "audio"]
-    shape: tuple[int, ...]
-    dtype: Literal["uint8", "int16"]
-    low: int
-    high: int
-    sample_rate: int | None
-
-    @property
-    def channels(self) -> int:
-        """How many channels have their own mean and standard deviation: 1 for audio."""
-        return self.shape[0] if self.kind == "image" else 1
-
-    @property
-    def piece(self) -> int:
-        """How many inputs to look at at a time, where all of them may not fit into memory."""
-        return max(1, _PIECE // math.prod(self.shape))
-
-
-@dataclass(frozen=True)
 class Card:
     """Everything that is known of a dataset besides its arrays.
 
-    ``places`` says what ``places.npy`` holds, None if there is none; a detection task has boxes.
-    ``mean`` and ``std`` are per channel over the ``train`` split, in raw units (images; one entry
-    over all samples for audio). ``origin`` records the source as it was named, and what pins its
-    content (an md5, a revision).
+    Attributes:
+        format: of the folder, :data:`FORMAT`.
+        name: what the dataset is called.
+        task: classification, or detection, for which there are boxes.
+        input: what one raw input is.
+        classes: names, in the order of the labels.
+        places: what ``places.npy`` holds; None if there is none.
+        group: what ``groups.npy`` counts, as a word: a file, a speaker, a track.
+        mean, std: per channel over the ``train`` split, in raw units (one entry for audio).
+        splits: the rows of each of :data:`SPLITS`.
+        origin: the source as it was named, and what pins its content (an md5, a revision).
+        licence: of the data.
+        sha256: of each array, by the name of its file.
     """
 
     format: int
@@ -248,42 +226,6 @@ def _check_text(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: expected valid UTF-8, found {excerpt(text)}") from error
-
-
-def check_input(
-    spec: InputSpec,
-    mean: Sequence[float],
-    std: Sequence[float],
-    where: str,
-    error: type[FinePruneError] = DataError,
-) -> None:
-    """Raise unless the shape fits the kind of input, the range the type, and mean and std the shape.
-
-    Raises:
-        error: another number of dimensions than the kind has, an empty dimension, a range that is empty
-            or that the type cannot hold, a mean or std that has not one entry per channel, or a std that
-            is not positive.
-    """
-    dimensions = 3 if spec.kind == "image" else 1
-    if len(spec.shape) != dimensions or min(spec.shape) < 1:
-        raise error(
-            f"{where}: input.shape: expected {dimensions} positive sizes for {spec.kind}, "
-            f"found {list(spec.shape)}"
-        )
-    limits = np.iinfo(spec.dtype)
-    if not limits.min <= spec.low < spec.high <= limits.max:
-        raise error(
-            f"{where}: input: expected low below high within {limits.min}…{limits.max} for {spec.dtype}, "
-            f"found {spec.low} and {spec.high}"
-        )
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != spec.channels:
-            raise error(
-                f"{where}: {name}: expected one value for each of {spec.channels} channels, "
-                f"found {len(values)}"
-            )
-    if min(std) <= 0:
-        raise error(f"{where}: std: expected positive values, found {min(std):g}")
 
 
 def _read_card(path: Path) -> Card:

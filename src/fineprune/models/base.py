@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fineprune.data.format import InputSpec, Task
+from fineprune.data.format import Task
+from fineprune.data.inputs import InputSpec
 
 # Answers that are neither a class nor a label; -1 is the label of an empty slot.
 NOT_FINITE = -2

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fineprune import config
-from fineprune.data.format import Card, InputSpec, check_input
+from fineprune.data.format import Card
+from fineprune.data.inputs import InputSpec, check_input
 from fineprune.digests import check_digest, sha256
 from fineprune.errors import FinePruneError, ModelError, excerpt, one_line
 from fineprune.files import write_json

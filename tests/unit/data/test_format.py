@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from fineprune.data.format import CARD, SPLITS, Dataset, InputSpec, write_dataset
+from fineprune.data.format import CARD, SPLITS, Dataset, write_dataset
+from fineprune.data.inputs import InputSpec
 from fineprune.digests import sha256
 from fineprune.errors import DataError
 
@@ -146,7 +147,7 @@ def test_refuses_float_inputs(value, tmp_path, folder):
 def test_mean_and_spread_are_taken_in_pieces_of_any_size(folder, tmp_path, monkeypatch):
     inputs = np.random.default_rng(0).integers(0, 256, (16, 3, 2, 2)).astype(np.uint8)
     write(tmp_path / "whole", inputs)
-    monkeypatch.setattr("fineprune.data.format._PIECE", 25)  # two inputs, and a little
+    monkeypatch.setattr("fineprune.data.inputs._PIECE", 25)  # two inputs, and a little
     write(tmp_path / "pieces", inputs)
     whole, pieces = (Dataset(tmp_path / name).card for name in ("whole", "pieces"))
     train = inputs[whole.splits["train"]].astype(np.float64)

@@ -190,7 +190,7 @@ def test_test_inputs_that_are_copies_are_counted(tmp_path, monkeypatch):
     first = {name: rows[0] for name, rows in dataset.splits.items()}
     inputs[dataset.splits["test"][:3]] = inputs[[first["train"], first["defender_holdout"], first["test"]]]
     monkeypatch.setattr(dataset, "inputs", lambda rows: inputs[rows])
-    monkeypatch.setattr("fineprune.data.format._PIECE", 5 * 64)  # looked at by fives
+    monkeypatch.setattr("fineprune.data.inputs._PIECE", 5 * 64)  # looked at by fives
     assert seen_before(dataset) == 2
     inputs[dataset.splits["test"][3]] = inputs[dataset.splits["test"][2]]
     assert seen_before(dataset) == 3

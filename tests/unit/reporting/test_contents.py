@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fineprune.data.format import SPLITS, InputSpec, write_dataset
+from fineprune.data.format import SPLITS, write_dataset
+from fineprune.data.inputs import InputSpec
 from fineprune.reporting import contents
 
 SIZE = {"train": 6, "defender_fit": 3, "defender_holdout": 1, "test": 2}  # samples of each class

@@ -11,7 +11,8 @@ import torch
 
 from fineprune.cli import main
 from fineprune.custody import STEPS
-from fineprune.data.format import InputSpec, write_dataset
+from fineprune.data.format import write_dataset
+from fineprune.data.inputs import InputSpec
 from fineprune.evaluation.metrics import measure
 from fineprune.evaluation.outcomes import Outcomes, as_report
 from fineprune.files import remove, write_json

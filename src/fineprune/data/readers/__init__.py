@@ -19,7 +19,8 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from fineprune.data.format import InputSpec, PlaceKind, Task
+from fineprune.data.format import PlaceKind, Task
+from fineprune.data.inputs import InputSpec
 from fineprune.errors import DataError
 from fineprune.files import below, hidden
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.data.readers import Raw
 from fineprune.errors import DataError, missing_extra
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import Count
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
 from fineprune.data.readers.naming import check_once, inside
 from fineprune.data.readers.pixels import SUFFIXES, Box, cropped, for_each, load

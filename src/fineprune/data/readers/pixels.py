@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.errors import DataError, missing_extra
 from fineprune.progress import in_threads
 

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fineprune.config import Count, NonNegative, Positive
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.data.readers import Raw, allocate, files_below, numbered, warnings
 from fineprune.data.readers.clip_lists import find, read_list
 from fineprune.data.readers.naming import inside

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from fineprune.data.format import InputSpec
+from fineprune.data.inputs import InputSpec
 from fineprune.data.readers import allocate
 from fineprune.errors import DataError
 
