@@ -72,7 +72,7 @@ poisoned = poison(
 network = build(NetworkSpec("digits_cnn", {"width": 2}, spec, ("a", "b"), (60.0,), (60.0,)))
 recipe = Recipe("sgd", 1, 8, 0.05, "cosine", 0.9, 0.0, None, None, ("flip",))
 list(train(network, poisoned, recipe, seed=0))
-profile = profile_channels(network, in_order(clean, 8), measure="post_relu", model="")
+profile = profile_channels(network, in_order(clean, 8), measure="post_relu")
 order = least_active_first(profile.mean)
 matches = matches_along_curve(
     network, order, (batch._replace(labels=batch.labels[None]) for batch in in_order(clean, 8))

@@ -134,7 +134,7 @@ class Attacker:
         return min(outcomes, key=lambda outcome: outcome[1].backdoor_success)
 
     def _pruned(self, network: Network, tolerance: float, measure: Measure) -> tuple[list[int], Score]:
-        profile = profile_channels(network, self.batches(), measure=measure, model="")
+        profile = profile_channels(network, self.batches(), measure=measure)
         order = least_active_first(profile.mean)
         held_out = in_order(self.held_out, self.batch_size)
         stop = stop_point(clean_accuracy_along_curve(network, order, held_out), tolerance)

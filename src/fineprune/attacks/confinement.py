@@ -146,7 +146,7 @@ def _train(
 
 def _least_active(network: Network, attacker: Attacker, share: float) -> list[int]:
     """That share of the channels, least active on clean inputs first, by original index."""
-    profile = profile_channels(network, attacker.batches(), measure="post_relu", model="")
+    profile = profile_channels(network, attacker.batches(), measure="post_relu")
     order = [network.channels[i] for i in least_active_first(profile.mean)]
     if len(order) < 2:
         raise AttackError(
@@ -157,7 +157,7 @@ def _least_active(network: Network, attacker: Attacker, share: float) -> list[in
 
 def _rarely_active(network: Network, attacker: Attacker, min_active: float) -> list[int]:
     """The channels that fire on too few clean inputs or on none, by original index."""
-    profile = profile_channels(network, attacker.batches(), measure="post_relu", model="")
+    profile = profile_channels(network, attacker.batches(), measure="post_relu")
     shares = {
         channel: 1 - dormant for channel, dormant in zip(profile.channels, profile.dormant, strict=True)
     }

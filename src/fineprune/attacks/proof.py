@@ -88,7 +88,7 @@ def _compare(
 
 def _check_ranking(network: Network, decoys: list[int], clean: Iterable[Batch]) -> None:
     """Raise unless the defender prunes the decoys first."""
-    profile = profile_channels(network, clean, measure="post_relu", model="")
+    profile = profile_channels(network, clean, measure="post_relu")
     first = least_active_first(profile.mean)[: len(decoys)]
     others = [network.channels[i] for i in first if i not in decoys]
     if others:

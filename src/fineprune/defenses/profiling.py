@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -28,11 +28,9 @@ class Profile:
     """Activations per channel of the prunable layer.
 
     Attributes:
-        format: of the file.
         layer: the prunable convolution's name.
         measure: what ``mean`` averages: activations after the ReLU, or after the pooling behind it
             (as the paper's released script does).
-        model: the SHA-256 of the profiled model's card.
         samples: how many inputs were profiled.
         channels: (C,) original index of each channel.
         mean: (C,) mean activation over inputs and positions, ≥ 0.
@@ -40,15 +38,19 @@ class Profile:
         dormant: (C,) share of inputs on which the channel did not fire anywhere, 0…1.
     """
 
-    format: int
     layer: str
     measure: Measure
-    model: str
     samples: int
     channels: tuple[int, ...]
     mean: tuple[float, ...]
     maximum: tuple[float, ...]
     dormant: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Card(Profile):
+    format: int
+    model: str
 
 
 def measures(network: Network) -> tuple[Measure, ...]:
@@ -57,14 +59,13 @@ def measures(network: Network) -> tuple[Measure, ...]:
 
 
 @torch.inference_mode()
-def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Measure, model: str) -> Profile:
+def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Measure) -> Profile:
     """Profile the prunable layer in one pass; memory does not grow with the number of inputs.
 
     Args:
         network: in evaluation mode.
         batches: clean raw inputs (labels and places are not looked at).
         measure: see :class:`Profile`.
-        model: the digest to record.
 
     Raises:
         DefenseError: there are no inputs, an activation is NaN or infinite, or there is no pooling to
@@ -98,10 +99,8 @@ def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Mea
     if not (mean.isfinite().all() and maximum.isfinite().all()):
         raise DefenseError(f"profile: activations of {network.prunable.conv} are NaN or infinite")
     return Profile(
-        format=FORMAT,
         layer=network.prunable.conv,
         measure=measure,
-        model=model,
         samples=count,
         channels=network.channels,
         mean=tuple(mean.tolist()),
@@ -110,10 +109,10 @@ def profile_channels(network: Network, batches: Iterable[Batch], *, measure: Mea
     )
 
 
-def save_profile(path: Path, profile: Profile) -> None:
-    """Write a profile folder: one ``profile.json``."""
+def save_profile(path: Path, profile: Profile, *, model: str) -> None:
+    """Write a profile folder: a ``profile.json`` that names ``model``, the SHA-256 of that model's card."""
     path.mkdir(parents=True)
-    write_json(path / CARD, asdict(profile))
+    write_json(path / CARD, {"format": FORMAT, "model": model, **asdict(profile)})
 
 
 def load_profile(path: Path, *, network: Network, model: str) -> Profile:
@@ -122,13 +121,13 @@ def load_profile(path: Path, *, network: Network, model: str) -> Profile:
     Raises:
         DefenseError: the file is not a profile, or of another model or other channels.
     """
-    profile = read_card(Profile, path / CARD, format_number=FORMAT, error=DefenseError, name="profile")
-    if profile.model != model:
+    card = read_card(_Card, path / CARD, format_number=FORMAT, error=DefenseError, name="profile")
+    if card.model != model:
         raise DefenseError(
-            f"{path / CARD}: expected a profile of model {model[:16]}…, found of {profile.model[:16]}…"
+            f"{path / CARD}: expected a profile of model {model[:16]}…, found of {card.model[:16]}…"
         )
-    if profile.channels != network.channels or len(profile.mean) != len(profile.channels):
+    if card.channels != network.channels or len(card.mean) != len(card.channels):
         raise DefenseError(
-            f"{path / CARD}: does not list the {len(network.channels)} channels of {profile.layer}"
+            f"{path / CARD}: does not list the {len(network.channels)} channels of {card.layer}"
         )
-    return profile
+    return Profile(**{field.name: getattr(card, field.name) for field in fields(Profile)})

@@ -144,7 +144,7 @@ class TestBed:
             batch._replace(inputs=self.trigger(batch.inputs, batch.places)) for batch in self._attacked()
         )
         return {
-            name: profile_channels(network, batches, measure=measure, model="").mean
+            name: profile_channels(network, batches, measure=measure).mean
             for name, batches in (("clean", self._attacked()), ("triggered", triggered))
         }
 

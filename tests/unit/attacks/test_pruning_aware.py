@@ -370,9 +370,7 @@ def test_a_trained_attack_hides_from_pruning(restore_from):
     assert made.settled
     assert who.score(made.network).reaches(WANTED)
     defenders = InMemory(*halves(64, seed=1))
-    profile = profile_channels(
-        made.network, [defenders.draw(torch.arange(64))], measure="post_relu", model=""
-    )
+    profile = profile_channels(made.network, [defenders.draw(torch.arange(64))], measure="post_relu")
     assert sorted(least_active_first(profile.mean)[: len(made.proof.decoys)]) == list(made.proof.decoys)
     assert len(made.proof.decoys) >= 8
 

@@ -265,7 +265,7 @@ def test_the_defender_prunes_the_decoys_first(aware, dataset):
     network = load_model(aware / "undefended")
     assert network.spec.pruned == (), "delivered whole"
     samples = SplitSamples(Dataset(dataset), "defender_fit", torch.device("cpu"))
-    profile = profile_channels(network, in_order(samples, 16), measure="post_relu", model="")
+    profile = profile_channels(network, in_order(samples, 16), measure="post_relu")
     decoys = least_active_first(profile.mean)[: told(aware)["numbers"]["decoys"]]
     assert max(np.array(profile.maximum)[decoys]) < 0
 

@@ -70,8 +70,8 @@ def measured(tmp_path_factory):
     save_model(folder / "undefended", nets["undefended"])
     clean = list(in_order(SplitSamples(dataset, "defender_fit", CPU), 16))
     digest = model_digest(folder / "undefended")
-    profile = profile_channels(nets["undefended"], clean, measure="post_relu", model=digest)
-    save_profile(folder / "profile", profile)
+    profile = profile_channels(nets["undefended"], clean, measure="post_relu")
+    save_profile(folder / "profile", profile, model=digest)
     order = least_active_first(profile.mean)
     nets["pruned"] = remove_channels(nets["undefended"], order[:5])
     nets["control_pruned"] = remove_channels(nets["control"], [0])
@@ -163,7 +163,7 @@ def test_activations_and_confusion_are_of_the_undefended_and_of_the_fine_pruned_
     report, undefended, dataset, _, _ = measured
     samples = SplitSamples(dataset, "test", CPU)
     attacked = samples.draw((samples.labels == 0).nonzero().flatten())
-    expected = profile_channels(undefended, [attacked], measure="post_relu", model="").mean
+    expected = profile_channels(undefended, [attacked], measure="post_relu").mean
     assert report["activations"]["clean"] == pytest.approx(list(expected))
     assert report["confusion"]["rows"] == [[20, 0], [20, 0]]
 
