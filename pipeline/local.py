@@ -54,10 +54,10 @@ def run(given: argparse.Namespace) -> int:
     compiling.check_current(package.path, None)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
     if package.tasks.judged:
-        if not (registry := os.environ.get("MLFLOW_TRACKING_URI")):
+        if not (tracking_uri := os.environ.get("MLFLOW_TRACKING_URI")):
             raise ConfigError(f"MLFLOW_TRACKING_URI is not set: {_START_STACK}")
-        watch.check_registry(registry, _START_STACK)
-    cluster = settings.load()
+        watch.check_mlflow(tracking_uri, _START_STACK)
+    wanted = settings.load()
     show = _Progress(package.tasks.titles)
     containers = Containers(
         limits=package.tasks.memory_limits,
@@ -68,7 +68,7 @@ def run(given: argparse.Namespace) -> int:
     )
     outputs = given.folder.absolute() / "outputs"
     try:
-        folder = shared_folder(given.folder.absolute(), cluster, rootless=rootless())
+        folder = shared_folder(given.folder.absolute(), wanted, rootless=rootless())
         with folder as user, containers.installed():
             started = runner(user=user, environment=passed_on())
             _run_kfp(started, package, parameters, outputs)
@@ -107,7 +107,7 @@ def stage_environment(stage: str, given: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def shared_folder(folder: Path, cluster: Settings, *, rootless: bool) -> Iterator[str]:
+def shared_folder(folder: Path, wanted: Settings, *, rootless: bool) -> Iterator[str]:
     """Make the run's folder one that the containers' user can write to; gives that user.
 
     It is the caller, whom an engine without root knows as root. For root it is the cluster's user in root's
@@ -119,7 +119,7 @@ def shared_folder(folder: Path, cluster: Settings, *, rootless: bool) -> Iterato
         return
     before = os.umask(0o007)
     try:
-        yield f"{cluster.security.user}:0"
+        yield f"{wanted.security.user}:0"
     finally:
         os.umask(before)
 

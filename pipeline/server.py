@@ -55,14 +55,14 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--namespace", help="of the runs, where Kubeflow serves several users")
 
 
-def endpoint(given: argparse.Namespace, cluster: Settings) -> str:
+def endpoint(given: argparse.Namespace, wanted: Settings) -> str:
     """The address of Kubeflow Pipelines: the flag's, ``KF_PIPELINES_ENDPOINT``, or the settings'."""
-    return given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or cluster.endpoint
+    return given.endpoint or os.environ.get("KF_PIPELINES_ENDPOINT") or wanted.endpoint
 
 
-def namespace(given: argparse.Namespace, cluster: Settings) -> str:
+def namespace(given: argparse.Namespace, wanted: Settings) -> str:
     """The namespace of the runs: the flag's, or the settings'."""
-    return given.namespace or cluster.namespace
+    return given.namespace or wanted.namespace
 
 
 def connect(endpoint: str, namespace: str) -> kfp.Client:

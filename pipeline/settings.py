@@ -16,7 +16,7 @@ from fineprune.params import merge, read_yaml
 from fineprune.stages import BATCHED
 
 FILE = Path(__file__).with_name("settings.yaml")
-REACH_REGISTRY = "set MLFLOW_TRACKING_URI to its address from here, such as that of a kubectl port-forward"
+REACH_MLFLOW = "set MLFLOW_TRACKING_URI to its address from here, such as that of a kubectl port-forward"
 
 StageName = Literal["ingest", "attack", "profile", "prune", "finetune", "evaluate", "promote", "tabulate"]
 
@@ -222,7 +222,7 @@ class Settings:
         return f"{prefix}{default.partition(':')[0]}@{digest}" if digest else f"{prefix}{default}"
 
     @property
-    def registry(self) -> str:
+    def tracking_uri(self) -> str:
         """The address of MLflow from here, which need not be the pods'."""
         return os.environ.get("MLFLOW_TRACKING_URI") or self.mlflow.address
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Submit, and watch if asked to."""
-    cluster = settings.load(given.profile)
+    wanted = settings.load(given.profile)
     package = Package(given.package or package_file(given.profile))
     compiling.check_current(package.path, given.profile)
     parameters = run_parameters(package, case=given.case, given=given.parameters, changes=given.set)
@@ -51,18 +51,18 @@ def run(given: argparse.Namespace) -> int:
         limit = f"of a workflow Argo keeps 1 MiB, about {ARGO_RUNS} runs, unless it offloads node status"
         print(f"{runs} runs may fail at their end: {limit}; split them into sweeps", file=sys.stderr)
     if given.watch and package.tasks.judged:
-        watch.check_registry(cluster.registry)
-    client = connect(endpoint(given, cluster), namespace(given, cluster))
-    run_id = submit(client, cluster, given, package, parameters, cached=cached)
+        watch.check_mlflow(wanted.tracking_uri)
+    client = connect(endpoint(given, wanted), namespace(given, wanted))
+    run_id = submit(client, wanted, given, package, parameters, cached=cached)
     print(f"run {run_id}\n    {run_page(client, run_id)}", flush=True)
     for name, value in parameters.items():
         print(f"    {name} = {shortened(str(value), 100)}", flush=True)
-    return watch.follow(client, run_id, package.tasks, given, cluster) if given.watch else 0
+    return watch.follow(client, run_id, package.tasks, given, wanted) if given.watch else 0
 
 
 def submit(
     client: kfp.Client,
-    cluster: Settings,
+    wanted: Settings,
     given: argparse.Namespace,
     package: Package,
     parameters: dict[str, Any],
@@ -74,7 +74,7 @@ def submit(
     Raises:
         KubeflowError: the server refuses or does not answer.
     """
-    experiment = given.experiment or cluster.experiment
+    experiment = given.experiment or wanted.experiment
     name = given.run_name or f"{experiment} {datetime.now():%Y-%m-%d %H:%M:%S}"
     with tempfile.TemporaryDirectory(prefix="fineprune-") as scratch:
         path = package.path
@@ -88,7 +88,7 @@ def submit(
                 job_name=name,
                 pipeline_package_path=str(path),
                 params=parameters,
-                service_account=cluster.service_account,
+                service_account=wanted.service_account,
             )
     return str(started.run_id)
 

@@ -28,7 +28,7 @@ from pipeline.server import (
     silence,
     told,
 )
-from pipeline.settings import REACH_REGISTRY, Settings
+from pipeline.settings import REACH_MLFLOW, Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,16 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Follow the run; gives the exit code."""
-    cluster = settings.load(given.profile)
-    client = connect(endpoint(given, cluster), namespace(given, cluster))
+    wanted = settings.load(given.profile)
+    client = connect(endpoint(given, wanted), namespace(given, wanted))
     graph = tasks_of(client, given.run_id)
     if graph.judged:
-        check_registry(cluster.registry)
-    return follow(client, given.run_id, graph, given, cluster)
+        check_mlflow(wanted.tracking_uri)
+    return follow(client, given.run_id, graph, given, wanted)
 
 
 def follow(
-    client: kfp.Client, run_id: str, graph: TaskGraph, given: argparse.Namespace, cluster: Settings
+    client: kfp.Client, run_id: str, graph: TaskGraph, given: argparse.Namespace, wanted: Settings
 ) -> int:
     """Tell every change of a run until it ends, and its verdict; gives the exit code.
 
@@ -57,12 +57,12 @@ def follow(
         run_id: of the run.
         graph: what it runs.
         given: with the flags of :func:`add_server_arguments`.
-        cluster: the settings.
+        wanted: the settings.
 
     Raises:
         KubeflowError: the server has not answered for minutes.
     """
-    where = namespace(given, cluster)
+    where = namespace(given, wanted)
     try:
         ended = Watch(client, run_id, where, graph.stages, graph.inner).follow()
     except KeyboardInterrupt:
@@ -71,7 +71,7 @@ def follow(
         return exit_codes.INTERRUPTED
     if ended.state != "SUCCEEDED":
         return tell_failure(ended, graph, where)
-    return tell_verdict(run_id, cluster.registry) if graph.judged else 0
+    return tell_verdict(run_id, wanted.tracking_uri) if graph.judged else 0
 
 
 def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
@@ -92,7 +92,7 @@ def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
     return TaskGraph(pipeline, f"run {run_id}")
 
 
-def check_registry(uri: str, remedy: str = REACH_REGISTRY) -> None:
+def check_mlflow(uri: str, remedy: str = REACH_MLFLOW) -> None:
     """Ask the registry now what will be asked of it at the end, hours later.
 
     Raises:

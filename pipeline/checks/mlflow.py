@@ -13,16 +13,16 @@ from fineprune.environment import check_sendable
 from fineprune.errors import root_cause, without_credentials
 from pipeline import web
 from pipeline.checks.base import Line, Site
-from pipeline.settings import REACH_REGISTRY
+from pipeline.settings import REACH_MLFLOW
 
 
 def answers(site: Site) -> Iterator[Line]:
     """The registry answers from here and lets us in, and the pods too."""
     check_sendable("MLFLOW_TRACKING_TOKEN")
-    uri = site.settings.registry
+    uri = site.settings.tracking_uri
     address = without_credentials(uri)
     if not web.names_server(uri):
-        yield Line("fail", f"{address}: expected the http:// or https:// address of a server", REACH_REGISTRY)
+        yield Line("fail", f"{address}: expected the http:// or https:// address of a server", REACH_MLFLOW)
         return
     host = urlsplit(site.settings.mlflow.address).netloc
     try:
@@ -31,7 +31,7 @@ def answers(site: Site) -> Iterator[Line]:
         other = status == 200 and host != urlsplit(uri).netloc.rpartition("@")[2]
         to_pods = _ask_mlflow(uri, host) if other else (status, said)
     except requests.RequestException as error:
-        yield Line("fail", f"{address}: no answer: {root_cause(error)}", REACH_REGISTRY)
+        yield Line("fail", f"{address}: no answer: {root_cause(error)}", REACH_MLFLOW)
         return
     if status == 200 and _refuses_host(*to_pods):
         remedy = f"start mlflow server with --allowed-hosts that name {host} beside localhost"
@@ -45,7 +45,7 @@ def answers(site: Site) -> Iterator[Line]:
     elif _refuses_host(status, said):
         yield Line("fail", f"{address}: refuses this host name", "start mlflow server with --allowed-hosts")
     else:
-        yield Line("fail", f"{address}: expected MLflow, found HTTP {status}", REACH_REGISTRY)
+        yield Line("fail", f"{address}: expected MLflow, found HTTP {status}", REACH_MLFLOW)
 
 
 def _refuses_host(status: int, said: str) -> bool:

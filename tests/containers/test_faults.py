@@ -161,7 +161,7 @@ def test_unreachable_mlflow_promotes_nothing(
     run: Local, run_local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY_LISTENS)
-    monkeypatch.setattr("pipeline.watch.check_registry", lambda *_: None)  # it answered then
+    monkeypatch.setattr("pipeline.watch.check_mlflow", lambda *_: None)  # it answered then
     package = promote_only(tmp_path / "package.yaml", run.outputs)
     code, line = run_local(package, folder=run.folder)
     assert code == 1
