@@ -103,7 +103,7 @@ def registry(stack: Mapping[str, str]) -> Any:
     def ask() -> dict[str, Any]:
         address = f"{stack['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/search"
         answer = requests.get(address, timeout=30)
-        answer.raise_for_status()
+        assert answer.ok, answer.text
         models = json.loads(answer.text).get("registered_models", [])
         return {
             model["name"]: {alias["alias"]: alias["version"] for alias in model.get("aliases", [])}
