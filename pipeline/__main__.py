@@ -28,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code, or 2 with one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] not in COMMANDS:
-        _top_parser().parse_args(arguments)
-        return USER_ERROR
+        top = _top_parser()
+        top.parse_args(arguments)
+        top.error("expected a command first")
     name = arguments[0]
     command = _load(name)
     parser = Parser(prog=f"python -m pipeline {name}", description=COMMANDS[name], allow_abbrev=False)
