@@ -11,13 +11,16 @@ from fineprune.config import (
     Fraction,
     NonNegative,
     Positive,
+    PositiveShare,
     Range,
     Seed,
+    Share,
     parse,
+    read_card,
     to_plain,
     to_show,
 )
-from fineprune.errors import ConfigError
+from fineprune.errors import ConfigError, ModelError
 from fineprune.params import override
 
 
@@ -196,6 +199,17 @@ def test_a_whole_float_becomes_the_int_that_a_literal_lists():
     assert isinstance(found, int)
 
 
+def test_a_true_is_no_number_that_a_literal_lists():
+    config = dataclasses.make_dataclass("Config", [("channels", Literal[1, 3])], frozen=True)
+    with pytest.raises(ConfigError, match="channels: expected one of 1, 3, found True"):
+        parse(config, {"channels": True}, "stage")
+
+
+def test_a_key_that_may_be_null_may_be_left_out():
+    values = {key: value for key, value in GOOD.items() if key not in ("limit", "other")}
+    assert parse(Everything, values, "stage") == parsed()
+
+
 def test_an_int_is_a_float():
     assert isinstance(parsed(share=1).share, float)
 
@@ -208,7 +222,7 @@ def test_a_number_that_yaml_takes_for_a_string_is_a_number(text: str, value: flo
     assert parsed(limit=text).limit == value
 
 
-@pytest.mark.parametrize("text", ["1e999", "e5", "1e", "1.5", "nan"])
+@pytest.mark.parametrize("text", ["1e999", "e5", "1e", "1e5x", "1.5", "nan"])
 def test_other_strings_are_no_numbers(text: str) -> None:
     with pytest.raises(ConfigError, match=r"\.limit: expected a finite number"):
         parsed(limit=text)
@@ -236,6 +250,25 @@ def test_a_range_includes_and_excludes_its_bounds(bounds, inside, outside, text)
     assert all(value in bounds for value in inside)
     assert not any(value in bounds for value in outside)
     assert str(bounds) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "outside"),
+    [
+        (Fraction, (0, 1), (-0.1, 1.1)),
+        (Share, (0.1, 0.9), (0, 1)),
+        (PositiveShare, (0.1, 1), (0, 1.1)),
+        (Positive, (0.1, 1e12), (0, -1)),
+        (NonNegative, (0, 1e12), (-0.1,)),
+    ],
+)
+def test_a_kind_of_number_has_its_bounds(kind, inside, outside):
+    config = dataclasses.make_dataclass("Config", [("value", kind)], frozen=True)
+    for value in inside:
+        assert parse(config, {"value": value}, "stage").value == value
+    for value in outside:
+        with pytest.raises(ConfigError, match=r"stage\.value: expected a value in"):
+            parse(config, {"value": value}, "stage")
 
 
 @pytest.mark.parametrize(
@@ -277,3 +310,20 @@ def test_what_is_shown_has_no_credentials() -> None:
     assert to_plain(config) == {"source": hidden, "runs": [{"source": hidden, "rate": 0.5}]}
     shown = "dvc+https://git.example/x@v1:d"
     assert to_show(config) == {"source": shown, "runs": [{"source": shown, "rate": 0.5}]}
+
+
+def test_a_card_of_another_format_or_that_is_damaged_is_refused(tmp_path):
+    card = dataclasses.make_dataclass("Card", [("format", int)], frozen=True)
+    path = tmp_path / "card.json"
+    options = {"format_number": 2, "error": ModelError, "name": "card"}
+    path.write_text('{"format": 2}')
+    assert read_card(card, path, **options) == card(2)
+    for text, message in (
+        ('{"format": 1}', "expected format 2, found 1"),
+        ('{"format": 3}', "expected format 2, found 3"),
+        ('{"format": "2"}', r"card\.format: expected a whole number, found '2'"),
+        ("{", "not valid JSON"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ModelError, match=rf"card\.json: {message}"):
+            read_card(card, path, **options)

@@ -1,4 +1,5 @@
 import errno
+from urllib.error import URLError
 
 from fineprune.errors import excerpt, one_line, root_cause, shortened, without_credentials
 
@@ -14,6 +15,7 @@ def test_an_error_is_told_in_one_line() -> None:
     assert one_line(OSError(errno.EIO, "Input/output error", "read.npy", None, "written.npy")) == (
         "read.npy: Input/output error"
     )
+    assert one_line(OSError(errno.EBADF, "Bad file descriptor", 3)) == "Bad file descriptor"
     assert one_line(OSError(errno.ECONNREFUSED, "Connection refused")) == "Connection refused"
     assert "secret" not in one_line(ValueError("https://user:secret@example.org refuses"))
 
@@ -48,6 +50,10 @@ def test_what_started_it_is_at_the_end_of_the_chain() -> None:
     told.__cause__ = tries
     assert root_cause(told) == "Connection refused"
     assert root_cause(ValueError("alone")) == "alone"
+    handled = ValueError("while that was handled")
+    handled.__context__ = started
+    assert root_cause(handled) == "Connection refused"
+    assert root_cause(URLError("no host given")) == "<urlopen error no host given>"  # its reason is a text
 
 
 def test_a_number_that_python_does_not_write_out_is_shown_all_the_same() -> None:

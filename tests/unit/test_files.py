@@ -1,12 +1,56 @@
+import os
+from pathlib import PurePath
+
 import pytest
 
 from fineprune.errors import DataError, ModelError
-from fineprune.files import below, read_json, remove, write_json
+from fineprune.files import as_mapping, below, hidden, read_json, remove, stays_inside, sync, write_json
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_by(tmp_path):
     with pytest.raises(FileNotFoundError):
         list(below(tmp_path / "gone"))
+
+
+def test_folders_and_links_are_below_a_folder_too_and_links_are_not_followed(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.npy").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "sub")
+    found = {path.relative_to(tmp_path).as_posix() for path in below(tmp_path)}
+    assert found == {"sub", "sub/a.npy", "link"}
+
+
+def test_every_file_of_a_folder_is_flushed(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    files = [tmp_path / "a.npy", tmp_path / "sub" / "b.npy"]
+    for file in files:
+        file.touch()
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+    sync(tmp_path)
+    assert sorted(flushed) == sorted(file.stat().st_ino for file in files)
+
+
+@pytest.mark.parametrize("path", ["a", "a/b.npy", ".", "a..b"])
+def test_a_path_that_stays_inside(path):
+    assert stays_inside(path)
+
+
+@pytest.mark.parametrize("path", ["", "/a", "..", "../a", "a/../../b", "a\0b"])
+def test_a_path_that_may_leave_or_is_none(path):
+    assert not stays_inside(path)
+
+
+def test_what_a_hidden_folder_holds_is_hidden():
+    assert hidden(PurePath(".ipynb_checkpoints/a.jpg"))
+    assert hidden(PurePath("a/._b.jpg"))
+    assert not hidden(PurePath("a.b/c.jpg"))
+
+
+@pytest.mark.parametrize("value", [None, [1], "text", 3])
+def test_what_is_no_mapping_is_an_empty_one(value):
+    assert as_mapping(value) == {}
+    assert as_mapping({"a": value}) == {"a": value}
 
 
 def test_remove_takes_files_folders_links_and_nothing(tmp_path):
@@ -45,5 +89,6 @@ def test_read_json_refuses_what_is_not_json(tmp_path, content):
 
 
 def test_read_json_says_which_file_is_missing(tmp_path):
-    with pytest.raises(DataError, match=r"none\.json: cannot read: No such file"):
-        read_json(tmp_path / "none.json")
+    for error in (DataError, ModelError):
+        with pytest.raises(error, match=r"none\.json: cannot read: No such file"):
+            read_json(tmp_path / "none.json", error)

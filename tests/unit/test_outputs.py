@@ -1,3 +1,6 @@
+import ctypes
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -6,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,6 +62,14 @@ def test_new_outputs_replace_old_ones(old, monkeypatch, can_exchange):
     if not can_exchange:
         monkeypatch.setattr(outputs, "_exchange", lambda one, other: False)
     (old / "folder" / "stale.txt").write_text("old")
+    with whole_outputs(targets(old)) as scratch:
+        write_both(scratch, "new")
+    assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
+
+
+@pytest.mark.parametrize("library", [SimpleNamespace(), SimpleNamespace(renameat2=lambda *_: -1)])
+def test_new_outputs_replace_old_ones_where_the_system_cannot_swap(old, monkeypatch, library):
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
     with whole_outputs(targets(old)) as scratch:
         write_both(scratch, "new")
     assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
@@ -126,6 +138,29 @@ def test_an_old_folder_that_a_killed_run_had_set_aside_comes_back(old):
     assert tree(old) == OLD
 
 
+def test_an_old_folder_is_kept_until_the_new_one_is_in_its_place(old, monkeypatch):
+    """Where two folders cannot be swapped, and the second of the two renames fails."""
+    monkeypatch.setattr(outputs, "_exchange", lambda one, other: False)
+    rename = os.rename
+
+    def fail(source, target):
+        if source.name.endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    def replace():
+        with whole_outputs(targets(old)) as scratch:
+            write_both(scratch, "new")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", fail)
+        with pytest.raises(OSError, match="Input"):
+            replace()
+    with pytest.raises(KeyError), whole_outputs(targets(old)):
+        raise KeyError
+    assert tree(old) == OLD
+
+
 def test_what_a_killed_run_had_set_aside_is_no_obstacle(old, monkeypatch):
     monkeypatch.setattr(outputs, "_exchange", lambda one, other: False)
     write(old / ".folder.old", "older")
@@ -144,6 +179,16 @@ def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(old):
             whole_outputs({"folder": old / "folder"}),
         ):
             pass
+    assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
+
+
+def test_a_file_system_without_locks_is_no_obstacle(old, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with whole_outputs(targets(old)) as scratch:
+        write_both(scratch, "new")
     assert tree(old) == {"folder/value.txt": "new", "file.json": "new"}
 
 
@@ -218,6 +263,14 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic link"), whole_outputs({"folder": tmp_path / "folder"}):
         pass
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_second_name_of_a_file_in_the_place_of_a_lock_does_not_empty_it(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / ".folder.lock").hardlink_to(tmp_path / "notes.txt")
+    with whole_outputs({"folder": tmp_path / "folder"}) as scratch:
+        write(scratch["folder"], "new")
+    assert tree(tmp_path) == {"notes.txt": "mine", "folder/value.txt": "new"}
 
 
 def test_outputs_are_flushed_before_they_are_put_in_place(old, monkeypatch):

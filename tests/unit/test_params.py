@@ -114,6 +114,8 @@ GIVEN = {"text": "a", "note": "b", "rate": 0.5, "flag": False, "free": {"width":
         ("free.width=8", "free", {"width": 8}),
         ("free={depth: 2}", "free", {"depth": 2}),
         ("free.rate=1e-2", "free", {"width": 1, "rate": 0.01}),
+        ("free.id=9007199254740993", "free", {"width": 1, "id": 2**53 + 1}),
+        ("free.name=2020-13-45", "free", {"width": 1, "name": "2020-13-45"}),  # no date
         ("free.deep.list=[1, 2]", "free", {"width": 1, "deep": {"list": [1, 2]}}),
     ],
 )
