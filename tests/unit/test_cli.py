@@ -4,15 +4,17 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
 from fineprune import __version__, cli
 from fineprune.config import Count
-from fineprune.errors import DataError
+from fineprune.digests import sha256
+from fineprune.errors import ConfigError, DataError, MissingInputError
 from fineprune.stages import STAGES
-from fineprune.stages.base import Result, Stage, execute
+from fineprune.stages.base import Result, Stage, _peak_memory, content_digest, execute
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,29 @@ def test_the_stages_own_exit_code_is_the_programs(stage, capsys):
     assert run(capsys, "profile", "--params", '{"steps": 2}', *PATHS) == (3, [])
 
 
+def test_what_a_stage_tells_steers_no_terminal(stage, capsys):
+    stage.body = lambda: Result(text="a\x1b[2J", summary="b\x1b[2J", warnings=["c\x1b[2J"])
+    assert cli.main(["profile", "--params", '{"steps": 2}', *PATHS]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == ["", r"a\x1b[2J", r"profile: b\x1b[2J"]
+    assert told.err.splitlines() == [r"profile: warning: c\x1b[2J"]
+
+
+def test_what_was_once_in_memory_counts():
+    block = b"x" * (64 << 20)
+    peak = _peak_memory()
+    del block
+    assert _peak_memory() > peak - (16 << 20)  # the kernel does not count to the byte
+
+
+def test_a_folder_is_known_by_its_card(tmp_path):
+    with pytest.raises(MissingInputError, match=r"expected a folder that a stage wrote, .* found none"):
+        content_digest(tmp_path)
+    for card in ("model.json", "dataset.json"):
+        (tmp_path / card).write_text(card)
+        assert content_digest(tmp_path) == sha256(tmp_path / card)
+
+
 def test_warnings_go_to_stderr(stage, capsys):
     stage.body = lambda: Result(warnings=["mind the gap"])
     code, lines = run(capsys, "profile", "--params", '{"steps": 2}', *PATHS)
@@ -245,6 +270,46 @@ def test_a_users_mistake_is_one_line_and_code_2(stage, capsys, tmp_path, argumen
     assert message in lines[0]
     assert lines[0].startswith("fineprune")
     assert not (tmp_path / "profile").exists()
+
+
+def test_the_first_stage_finds_a_fault_in_what_a_later_one_will_read(monkeypatch, capsys, tmp_path):
+    def load(name):
+        if name == "promote":
+            raise ImportError("its extra is not installed here")
+        return Stage(name, Config, (), ("report",), lambda *_: Result())
+
+    monkeypatch.setattr(cli, "load_stage", load)
+    monkeypatch.chdir(tmp_path)
+    params = tmp_path / "params.yaml"
+    params.write_text(
+        "ingest: {steps: 1}\nprofile: {steps: 1}\nattack: {steps: 0}\nprune:\npromote: {x: 1}\n"
+    )
+    code, lines = run(capsys, "ingest", "--config", "params.yaml", "--report", "report")
+    assert (code, len(lines)) == (2, 1)
+    assert "attack.steps: expected a value in" in lines[0]
+    assert not (tmp_path / "report").exists()
+    assert run(capsys, "profile", "--config", "params.yaml", "--report", "other") == (0, [])
+    params.write_text(params.read_text().replace("steps: 0", "steps: 1"))
+    assert run(capsys, "ingest", "--config", "params.yaml", "--report", "report") == (0, [])
+
+
+def test_nothing_is_put_over_a_folder_for_work_or_the_folder_that_one_is_in(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    stage = Stage("profile", Config, (), ("report",), lambda *_, **__: Result(), work=("checkpoints",))
+    place = Path("report")
+    with pytest.raises(
+        ConfigError, match="--report: report: expected a place of its own, found --checkpoints"
+    ):
+        execute(stage, {"steps": 1}, {}, {"report": place}, keywords={"checkpoints": place / "kept"})
+    with pytest.raises(ConfigError, match=r"--report: \.: expected a path that ends in a name"):
+        execute(stage, {"steps": 1}, {}, {"report": Path()})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_argument_shows_no_credentials_and_steers_no_terminal(stage, capsys):
+    code, lines = run(capsys, "profile", "--params", "{}", *PATHS, "https://me:planted@host/x", "\x1b[2J")
+    assert (code, len(lines)) == (2, 1)
+    assert r"unrecognized arguments: https://host/x \x1b[2J" in lines[0]
 
 
 def test_a_section_that_no_stage_reads_is_refused(stage, capsys, tmp_path):
@@ -436,4 +501,5 @@ def test_the_program_itself_prints_one_line_and_no_traceback():
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+    assert "invalid choice: 'nosuch'" in done.stderr
     assert "Traceback" not in done.stderr
