@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fineprune.custody import STEPS, check_custody
+from fineprune.custody import STEPS, check_custody, check_dataset, check_model
 from fineprune.errors import DataError
 from fineprune.files import write_json
 from fineprune.lineage import read_report
@@ -102,6 +102,21 @@ def test_an_evaluation_is_one(folders: dict[str, Path]) -> None:
         DataError, match=r"evaluation/report.json: expected a report of evaluate, found 'prune'"
     ):
         check(folders, evaluation() | {"stage": "prune"})
+
+
+@pytest.mark.parametrize("found", ["f" * 64, None, 7])
+def test_an_evaluation_on_another_dataset_is_refused(found: object) -> None:
+    check_dataset({"dataset": {"digest": "d" * 64}}, "d" * 64, Path("evaluation"))
+    with pytest.raises(DataError, match="evaluation: expected an evaluation on this dataset, digest dddd"):
+        check_dataset({"dataset": {"digest": found}}, "d" * 64, Path("evaluation"))
+
+
+def test_another_model_than_the_one_that_was_evaluated_is_refused() -> None:
+    told = {"models": {"pruned": {"digest": "d" * 64}, "fine_pruned": {}}}
+    check_model(told, "pruned", "d" * 64, Path("model"))
+    check_model(told, "fine_pruned", "d" * 64, Path("model"))  # the gate asks for what is not told
+    with pytest.raises(DataError, match="model: expected the model that was evaluated, digest dddd"):
+        check_model(told, "pruned", "f" * 64, Path("model"))
 
 
 @pytest.mark.parametrize("flag", STEPS)

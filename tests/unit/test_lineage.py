@@ -77,6 +77,24 @@ def test_a_number_does_not_become_a_point_of_the_series_of_its_name(tmp_path: Pa
     assert list(record.series) == ["loss by step", "empty"]
 
 
+def test_what_a_stage_cost_is_no_number_of_its_own(tmp_path: Path) -> None:
+    assert read_record("prune", folder(tmp_path, numbers={"seconds": 9.0})).metrics["seconds"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "expected a stage's report, found list"),
+        ("{}", "schema: expected 1, found None"),
+        ('{"schema": 2}', "schema: expected 1, found 2"),
+    ],
+)
+def test_what_is_no_report_of_this_schema_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / REPORT).write_text(text)
+    with pytest.raises(DataError, match=f"{REPORT}: {message}"):
+        read_report(tmp_path)
+
+
 def test_what_a_report_does_not_say_is_empty(tmp_path: Path) -> None:
     (tmp_path / REPORT).write_text('{"schema": 1}')
     record = read_record("prune", tmp_path)
@@ -101,6 +119,10 @@ MALFORMED = {
     "a point a number": ({"series": {"a": [3]}}, "series.a[0]: expected [step, value], found 3"),
     "a point a text": ({"series": {"a": ["01"]}}, "series.a[0]: expected [step, value], found '01'"),
     "a point too short": ({"series": {"a": [[0, 1], [1]]}}, "series.a[1]: expected [step, value], found [1]"),
+    "a point too long": (
+        {"series": {"a": [[0, 1, 2]]}},
+        "series.a[0]: expected [step, value], found [0, 1, 2]",
+    ),
     "a step a text": ({"series": {"a": [["x", 1]]}}, "series.a[0]: expected a finite number, found 'x'"),
     "half a step": ({"series": {"a": [[0.5, 1]]}}, "series.a[0]: expected a whole step, found [0.5, 1]"),
     "a value infinite": (
@@ -140,6 +162,13 @@ def test_params_are_flattened() -> None:
 ROW = {"utility": {"value": 0.9, "low": 0.85, "high": 0.94, "n": 500}, "digest": "abc"}
 
 
+def test_a_figure_of_zero_is_one() -> None:
+    assert dict(evaluation_metrics({"models": {"pruned": {"utility": {"value": 0.0, "low": -0.1}}}})) == {
+        "pruned.utility": 0.0,
+        "pruned.utility.low": -0.1,
+    }
+
+
 def test_figures_become_metrics() -> None:
     assert list(evaluation_metrics({"models": {"pruned": ROW}})) == [
         ("pruned.utility", 0.9),
@@ -165,7 +194,7 @@ def test_what_is_no_figure_is_left_out(models: Any) -> None:
 
 def test_evidence_becomes_tags() -> None:
     tags = evidence_tags(
-        {"models": {"pruned": ROW, "control": {"utility": {"value": 1.0}}}},
+        {"models": {"pruned": ROW, "pruned_twice": {"utility": {"value": 1.0}}}},
         model="pruned",
         thresholds={"min_utility": 0.8},
         configs={"prune": {"b": 1, "a": 2}, "ingest": None},

@@ -1,9 +1,11 @@
 """Progress that is read from a log."""
 
+import threading
+
 import pytest
 from tqdm import tqdm
 
-from fineprune.progress import bar, progress
+from fineprune.progress import bar, in_threads, progress
 
 
 @pytest.fixture
@@ -45,6 +47,29 @@ def test_the_same_state_is_not_told_twice(capsys):
     shown.update()
     shown.close()
     assert capsys.readouterr().err.splitlines() == ["0/2", "1/2"]
+
+
+def test_where_nobody_looks_there_is_a_line_every_ten_seconds():
+    with bar(total=1) as shown:
+        assert shown.mininterval == 10
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 3, 4096])
+def test_what_threads_do_comes_in_order_and_whole(monkeypatch, ahead):
+    monkeypatch.setattr("fineprune.progress._AHEAD", ahead)
+    assert in_threads(str, range(5), threads=2, name="fetch", unit="file") == ["0", "1", "2", "3", "4"]
+
+
+def test_several_threads_are_at_work_and_the_first_error_ends_it():
+    both = threading.Barrier(2, timeout=30)
+
+    def work(number):
+        both.wait()
+        if number:
+            raise ValueError(number)
+
+    with pytest.raises(ValueError, match="1"):
+        in_threads(work, range(2), threads=2, name="fetch", unit="file")
 
 
 def test_what_is_done_within_a_second_shows_nothing(capsys):

@@ -42,6 +42,23 @@ def test_a_tree_arrives_without_its_neighbours(bucket, tmp_path, monkeypatch, ah
     assert (tmp_path / "out/deep/b.bin").read_bytes() == BODY + b"set/deep/b.bin"
 
 
+@pytest.mark.parametrize("url", ["s3://data/settled", "s3://data/settled/"])
+def test_a_tree_of_one_object_arrives_as_a_folder(bucket, tmp_path, url):
+    assert fetch(url, tmp_path / "out") == tmp_path / "out"
+    assert (tmp_path / "out" / "c.bin").read_bytes() == BODY + b"settled/c.bin"
+
+
+def test_the_marker_of_an_empty_folder_is_no_object(bucket, tmp_path):
+    assert "nor any below it" in refusal("s3://data/set/empty/", tmp_path)
+
+
+def test_nothing_is_put_over_a_file_that_is_there(bucket, tmp_path):
+    (tmp_path / "a.bin").write_text("mine")
+    with pytest.raises(FileExistsError):
+        fetch("s3://data/set/a.bin", tmp_path)
+    assert (tmp_path / "a.bin").read_text() == "mine"
+
+
 def test_a_single_object_arrives_as_a_file(bucket, tmp_path):
     path = fetch("s3://data/set/a.bin", tmp_path)
     assert path == tmp_path / "a.bin"
@@ -76,6 +93,7 @@ def test_an_encrypted_object_is_not_held_against_its_etag(bucket):
     bucket.put_object(Bucket="data", Key="encrypted", Body=b"x", ServerSideEncryption="aws:kms")
     assert Bucket("data").find("plain").md5 == hashlib.md5(b"x").hexdigest()
     assert Bucket("data").find("encrypted").md5 is None
+    assert [stored.md5 for stored in Bucket("data").below("encrypted")] == [None]
 
 
 def test_a_multipart_object_is_not_held_against_its_etag(s3, tmp_path):
@@ -111,12 +129,13 @@ def test_refuses_keys_that_leave_the_folder(s3, tmp_path):
     ["s3://key:unit-test-secret@x", "s3://key:unit-test-secret/y@x", "https://[x]/", "s3:///x"],
 )
 def test_refuses_what_is_no_plain_s3_url(url, tmp_path):
-    refusal(url, tmp_path)
+    assert "expected s3://bucket/key" in refusal(url, tmp_path)
 
 
 def test_splits_a_url_with_odd_characters():
     assert split_url("s3://data/a b/c#1?d") == ("data", "a b/c#1?d")
     assert split_url("s3://data") == ("data", "")
+    assert split_url("s3://data//a") == ("data", "a")
 
 
 def test_refuses_without_credentials(s3, tmp_path, monkeypatch):
@@ -131,6 +150,12 @@ def test_refuses_a_token_that_cannot_be_sent(s3, tmp_path, monkeypatch):
         ConfigError, match=r"^AWS_SESSION_TOKEN: expected one line .* found a line break in it$"
     ):
         fetch("s3://data/set", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("AWS_ENDPOINT_URL", "nonsense"), ("AWS_PROFILE", "nobody")])
+def test_refuses_settings_that_make_no_client(s3, tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert re.match(f"S3: cannot be set up: .*{value}", refusal("s3://data/set", tmp_path))
 
 
 def test_refuses_an_endpoint_that_nobody_answers(s3, tmp_path, monkeypatch):

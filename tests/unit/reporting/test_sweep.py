@@ -89,6 +89,7 @@ def test_an_undefined_figure_is_empty_in_the_csv() -> None:
         "[" * 100_000,
         row(0, 0.5).replace("0.5", "null"),
         row(0, 0.5).replace("0.5", '"high"'),
+        row(0, 0.5).replace("0.5", "0.5,0.5"),
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
@@ -99,6 +100,14 @@ def test_anything_else_is_refused(text: str) -> None:
 def test_a_run_without_a_required_model_is_refused() -> None:
     with pytest.raises(DataError, match="found no control"):
         read_run(row(0, 0.5, models={}))
+
+
+def test_runs_of_other_models_are_not_one_table() -> None:
+    found = [read_run(row(seed, 0.5)).models for seed in (0, 1)]
+    more = {**found[1], "control_pruned": found[1]["control"]}
+    for several in ([found[0], more], [more, found[0]]):
+        with pytest.raises(DataError, match="in every run, found"):
+            table(several)
 
 
 def test_the_same_run_twice_is_refused() -> None:

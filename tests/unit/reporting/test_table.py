@@ -43,6 +43,7 @@ def models():
         (-0.0001, ".000"),
         (0.99996, "1.000"),
         (-1.0, "-1.000"),
+        (float("nan"), "undefined"),
     ],
 )
 def test_number(value, text):
@@ -100,6 +101,11 @@ def test_unknown_models_follow():
     named = rows({"second_seed": model(0.9, 0.1)} | models())
     assert list(named)[-1] == "second_seed"
     assert named["second_seed"] == "second seed"
+
+
+def test_a_control_that_was_not_defended_has_no_row():
+    found = {name: measured for name, measured in models().items() if not name.startswith("control_")}
+    assert list(rows(found)) == ["control", "undefended", "pruned", "fine_tuned", "fine_pruned"]
 
 
 def test_a_missing_model_is_refused():
