@@ -132,6 +132,13 @@ def test_the_lock_is_given_back_when_the_promotion_fails() -> None:
     assert not store.made
 
 
+def test_a_lock_that_is_kept_is_not_given_back() -> None:
+    store = Entries()
+    with PromotionLock(store, "net") as lock:
+        lock.kept = True
+    assert list(store.made) == [LOCK]
+
+
 def test_a_dead_promoters_lock_is_taken_over_by_one_at_a_time() -> None:
     store = Entries()
     store.make(LOCK, "host pid 1 dead", age=100)
@@ -158,6 +165,19 @@ def test_a_takeover_that_died_is_taken_over_itself(deaths: int) -> None:
         store.make(f"{LOCK}.dead{death}", f"host pid {death + 1} dead{death + 1}", age=90)
     assert most_inside(store, 8) == 1
     assert not store.made
+
+
+def test_an_owner_whose_id_names_itself_is_left_to_a_person() -> None:
+    store = Entries()
+    for name in (LOCK, f"{LOCK}.dead"):
+        store.make(name, "host pid 0 dead", age=1000)
+    with pytest.raises(TrackingError, match="pid 0 dead for"), PromotionLock(store, "net", wait=0.02):
+        pass
+
+
+def test_one_waits_for_longer_than_a_dead_owner_can_block() -> None:
+    lock = PromotionLock(Entries(), "net")
+    assert lock._wait > lock._stale
 
 
 def test_entries_that_nobody_signed_are_named_and_left_to_a_person() -> None:
@@ -221,6 +241,20 @@ def test_a_promoter_whose_store_is_slow_finds_out() -> None:
         def holder(self, name: str) -> Holder | None:
             time.sleep(0.1)
             return super().holder(name)
+
+    with (
+        PromotionLock(Slow(), "net", stale=0.1) as lock,
+        pytest.raises(TrackingError, match="held for too long, nothing was promoted"),
+    ):
+        lock.check()
+
+
+def test_a_lock_is_as_old_as_the_request_that_made_it() -> None:
+    class Slow(Entries):
+        def make(self, name: str, owner: str, *, age: float = 0.0) -> bool:
+            made = super().make(name, owner, age=age)
+            time.sleep(0.1)
+            return made
 
     with (
         PromotionLock(Slow(), "net", stale=0.1) as lock,

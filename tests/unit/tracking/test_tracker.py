@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
 
@@ -96,6 +97,36 @@ def test_a_parent_that_is_not_there(tracker: Tracker, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MLFLOW_RUN_ID", "nowhere")
     with pytest.raises(TrackingError, match="nowhere"), open_run(tracker):
         pass
+
+
+def test_the_state_of_somebody_elses_run_stays_its_owners(
+    tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = client.create_run("1").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", outer)
+    with open_run(tracker):
+        pass
+    assert client.get_run(outer).info.status == "RUNNING"
+    with pytest.raises(ZeroDivisionError), open_run(tracker):
+        raise ZeroDivisionError
+    assert client.get_run(outer).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("https://me:planted@mlflow.example/", "https://mlflow.example/#/experiments/7/runs/r1"),
+        ("sqlite:///a b.db", "mlflow ui --backend-store-uri 'sqlite:///a b.db'"),
+    ],
+)
+def test_where_to_look_has_no_credentials(uri: str, told: str) -> None:
+    assert Tracker(None, uri, "7").look_at("r1") == told
+
+
+def test_the_first_of_several_versions_is_so_by_its_number() -> None:
+    found = [SimpleNamespace(version=number) for number in ("10", "9", "11")]
+    client = SimpleNamespace(search_model_versions=lambda _: found)
+    assert Tracker(client, "", "1")._registered("net", TAGS) == "9"
 
 
 def test_a_store_of_artifacts_that_refuses(
