@@ -3,7 +3,7 @@
 import pytest
 from tqdm import tqdm
 
-from tables.dvc_output import Doing, cause, doing
+from tables.dvc_output import Doing, cause, doing, is_busy, refused
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,38 @@ def test_other_lines_are_no_progress(line: str) -> None:
             ["epoch 3\n", "ERROR: failed to reproduce 'a': missing data 'source': x\n"],
             "missing data 'source': x",
         ),
+        (["fineprune attack: error: first\n", "fineprune attack: error: last\n"], "last"),
+        (
+            ["OSError: no\n", "ERROR: failed to reproduce 'a': failed to run: x, exited with 1\n"],
+            "OSError: no",
+        ),
+        (
+            [
+                "Running stage 'a':\n",
+                "> x\n",
+                "ERROR: failed to reproduce 'a': failed to run: x, exited with 1\n",
+            ],
+            "failed to reproduce 'a': failed to run: x, exited with 1",
+        ),
         (["ERROR: 'tables/dvc.yaml' does not exist\n"], "'tables/dvc.yaml' does not exist"),
         ([], "DVC said nothing"),
     ],
 )
 def test_a_cause_is_the_stages_own_word_or_the_last_that_was_said(lines: list[str], expected: str) -> None:
     assert cause(lines) == expected
+
+
+def test_what_dvc_refused_last_is_meant() -> None:
+    lines = [
+        "ERROR: failed to reproduce 'a': x\n",
+        "ERROR: failed to reproduce 'tables/dvc.yaml:b': y\n",
+        "z\n",
+    ]
+    assert refused(lines) == "b"
+    assert refused(["Running stage 'a':\n"]) is None
+
+
+@pytest.mark.parametrize("says", ["ERROR: Unable to acquire lock", "'a/b' is busy, it is being blocked by:"])
+def test_another_dvc_in_the_way_is_told_from_a_fault(says: str) -> None:
+    assert is_busy(["epoch 3\n", f"{says}\n"])
+    assert not is_busy(["epoch 3\n", "CUDA is busy\n"])

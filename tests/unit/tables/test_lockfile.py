@@ -34,9 +34,10 @@ def test_a_file_that_was_cut_anywhere_is_mended(spare: Spare) -> None:
 
 
 def test_a_file_that_was_cut_does_not_become_the_spare_one(spare: Spare) -> None:
-    spare.lock.write_text(text("a", "b", "c")[:-20])
-    spare.keep()
-    assert spare.copy.read_text() == text("a", "b")
+    for cut in (text("a", "b", "c")[:-20], text("a")):
+        spare.lock.write_text(cut)
+        spare.keep()
+        assert spare.copy.read_text() == text("a", "b")
 
 
 def test_a_stage_may_have_other_outputs_with_another_command(spare: Spare) -> None:
@@ -64,8 +65,9 @@ def test_without_the_file_everything_is_to_be_done_anew(spare: Spare) -> None:
     assert not spare.copy.exists()
 
 
-def test_a_damaged_file_without_a_spare_one_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["stages: [", "stages: [a]", "[]", ""])
+def test_a_damaged_file_without_a_spare_one_goes(tmp_path: Path, content: str) -> None:
     spare = Spare(tmp_path / "dvc.lock", tmp_path / "spare")
-    spare.lock.write_text("stages: [")
+    spare.lock.write_text(content)
     assert spare.mend()
     assert not spare.lock.exists()

@@ -83,6 +83,7 @@ def test_a_case_is_ingested_once() -> None:
     [
         ("cases: [a]\nattacks: [b]\nseeds: [0]\n", "expected cases and seeds for quick, found no 'quick'"),
         ("quick: {cases: [a]}\ncases: [a]\nattacks: [b]\nseeds: [0]\n", "found no 'seeds'"),
+        ("quick:\ncases: [a]\nattacks: [b]\nseeds: [0]\n", "expected cases and seeds for quick"),
         ("quick: {cases: [x], seeds: [7]}\ncases: [a]\nattacks: [b]\nseeds: [0]\n", "found cases x, seeds 7"),
     ],
 )

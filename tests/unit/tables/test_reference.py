@@ -1,6 +1,9 @@
 """The paper's figures: complete, in keeping with each other, and every contradiction has its place."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from tables.layout import DEFENCES
 from tables.profiles import PROFILES, read_profile
@@ -72,3 +75,39 @@ def test_there_are_ten_contradictions_and_each_is_named_at_a_number_or_a_figure(
     assert all(told["at"] for told in paper.contradictions)
     known = {"study", "attack", "defence", "metric", "table"}
     assert all(set(place) <= known for told in paper.contradictions for place in told["at"])
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Paper:
+    """Of one study with one figure that is not sure, though the utility that rests on it is printed."""
+    figures = {"clean_accuracy": 0.9, "backdoor_success": 0.5}
+    place = {"study": "speech", "attack": "baseline", "defence": "none"}
+    told = {
+        "studies": {
+            "speech": {"cases": ["fsdd"], "printed_utility": ["none"], "baseline": {"none": figures}}
+        },
+        "contradictions": [
+            {"at": [{"study": "speech"}]},
+            {"at": [{"study": "speech", "attack": "baseline"}]},
+        ],
+        "reading": [],
+        "grades": {},
+        "unsure": [{"at": place | {"metric": "clean_accuracy"}, "grade": "R", "note": "not confirmed"}],
+    }
+    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(told))
+    return Paper(tmp_path / "paper.yaml")
+
+
+def test_a_utility_that_is_printed_rests_on_nothing_else(paper: Paper) -> None:
+    printed = {"value": 0.4, "grade": "S", "note": ""}
+    assert paper.figure("speech", "baseline", "none", "utility") == printed
+
+
+def test_a_case_of_no_study_has_no_figure(paper: Paper) -> None:
+    assert paper.figure(None, "baseline", "none", "utility") is None
+
+
+def test_the_number_of_a_contradiction_stands_at_its_place_alone(paper: Paper) -> None:
+    assert paper.marks(study="speech") == [1]
+    assert paper.marks(study="speech", attack="baseline") == [2]
+    assert paper.marks(attack="baseline") == []

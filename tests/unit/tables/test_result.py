@@ -81,6 +81,15 @@ def test_a_metric_that_one_seed_does_not_have_is_none() -> None:
     assert cell_of(assemble(wanted, found, Paper()), "none")["measured"]["utility"] is None
 
 
+def test_a_utility_may_be_negative() -> None:
+    wanted = profile("faces")
+    found = reports(*wanted.cells)
+    for one in found.values():
+        one["models"]["fine_pruned"]["utility"] = {"value": -0.2, "low": -0.3, "high": -0.1}
+    told = cell_of(assemble(wanted, found, Paper()), "fine_pruning")["measured"]["utility"]
+    assert (told["value"], told["low"], told["high"]) == pytest.approx((-0.2, -0.3, -0.1))
+
+
 def test_curves_and_activations_are_in_pruning_order_by_seed() -> None:
     wanted = profile("faces", seeds=(3,))
     result = assemble(wanted, reports(*wanted.cells), Paper())

@@ -285,6 +285,17 @@ def test_dvc_that_was_ended_holds_no_lock(tmp_path: Path) -> None:
     assert json.loads(file.read_text()) == {"write": {"artifacts/b": other}, "read": {"data": [other]}}
 
 
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"read": 3}', '{"read": {"data": [3]}}', '{"write": {"artifacts/a": {"pid": 1}}}']
+)
+def test_locks_that_are_not_dvcs_are_removed(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "rwlock"
+    assert not mend_locks(file, PIPELINE)
+    file.write_text(content)
+    assert mend_locks(file, PIPELINE)
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(("content", "kept"), [("", False), ('{"a": {"wri', False), ("{}", True)])
 def test_dvcs_own_locks_do_not_outlive_a_kill_half_written(
     root: Path, go: Go, content: str, kept: bool

@@ -59,6 +59,21 @@ def test_a_source_is_the_old_one_until_the_new_one_is_known(
     assert told(tmp_path, "fsdd") == before
 
 
+def test_a_source_may_be_named_from_where_one_is(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    write_sources(tmp_path, FOLDER, ["fsdd"], {"fsdd": Path("data")})
+    assert (tmp_path / "sources/fsdd/one.wav").read_bytes() == b"RIFF"
+
+
+def test_what_a_killed_run_left_of_a_link_is_no_obstacle(tmp_path: Path, data: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / ".fsdd.new").symlink_to("nowhere")
+    write_sources(tmp_path, FOLDER, ["fsdd"], {"fsdd": data})
+    assert sorted(path.name for path in (tmp_path / FOLDER).iterdir()) == ["fsdd", "fsdd.yaml"]
+
+
 def test_an_archive_keeps_its_ending(tmp_path: Path) -> None:
     (tmp_path / "min10.tar.gz").write_bytes(b"")
     write_sources(tmp_path, FOLDER, ["lfw"], {"lfw": tmp_path / "min10.tar.gz"})
