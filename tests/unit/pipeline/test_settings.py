@@ -88,6 +88,10 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
             "secrets.fineprune-s3.keys.access_key: expected AWS_ACCESS_KEY_ID, as before, found OTHER",
         ),
         (
+            lambda c: c["secrets"][0].update(keys={"access_key": 3}),
+            "settings.secrets.fineprune-s3.keys.access_key: expected a string, found 3",
+        ),
+        (
             lambda c: c["stages"]["prune"].update(node_selector={1: "a"}),
             "settings.stages.prune.node_selector: expected a string as the key, found 1",
         ),
@@ -110,6 +114,10 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
             "settings.stages.prune.tolerations[0].operator: expected one of Equal, Exists",
         ),
         (lambda c: c["images"].update(digests={"prune": "latest"}), "expected sha256: and 64 hex digits"),
+        (
+            lambda c: c["images"].update(digests={"prune": "sha256:" + "0" * 63}),
+            "expected sha256: and 64 hex digits",
+        ),
         (
             lambda c: c["images"].update(digests={"prone": "sha256:" + "0" * 64}),
             "digests.prone: no such stage",
@@ -151,6 +159,25 @@ def test_a_fault_is_named_in_one_line(
     assert said in str(fault.value)
     assert "profile cpu" in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["stages"]["prune"]["memory"].update(request="16Gi"),
+        lambda c: c["stages"]["prune"]["memory"].update(request="900Mi"),  # as a text it is above 16Gi
+        lambda c: c["stages"]["prune"]["cpu"].update(request="8000m"),
+        lambda c: c["stages"]["prune"].update(
+            tolerations=[{"key": "k", "operator": "Equal", "value": "x", "effect": None}]
+        ),
+        lambda c: c["sweep"].update(attacks=["baseline", "pruning_aware"], seeds=[*range(25)]),
+        lambda c: c["secrets"].append({**c["secrets"][0], "stages": ["evaluate"]}),
+    ],
+)
+def test_what_is_just_within_the_bounds_is_taken(
+    load_changed: Callable[..., settings.Settings], change: Callable[[Tree], object]
+) -> None:
+    load_changed(change)
 
 
 def test_all_faults_are_named_at_once(load_changed: Callable[..., settings.Settings]) -> None:
@@ -208,3 +235,20 @@ def test_a_quantity_is_so_many_bytes(text: str, bytes_: int) -> None:
 @pytest.mark.parametrize(("text", "number"), [("2", "2"), ("0.5", "0.5"), ("250m", "0.25")])
 def test_a_quantity_is_so_many_cores(text: str, number: str) -> None:
     assert settings.cores(text) == Decimal(number)
+
+
+def test_the_registry_is_asked_where_it_is_from_here(
+    load_changed: Callable[..., settings.Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_changed(lambda c: c["mlflow"].update(address="http://mlflow.inside:5000"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert loaded.registry == "http://mlflow.inside:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    assert loaded.registry == "http://localhost:5000"
+
+
+def test_a_stage_gets_its_own_secrets_alone(load_changed: Callable[..., settings.Settings]) -> None:
+    loaded = load_changed(lambda c: c["secrets"][0].update(stages=["ingest"]))
+    assert "fineprune-s3" in {secret.name for secret in loaded.secrets_of("ingest")}
+    assert "fineprune-s3" not in {secret.name for secret in loaded.secrets_of("promote")}
+    assert loaded.secrets_of("attack") == ()

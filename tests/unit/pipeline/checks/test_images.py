@@ -1,12 +1,14 @@
 """Whether the nodes can pull the images, and pull those that are meant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from components import VERSION
-from pipeline import settings
+from pipeline import settings, web
+from pipeline.image_registry import RegistryError, look_up
 from tests.unit.pipeline.world import World, assert_one_failure, lines
 
 
@@ -106,3 +108,69 @@ def test_a_registry_that_does_not_answer(
     assert state == "fail"
     assert found.startswith("127.0.0.1:1: the image registry does not answer: ")
     assert found.endswith("Connection refused")
+
+
+def answer(status: int, content: bytes = b"", **headers: str) -> SimpleNamespace:
+    return SimpleNamespace(status_code=status, content=content, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("image", "url"),
+    [
+        ("fineprune:1-prune", "https://registry-1.docker.io/v2/fineprune/manifests/1-prune"),
+        ("team/fineprune:1", "https://registry-1.docker.io/v2/team/fineprune/manifests/1"),
+        ("docker.io/team/fineprune:1", "https://registry-1.docker.io/v2/team/fineprune/manifests/1"),
+        ("r.example/team/fineprune@sha256:ab", "https://r.example/v2/team/fineprune/manifests/sha256:ab"),
+        ("host:5000/fineprune:1", "https://host:5000/v2/fineprune/manifests/1"),
+        ("localhost/fineprune:1", "http://localhost/v2/fineprune/manifests/1"),
+        ("127.0.0.1:5000/fineprune:1", "http://127.0.0.1:5000/v2/fineprune/manifests/1"),
+    ],
+)
+def test_where_an_image_is_looked_up(monkeypatch: pytest.MonkeyPatch, image: str, url: str) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(web, "ask", lambda _, url, __: asked.append(url) or answer(200))
+    assert look_up(image) == "there"
+    assert asked == [url]
+
+
+@pytest.mark.parametrize(
+    ("status", "found"), [(200, "there"), (401, "private"), (403, "private"), (404, "missing")]
+)
+def test_what_a_registry_answers(monkeypatch: pytest.MonkeyPatch, status: int, found: str) -> None:
+    monkeypatch.setattr(web, "ask", lambda *_: answer(status))
+    assert look_up("r.example/fineprune:1") == found
+
+
+def test_what_answers_otherwise_is_no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "ask", lambda *_: answer(500))
+    with pytest.raises(RegistryError, match=r"r\.example: expected an image registry, found HTTP 500"):
+        look_up("r.example/fineprune:1")
+
+
+BEARER = 'Bearer realm="https://r.example/token"'
+
+
+@pytest.mark.parametrize(
+    ("challenge", "given", "found"),
+    [
+        (BEARER, answer(200, b'{"token": "t"}'), "there"),
+        (BEARER, answer(200, b'{"access_token": "t"}'), "there"),
+        (BEARER, answer(200, b'{"token": ""}'), "private"),
+        (BEARER, answer(403, b'{"token": "t"}'), "private"),
+        (BEARER, answer(200, b"<html>"), "private"),
+        (BEARER, answer(200, b"[1]"), "private"),
+        (BEARER.replace("Bearer", "Basic"), answer(200, b'{"token": "t"}'), "private"),
+        (BEARER.replace("https", "file"), answer(200, b'{"token": "t"}'), "private"),
+    ],
+)
+def test_a_token_for_everybody(
+    monkeypatch: pytest.MonkeyPatch, challenge: str, given: SimpleNamespace, found: str
+) -> None:
+    def ask(method: str, _: str, headers: Mapping[str, str]) -> SimpleNamespace:
+        if method == "GET":
+            return given
+        known = headers.get("Authorization") == "Bearer t"
+        return answer(200) if known else answer(401, **{"WWW-Authenticate": challenge})
+
+    monkeypatch.setattr(web, "ask", ask)
+    assert look_up("r.example/fineprune:1") == found
