@@ -242,9 +242,9 @@ def test_the_registry_is_asked_where_it_is_from_here(
 ) -> None:
     loaded = load_changed(lambda c: c["mlflow"].update(address="http://mlflow.inside:5000"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert loaded.registry == "http://mlflow.inside:5000"
+    assert loaded.tracking_uri == "http://mlflow.inside:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    assert loaded.registry == "http://localhost:5000"
+    assert loaded.tracking_uri == "http://localhost:5000"
 
 
 def test_a_stage_gets_its_own_secrets_alone(load_changed: Callable[..., settings.Settings]) -> None:
