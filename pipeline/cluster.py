@@ -87,18 +87,18 @@ class Cluster:
         self.address = str(configuration.host)
         self._core = kubernetes.client.CoreV1Api(api)
         self._authorization = kubernetes.client.AuthorizationV1Api(api)
-        with self._told("ask for the version"):
+        with self._one_line_errors("ask for the version"):
             kubernetes.client.VersionApi(api).get_code(_request_timeout=_SECONDS)
 
     def namespace_phase(self, name: str) -> str | None:
         """``Active`` or ``Terminating``; None without such a namespace."""
-        with self._told(f"get namespace {name}"):
+        with self._one_line_errors(f"get namespace {name}"):
             found = _or_none(lambda: self._core.read_namespace(name, _request_timeout=_SECONDS))
         return str(found.status.phase) if found else None
 
     def has_service_account(self, namespace: str, name: str) -> bool:
         """Whether there is such a service account."""
-        with self._told(f"get serviceaccounts in {namespace}"):
+        with self._one_line_errors(f"get serviceaccounts in {namespace}"):
             read = self._core.read_namespaced_service_account
             return _or_none(lambda: read(name, namespace, _request_timeout=_SECONDS)) is not None
 
@@ -118,13 +118,13 @@ class Cluster:
                 ),
             ),
         )
-        with self._told(f"create localsubjectaccessreviews in {namespace}"):
+        with self._one_line_errors(f"create localsubjectaccessreviews in {namespace}"):
             ask = self._authorization.create_namespaced_local_subject_access_review
             return bool(ask(namespace, review, _request_timeout=_SECONDS).status.allowed)
 
     def filled_keys(self, namespace: str, secret: str) -> set[str] | None:
         """The keys of a secret that are not empty; None without such a secret."""
-        with self._told(f"get secrets in {namespace}"):
+        with self._one_line_errors(f"get secrets in {namespace}"):
             read = self._core.read_namespaced_secret
             found = _or_none(lambda: read(secret, namespace, _request_timeout=_SECONDS))
         return {key for key, value in (found.data or {}).items() if value} if found else None
@@ -141,7 +141,7 @@ class Cluster:
             ),
             string_data=dict(values),
         )
-        with self._told(f"write secret {secret} in {namespace}", quote=False):
+        with self._one_line_errors(f"write secret {secret} in {namespace}", quote=False):
             if there:
                 self._core.patch_namespaced_secret(secret, namespace, body, _request_timeout=_SECONDS)
             else:
@@ -150,18 +150,18 @@ class Cluster:
 
     def nodes(self) -> list[Node]:
         """Every node; one that takes no pods is not ready."""
-        with self._told("list nodes"):
+        with self._one_line_errors("list nodes"):
             return [_node(item) for item in self._core.list_node(_request_timeout=_SECONDS).items]
 
     def quotas(self, namespace: str) -> list[Quota]:
         """The namespace's quotas that hold for every pod."""
-        with self._told(f"list resourcequotas in {namespace}"):
+        with self._one_line_errors(f"list resourcequotas in {namespace}"):
             read = self._core.list_namespaced_resource_quota
             items = read(namespace, _request_timeout=_SECONDS).items
         return [_quota(item) for item in items if not item.spec.scopes and not item.spec.scope_selector]
 
     @contextlib.contextmanager
-    def _told(self, action: str, *, quote: bool = True) -> Iterator[None]:
+    def _one_line_errors(self, action: str, *, quote: bool = True) -> Iterator[None]:
         """Turn what the kubernetes client raises into one line; the answer is left out unless ``quote``."""
         try:
             yield

@@ -12,7 +12,7 @@ import kfp
 
 from pipeline.live_line import LiveLine, clock
 from pipeline.run_state import FINAL, StageState, pending, run_states, stage_states, with_state, word
-from pipeline.server import KubeflowError, silence, told
+from pipeline.server import KubeflowError, one_line_errors, silence
 
 EVERY = 2.0
 """Seconds between two looks at a run."""
@@ -86,7 +86,7 @@ class Watch:
         """The run; one look without an answer is no reason to give up."""
         for _ in range(_PATIENCE):
             try:
-                with told(f"look at run {self.run_id}"), silence():
+                with one_line_errors(f"look at run {self.run_id}"), silence():
                     return self.client.get_run(self.run_id)
             except KubeflowError as error:
                 fault = error

@@ -80,7 +80,7 @@ def connect(endpoint: str, namespace: str) -> kfp.Client:
     check_sendable("KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIE")
     place = without_credentials(endpoint)
     token_file = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
-    with told(f"reach {place}", UnreachableError), silence():
+    with one_line_errors(f"reach {place}", UnreachableError), silence():
         client = kfp.Client(
             host=endpoint,
             # Set below. For none kfp would ask for it itself, for 25 s and with tracebacks if nobody answers.
@@ -124,7 +124,7 @@ def version(client: kfp.Client) -> str:
     Raises:
         KubeflowError: the server does not answer.
     """
-    with told("ask for the version"):
+    with one_line_errors("ask for the version"):
         # Read as it comes: the client's own class for the answer leaves the tag out.
         answer = client._healthz_api.healthz_service_get_healthz(_preload_content=False)
     return str(json.loads(answer.data).get("tag_name", ""))
@@ -136,7 +136,7 @@ def run_page(client: kfp.Client, run_id: str) -> str:
 
 
 @contextlib.contextmanager
-def told(action: str, unreachable: type[KubeflowError] = KubeflowError) -> Iterator[None]:
+def one_line_errors(action: str, unreachable: type[KubeflowError] = KubeflowError) -> Iterator[None]:
     """Turn what the kfp client raises into one line.
 
     Args:

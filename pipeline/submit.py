@@ -20,7 +20,15 @@ from pipeline import compile as compiling
 from pipeline import settings, watch
 from pipeline.arguments import add_run_arguments, run_parameters
 from pipeline.package import Package, package_file
-from pipeline.server import add_server_arguments, connect, endpoint, namespace, run_page, silence, told
+from pipeline.server import (
+    add_server_arguments,
+    connect,
+    endpoint,
+    namespace,
+    one_line_errors,
+    run_page,
+    silence,
+)
 from pipeline.settings import ARGO_RUNS, Settings
 
 
@@ -81,7 +89,7 @@ def submit(
         if not cached:  # kfp's own switch leaves the tasks inside loops as they are
             path = Path(scratch, "uncached.yaml")
             package.write_uncached(path)
-        with told("submit the run"), silence():
+        with one_line_errors("submit the run"), silence():
             found = client.create_experiment(experiment)
             started = client.run_pipeline(
                 experiment_id=found.experiment_id,

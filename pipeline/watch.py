@@ -24,9 +24,9 @@ from pipeline.server import (
     connect,
     endpoint,
     namespace,
+    one_line_errors,
     run_page,
     silence,
-    told,
 )
 from pipeline.settings import REACH_MLFLOW, Settings
 
@@ -80,7 +80,7 @@ def tasks_of(client: kfp.Client, run_id: str) -> TaskGraph:
     Raises:
         KubeflowError: the server refuses or does not answer, or it is a run of something else.
     """
-    with told(f"look at run {run_id}"), silence():
+    with one_line_errors(f"look at run {run_id}"), silence():
         found = client.get_run(run_id)
         spec, version = found.pipeline_spec, found.pipeline_version_reference
         if not spec and version:
