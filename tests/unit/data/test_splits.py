@@ -70,6 +70,25 @@ def test_images_without_an_object_are_divided_too(recwarn):
     assert not recwarn
 
 
+def test_an_image_with_an_empty_slot_has_an_object_all_the_same():
+    objects = np.repeat([0, 1, 2, 3], 20)
+    labels = np.random.default_rng(2).integers(0, 2, (80, 3))
+    labels[np.arange(3) >= objects[:, None]] = -1
+    for seed in range(8):
+        sides = divide(labels, np.arange(80), np.array([0.75, 0.25]), np.random.default_rng(seed))
+        assert (sides[objects == 0] == 1).sum() == 5
+
+
+def test_a_split_that_would_be_empty_gets_a_sample_of_the_largest():
+    labels, shares = np.repeat([0, 1], 5), {"defender_fit": 0.1, "defender_holdout": 0.1, "test": 0.6}
+    assert counts(split(labels, fractions=shares), labels) == {
+        "train": [1, 1],
+        "defender_fit": [1, 1],
+        "defender_holdout": [1, 1],
+        "test": [2, 2],
+    }
+
+
 def test_classes_are_divided_exactly_where_the_fractions_allow():
     labels = np.repeat([0, 1], 100)
     assert counts(split(labels), labels) == {
@@ -106,6 +125,31 @@ def test_groups_of_unequal_size_come_close_to_the_fractions():
         assert len(splits[name]) / len(groups) == pytest.approx(fraction, abs=0.01)
 
 
+def test_many_groups_of_very_unequal_size_come_close_too():
+    sizes = np.ceil(5 * np.exp(1.2 * np.random.default_rng(0).normal(size=100))).astype(int)
+    groups = np.repeat(np.arange(100), sizes)
+    splits = split(groups % 2, groups)
+    for name, fraction in FRACTIONS.items():
+        assert len(splits[name]) / len(groups) == pytest.approx(fraction, abs=0.005)
+
+
+def test_few_groups_are_divided_almost_as_well_as_can_be():
+    """By squared distances from the shares of each class, over its size."""
+    shares = np.array([0.6, 0.25, 0.15])
+    every = np.eye(3)[np.indices([3] * 8).reshape(8, -1).T]
+
+    def distance(sides, sizes):
+        counts, totals = np.einsum("...gs,gc->...sc", sides, sizes), sizes.sum(0)
+        return ((counts - np.outer(shares, totals)) ** 2 / totals).sum((-2, -1))
+
+    for seed in range(6):
+        sizes = np.random.default_rng(seed).integers(1, 30, (8, 2))
+        groups, labels = np.repeat(np.arange(8), sizes.sum(1)), np.repeat(np.tile([0, 1], 8), sizes.ravel())
+        sides = divide(labels, groups, shares, np.random.default_rng(0))
+        found = np.eye(3)[sides[np.unique(groups, return_index=True)[1]]]
+        assert distance(found, sizes) < distance(every, sizes).min() + 0.3
+
+
 def test_the_best_of_all_divisions_of_few_groups_is_found():
     sizes = [50, 30, 10, 6, 3, 1]
     groups = np.repeat(np.arange(6), sizes)
@@ -132,10 +176,27 @@ def test_the_authors_test_set_is_kept():
     }
 
 
+def test_groups_that_the_authors_test_are_not_there_for_other_splits():
+    labels = np.repeat([0, 1], [50, 8])
+    fixed = np.isin(np.arange(58), [0, 1, 50, 51, 52, 53, 54])
+    assert counts(split(labels, fractions=DEFENDER, fixed_test=fixed), labels)["train"][1] == 1
+    fixed[55] = True
+    with pytest.raises(
+        DataError, match="class 'c1': expected at least 3 groups, one for each split, found 2"
+    ):
+        split(labels, fractions=DEFENDER, fixed_test=fixed)
+
+
+def test_the_order_in_which_fractions_are_given_does_not_matter():
+    labels = np.arange(90) % 3
+    one, other = split(labels), split(labels, fractions=dict(reversed(FRACTIONS.items())))
+    assert all(np.array_equal(one[name], other[name]) for name in SPLITS)
+
+
 def test_refuses_an_authors_test_set_that_cuts_a_group():
     labels, groups = np.tile([0, 1], 50), np.arange(100) // 20
-    with pytest.raises(DataError, match="expected whole groups, found group 0 partly in it"):
-        split(labels, groups, DEFENDER, fixed_test=np.arange(100) % 20 == 0)
+    with pytest.raises(DataError, match=r"whole groups, found group 1 partly in it \(4 such groups\)"):
+        split(labels, groups, DEFENDER, fixed_test=(np.arange(100) % 20 == 0) | (groups == 0))
 
 
 def test_refuses_a_class_with_too_few_groups_for_every_split():
@@ -147,6 +208,8 @@ def test_refuses_a_class_with_too_few_groups_for_every_split():
         DataError, match="class 'c0': expected at least 4 groups, one for each split, found 2"
     ):
         split([0] * 50 + [1] * 50, np.arange(100) // 25)
+    with pytest.raises(DataError, match=r"class 'c2': expected at least 4 groups, .*, found 0"):
+        split_by_group(np.arange(90) % 2, np.arange(90), FRACTIONS, classes=["c0", "c1", "c2"], seed=0)
 
 
 def test_many_groups_with_rare_classes_are_repaired():
@@ -177,9 +240,9 @@ def test_refuses_fewer_than_two_classes():
         split_by_group(np.zeros(9, int), np.arange(9), FRACTIONS, classes=["a"], seed=0)
 
 
-@pytest.mark.parametrize("test", [0.75, 0.9])
-def test_refuses_fractions_that_leave_nothing_for_train(test):
-    with pytest.raises(ConfigError, match="left for train"):
+@pytest.mark.parametrize(("test", "left"), [(0.75, ""), (0.9, "-0.15$")])
+def test_refuses_fractions_that_leave_nothing_for_train(test, left):
+    with pytest.raises(ConfigError, match=f"left for train, found {left}"):
         split([0, 1] * 50, fractions=FRACTIONS | {"test": test})
 
 
