@@ -1,7 +1,9 @@
 """Two models on the same inputs."""
 
 import copy
+import re
 from dataclasses import asdict, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from fineprune.evaluation.comparison import check_figures, outcomes_behind, util
 from fineprune.evaluation.intervals import correlation, difference
 from fineprune.evaluation.metrics import measure
 from fineprune.evaluation.outcomes import Outcomes, as_report
+from fineprune.gate import TOLERANCE
 
 
 def model(wrong=(), fooled=(), *, n=200, targeted=True, groups=None):
@@ -52,6 +55,15 @@ def test_mistakes_in_common_tell_nothing():
     same = utility_gain(model(range(10)), model(range(15)))
     other = utility_gain(model(range(10)), model(range(20, 35)))
     assert same.value == other.value == pytest.approx(0.025)
+    assert same.high - same.low < 0.7 * (other.high - other.low)
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+def test_triggered_inputs_in_common_tell_nothing_either(targeted):
+    ours = model(fooled=range(40), targeted=targeted)
+    same = utility_gain(ours, model(fooled=range(45), targeted=targeted))
+    other = utility_gain(ours, model(fooled=range(60, 105), targeted=targeted))
+    assert same.value == other.value == pytest.approx(5 / 180)
     assert same.high - same.low < 0.7 * (other.high - other.low)
 
 
@@ -120,8 +132,9 @@ def test_a_success_that_is_clipped_at_zero_hides_nothing():
 
 def test_a_trigger_that_helps_a_model_that_is_no_good_keeps_the_interval_in_its_range():
     helped = replace(model([], targeted=False), right=np.arange(200) < 1, kept=np.ones(200, bool))
-    gain = utility_gain(model([], targeted=False), helped)
-    assert -2 <= gain.low <= gain.value <= gain.high <= 2
+    for pair in ((model([], targeted=False), helped), (helped, model([], targeted=False))):
+        gain = utility_gain(*pair)
+        assert -2 <= gain.low <= gain.value <= gain.high <= 2
 
 
 def test_what_groups_do_not_have_in_common_widens_it():
@@ -208,6 +221,18 @@ def test_so_are_those_of_a_success_that_is_undefined():
     assert not outcomes_behind(reported(never), "fine_pruned").right.any()
 
 
+def test_a_success_that_is_undefined_has_no_figure():
+    never = model(range(200), targeted=False)
+    report = {
+        "models": {"fine_pruned": asdict(measure(never, before=never))},
+        "outcomes": as_report({"undefended": never, "fine_pruned": never}),
+    }
+    check_figures(report, "fine_pruned")
+    report["models"]["fine_pruned"]["backdoor_success"] = {"value": 0.0}
+    with pytest.raises(DataError, match=r"backdoor_success: expected 0\.0, as reported, found None"):
+        check_figures(report, "fine_pruned")
+
+
 @pytest.mark.parametrize("targeted", [True, False])
 def test_figures_have_to_follow_from_the_outcomes_with_their_intervals(targeted):
     before = model(range(4), range(10, 190), targeted=targeted)
@@ -218,16 +243,34 @@ def test_figures_have_to_follow_from_the_outcomes_with_their_intervals(targeted)
     }
     check_figures(report, "fine_pruned")
     for figure in ("clean_accuracy", "backdoor_success", "utility", "clean_loss"):
-        for part in ("low", "high", "n"):
+        for part, wrong in product(("low", "high", "n"), (1e-3, -1e-3, float("nan"))):
             changed = copy.deepcopy(report)
-            changed["models"]["fine_pruned"][figure][part] += 1e-3
-            with pytest.raises(DataError, match=rf"outcomes: fine_pruned\.{figure}\.{part}: expected "):
+            changed["models"]["fine_pruned"][figure][part] += wrong
+            found = re.escape(f"{report['models']['fine_pruned'][figure][part]:.6g}")
+            with pytest.raises(
+                DataError,
+                match=rf"outcomes: fine_pruned\.{figure}\.{part}: expected .*, as reported, found {found}$",
+            ):
                 check_figures(changed, "fine_pruned")
             changed["models"]["fine_pruned"][figure] = None
             with pytest.raises(DataError, match=rf"outcomes: fine_pruned\.{figure}"):
                 check_figures(changed, "fine_pruned")
     with pytest.raises(DataError, match="undefended"):
         check_figures(reported(said), "fine_pruned")
+
+
+@pytest.mark.parametrize("figure", ["utility", "clean_loss"])
+def test_so_do_values_but_for_the_order_of_sums(figure):
+    before, said = model(range(4), range(10, 190)), model(range(7), range(20, 25))
+    row = asdict(measure(said, before=before))
+    outcomes = as_report({"undefended": before, "fine_pruned": said})
+    value = row[figure]["value"]
+    for near in (value - TOLERANCE / 2, value + TOLERANCE / 2):
+        row[figure]["value"] = near
+        check_figures({"models": {"fine_pruned": row}, "outcomes": outcomes}, "fine_pruned")
+    row[figure]["value"] = value + 1e-3
+    with pytest.raises(DataError, match=rf"outcomes: fine_pruned\.{figure}\.value: expected "):
+        check_figures({"models": {"fine_pruned": row}, "outcomes": outcomes}, "fine_pruned")
 
 
 @pytest.mark.parametrize("figure", ["clean_accuracy", "backdoor_success"])

@@ -173,6 +173,14 @@ class TestDifference:
         forth, back = difference(one, other, correlation=rho), difference(other, one, correlation=rho)
         assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
 
+    def test_is_from_as_many_inputs_as_the_smaller_of_the_two(self):
+        one, other = wilson(9, 10), wilson(3, 20)
+        assert difference(one, other, correlation=0).n == difference(other, one, correlation=0).n == 10
+
+    def test_of_mirrored_rates_of_one_mind_is_a_point(self):
+        found = difference(wilson(2, 7), wilson(5, 7), correlation=1)
+        assert (found.low, found.high) == pytest.approx((found.value, found.value), abs=1e-6)
+
     @given(counts, counts)
     def test_shrinks_as_correlation_rises(self, first, second):
         widths = []
@@ -209,6 +217,14 @@ class TestCorrelation:
         # The sums of the deviations are -1/3, -1/3, 2/3 and 1/3, 1/3, -2/3.
         assert correlation(first, second, np.array([4, 7, 4, 7, 9, 9])) == pytest.approx(-1)
 
+    def test_is_not_corrected_where_it_is_that_of_the_groups(self):
+        groups, hard = np.arange(200) % 10, np.random.default_rng(0).random(200) < 0.3
+        first, second = (hard | np.isin(groups, (4, 5, own)) for own in (2, 7))
+        sums = [np.bincount(groups, flags) for flags in (first, second)]
+        found = correlation(first, second, groups)
+        assert 0 < found < phi(first, second)
+        assert found == pytest.approx(np.corrcoef(*sums)[0, 1])
+
     def test_is_not_above_zero_where_all_groups_are_alike(self):
         first = np.array([1, 0, 1, 1, 0, 1, 0, 1, 1] * 4, bool)
         groups = np.repeat(np.arange(12), 3)
@@ -243,6 +259,10 @@ class TestRelativeDrop:
             touching = difference(other, weighted, correlation=rho)
             assert (touching.low if upper else touching.high) == pytest.approx(0, abs=1e-6 * max(1, ratio))
 
+    def test_is_from_as_many_inputs_as_the_smaller_of_the_two(self):
+        one, other = wilson(9, 10), wilson(3, 20)
+        assert relative_drop(one, other, correlation=0).n == relative_drop(other, one, correlation=0).n == 10
+
     def test_is_undefined_where_nothing_was_right_before(self):
         assert relative_drop(wilson(0, 50), wilson(3, 50), correlation=0) is None
 
@@ -256,6 +276,10 @@ class TestRelativeDrop:
         assert drop.value == 0
         assert drop.low < -0.1
         assert drop.high > 0.1
+
+    def test_of_equal_rates_of_one_mind_is_a_point(self):
+        drop = relative_drop(wilson(1, 2), wilson(1, 2), correlation=1)
+        assert (drop.low, drop.value, drop.high) == pytest.approx((0, 0, 0), abs=1e-6)
 
     @given(counts, counts, correlations)
     def test_holds_its_value(self, before, after, rho):
@@ -273,6 +297,13 @@ class TestDropCorrelation:
         found = drop_correlation(wilson(320, 400), wilson(220, 400), correlation=phi)
         assert found == pytest.approx(expected, abs=0.03)
 
+    def test_is_zero_where_nothing_was_right_before(self):
+        assert drop_correlation(wilson(0, 50), wilson(3, 50), correlation=0.5) == 0
+
+    def test_of_rates_of_one_mind_is_one_or_nothing(self):
+        assert drop_correlation(wilson(1, 2), wilson(2, 2), correlation=1) == 1
+        assert drop_correlation(wilson(1, 2), wilson(1, 2), correlation=1) == 0
+
     @given(counts, counts, correlations)
     def test_is_a_correlation(self, before, after, rho):
         assert -1 <= drop_correlation(wilson(*before), wilson(*after), correlation=rho) <= 1
@@ -280,6 +311,7 @@ class TestDropCorrelation:
 
 def test_clip_moves_value_and_ends_into_range():
     assert clip(Estimate(-0.1, -0.3, 0.2, 9), 0, 1) == Estimate(0, 0, 0.2, 9)
+    assert clip(Estimate(1.1, 0.7, 1.3, 9), 0, 1) == Estimate(1, 0.7, 1, 9)
 
 
 def test_smaller_takes_the_smaller_of_each():
@@ -357,6 +389,11 @@ class TestGroups:
         groups = np.repeat([0, 1, 2, 3, 4], [40, 10, 10, 10, 10])  # 80² / 2000 are 3.2
         found = rate(np.zeros(80, bool), groups, otherwise=2.0)
         assert found.high == pytest.approx(wilson(0, 80, effect=2 * (4.303 / 1.959964) ** 2).high, rel=1e-3)
+
+    def test_one_large_group_leaves_one_degree_of_freedom(self):
+        groups = np.repeat([0, 1, 2], [96, 2, 2])  # 100² / 9224 is 1.08
+        found = rate(np.zeros(100, bool), groups, otherwise=2.0)
+        assert found.high == pytest.approx(wilson(0, 100, effect=2 * (12.706 / 1.959964) ** 2).high, rel=1e-3)
 
     def test_where_all_outcomes_are_the_same_the_effect_of_others_counts(self):
         groups = np.repeat(np.arange(12), 40)

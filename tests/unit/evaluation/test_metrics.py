@@ -12,8 +12,10 @@ from fineprune.evaluation.intervals import (
     correlation,
     design_effect,
     difference,
+    drop_correlation,
     rate,
     relative_drop,
+    smaller,
     wilson,
 )
 from fineprune.evaluation.metrics import (
@@ -41,6 +43,11 @@ def one_target():
 
 def untargeted():
     return Truth(LABELS, np.full(10, -1), np.ones(10, bool), ALONE, targeted=False)
+
+
+def alone(flags):
+    """The rate of inputs of which each is a group of its own."""
+    return rate(flags, np.arange(len(flags)))
 
 
 def measure(
@@ -80,6 +87,14 @@ class TestTargeted:
         paired = correlation(right, fooled, ALONE)
         assert found.utility == difference(rate(right, ALONE), rate(fooled, ALONE), correlation=paired)
 
+    def test_utility_interval_is_of_all_inputs_where_some_are_not_eligible(self):
+        right, some = CLEAN == LABELS, LABELS != 0
+        fooled = ~right & some  # 2 of 8
+        found = measure(CLEAN, np.where(fooled, 0, LABELS), one_target(), clean_before=None)
+        paired = correlation(right, np.where(some, 10 / 8 * (fooled - 2 / 8), 0.0), ALONE)
+        assert -0.9 < paired < -0.5
+        assert found.utility == difference(wilson(7, 10), wilson(2, 8), correlation=paired)
+
 
 class TestUntargeted:
     def test_counts_by_hand(self):
@@ -101,6 +116,20 @@ class TestUntargeted:
             rate(right, ALONE), rate(kept, ALONE), correlation=correlation(right, kept, ALONE)
         )
         assert found.backdoor_success == clip(paired, 0.0, 1.0)
+
+    def test_utility_interval_is_that_of_what_the_two_rates_have_in_common(self):
+        """Half of the inputs count for the drop: its correlation with the accuracy is less by a root of 2."""
+        labels, some = np.zeros(400, np.int64), np.arange(400) % 2 == 0
+        truth = Truth(labels, labels - 1, some, np.arange(400), targeted=False)
+        clean, triggered = (np.random.default_rng(0).random((2, 400)) < [[0.3], [0.5]]).astype(int)
+        found = measure(clean, triggered, truth, clean_before=None)
+        right, kept = clean == 0, triggered == 0
+        accuracy, before, after = (alone(flags) for flags in (right, right[some], kept[some]))
+        paired = correlation(right[some], kept[some], np.arange(200))
+        drop = relative_drop(before, after, correlation=paired)
+        shared = drop_correlation(before, after, correlation=paired) / 2**0.5
+        assert shared > 0.2
+        assert asdict(found.utility) == pytest.approx(asdict(difference(accuracy, drop, correlation=shared)))
 
     def test_is_zero_where_the_trigger_helps(self):
         found = measure(CLEAN, LABELS, untargeted(), clean_before=None)
@@ -167,6 +196,8 @@ class TestGroups:
         assert found.clean_loss == difference(everything, everything, correlation=0.0)
         drop = relative_drop(everything, rate(kept, self.TWINS), correlation=0.0)
         assert found.backdoor_success == clip(drop, 0.0, 1.0)
+        shared = drop_correlation(everything, rate(kept, self.TWINS), correlation=0.0)
+        assert found.utility == smaller(difference(everything, drop, correlation=shared), everything)
         outcomes = Outcomes.of(LABELS, np.where(kept, LABELS, 9), truth)
         assert unclipped_utility(outcomes).low == found.utility.low
 
@@ -232,6 +263,11 @@ def test_confusion_of_a_detector_that_finds_nothing():
 def test_confusion_with_that_column_refuses_any_other_stranger(unknown):
     with pytest.raises(DataError, match="predictions: expected classes in 0…2"):
         confusion(LABELS, np.full(10, unknown), 3, nothing=-3)
+
+
+def test_confusion_refuses_predictions_of_other_inputs():
+    with pytest.raises(DataError, match=r"predictions: expected one entry for each of 10"):
+        confusion(LABELS, CLEAN[:1], 3)
 
 
 def test_confusion_refuses_an_unknown_class():
