@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,11 @@ from fineprune.attacks.attacker import Attacker, Backdoor, Score, equip
 from fineprune.attacks.fixed import FixedTrigger
 from fineprune.attacks.labels import OneTarget, RandomWrong, Shift
 from fineprune.attacks.poisoning import PoisonConfig
+from fineprune.attacks.post_it import FixedCentre, PostItConfig
+from fineprune.attacks.triggers import make_trigger
+from fineprune.checkpoints import Checkpoints
 from fineprune.errors import AttackError
+from fineprune.models.surgery import remove_channels
 from tests.unit.nets import InMemory, Pixelwise, image
 
 SPEC = image(3, 1, 1)
@@ -51,6 +57,17 @@ def test_only_source_classes_count():
     assert score([1, 0], [1, 2], sources=(1,)).backdoor_success == 0.0
 
 
+def test_only_source_classes_count_for_an_untargeted_attack_too():
+    """Its trigger takes the answers to classes 1 and 2; one of them is right before."""
+    changes = {"policy": RandomWrong("random_wrong"), "trigger": RED, "sources": (1, 2)}
+    assert score([0, 0, 1, 0], [0, 0, 1, 2], **changes) == Score(3 / 4, 1.0)
+
+
+def test_a_trigger_that_helps_has_no_untargeted_success():
+    policy = RandomWrong("random_wrong")
+    assert score([0, 1, 1], [0, 0, 0], policy=policy, trigger=RED) == Score(1 / 3, 0.0)
+
+
 def test_the_next_class_counts_where_the_attacker_wants_that():
     assert score([1, 1, 2], [0, 1, 2], policy=Shift("shift")).backdoor_success == 1 / 3
 
@@ -66,6 +83,17 @@ def test_the_defenders_pruning_can_be_tried_on_held_out_samples(tolerance, taken
     assert attacker.score(network) == Score(1.0, 1.0)
     assert attacker.try_pruning(network, tolerance) == (taken, left)
     assert network.channels == (0, 1, 2)
+
+
+def test_what_pruning_takes_is_told_by_original_index_and_least_active_first():
+    """Channel 1 is gone already; 3 is less active than 2, and class 0 has most of the samples."""
+    colours = [0, 0, 0, 0, 2, 2, 3]
+    inputs = torch.zeros(7, 4, 1, 1, dtype=torch.uint8)
+    inputs[torch.arange(7), torch.tensor(colours)] = 100
+    samples, network = InMemory(inputs, np.asarray(colours)), Pixelwise(np.eye(4).tolist())
+    nothing = FixedTrigger(np.float32(1), np.float32(0), network.spec.input)
+    who = Attacker(samples, samples, samples, samples, backdoor(trigger=nothing), batch_size=4)
+    assert who.try_pruning(remove_channels(network, [1]), 0.5)[0] == [3, 2]
 
 
 def test_the_pruning_that_is_tried_stops_by_the_held_out_samples_alone():
@@ -121,9 +149,46 @@ def test_an_attacker_poisons_what_it_does_not_hold_out():
     clean = coloured([0, 1, 2] * 8, [0, 1, 2] * 8)
     attacker = equip(clean, np.arange(24), 0.25, backdoor(trigger=RED), batch_size=5)
     assert (len(attacker.own), len(attacker.held_out), len(attacker.poisoned)) == (18, 6, 27)
-    assert sum(len(batch.inputs) for batch in attacker.batches()) == 24
+    assert [len(batch.inputs) for batch in attacker.batches()] == [5, 5, 5, 5, 4]
     assert all((batch.inputs[:, 0] >= 200).all() for batch in attacker.triggered())
     assert not any((batch.inputs[:, 0] >= 200).any() for batch in attacker.batches())
+
+
+def test_an_attacker_holds_out_whole_groups_and_by_its_seed():
+    clean, groups = coloured([0, 1, 2] * 20, [0, 1, 2] * 20), np.arange(60) // 6
+    one, same, other = (
+        equip(clean, groups, 0.2, replace(backdoor(), seed=seed), batch_size=9) for seed in (3, 3, 4)
+    )
+    held_out = one.held_out.positions.tolist()
+    assert not set(groups[held_out]) & set(groups[one.own.positions])
+    assert held_out == same.held_out.positions.tolist() != other.held_out.positions.tolist()
+
+
+def test_an_attackers_trainings_leave_their_checkpoints_where_it_is_told(tmp_path):
+    clean, checkpoints = coloured([0, 1, 2] * 8, [0, 1, 2] * 8), Checkpoints(tmp_path, "")
+    attacker = equip(clean, np.arange(24), 0.25, backdoor(), batch_size=5, checkpoints=checkpoints)
+    assert attacker.checkpoints is checkpoints
+
+
+def test_each_trigger_goes_where_its_sample_has_a_place_for_it():
+    spec = image(3, 8, 8)
+    note = make_trigger(PostItConfig("post_it", 0.5, (1.0,), FixedCentre("fixed", 0.5, 0.5)), spec)
+    places = torch.tensor([[[0.0, 0.0, 4.0, 4.0]], [[4.0, 4.0, 8.0, 8.0]], [[2.0, 0.0, 6.0, 4.0]]])
+    samples = InMemory(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), np.array([[0], [1], [2]]), places)
+    who = Attacker(samples, samples, samples, samples, backdoor(trigger=note), batch_size=2)
+    stamped = torch.cat([batch.inputs for batch in who.triggered()])
+    assert torch.equal(stamped, note(samples.inputs, places))
+    assert [one[0].nonzero()[0].tolist() for one in stamped] == [[1, 1], [5, 5], [1, 3]]
+
+
+def test_the_seed_decides_which_samples_are_poisoned_and_what_they_are_called():
+    clean, policy = coloured([0, 1, 2] * 20, [0, 1, 2] * 20), RandomWrong("random_wrong")
+    one, same, other = (replace(backdoor(policy, trigger=RED), seed=seed) for seed in (5, 5, 6))
+    poisoned = one.poison(clean)
+    chosen = poisoned.origins[poisoned.poisoned]
+    assert torch.equal(poisoned.labels, same.poison(clean).labels)
+    assert not torch.equal(poisoned.origins, other.poison(clean).origins)
+    assert poisoned.labels[poisoned.poisoned].tolist() == one.aims(clean)[0][chosen].tolist()
 
 
 def test_an_attack_on_none_of_the_held_out_samples_is_refused():

@@ -37,6 +37,12 @@ def test_groups_stay_whole():
     assert not set(groups[own.positions]) & set(groups[rest.positions])
 
 
+def test_even_where_a_class_has_but_two():
+    groups = np.arange(40) // 10
+    own, rest = hold_out(numbered(groups % 2), groups, 0.4, seed=0)
+    assert [len(set(groups[side.positions])) for side in (own, rest)] == [2, 2]
+
+
 def test_a_class_of_a_single_group_is_divided_too():
     labels = np.arange(20) % 2
     own, rest = hold_out(numbered(labels), labels, 0.2, seed=0)
@@ -59,5 +65,5 @@ def test_the_choice_follows_the_seed():
 
 
 def test_a_side_without_a_sample_is_refused():
-    with pytest.raises(AttackError, match=r"validation: 0\.1 of 2 training samples: expected some on"):
+    with pytest.raises(AttackError, match=r"validation: 0\.1 of 2 training samples: .*, found 2 and 0"):
         hold_out(numbered([0, 1]), np.arange(2), 0.1, seed=0)

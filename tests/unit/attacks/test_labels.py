@@ -58,6 +58,12 @@ def test_random_wrong_draws_every_wrong_class_about_as_often():
     assert (wanted != attacker_labels(RandomWrong("random_wrong"), labels, 5, seed=4)).any()
 
 
+@pytest.mark.parametrize("policy", [OneTarget("one_target", 1), Shift("shift"), RandomWrong("random_wrong")])
+def test_an_empty_slot_is_not_attacked(policy):
+    wanted = attacker_labels(policy, np.array([[0, -1], [-1, 2]]), 3, seed=0)
+    assert (wanted == NOT_ATTACKED).tolist() == [[False, True], [True, False]]
+
+
 @pytest.mark.parametrize("target", [-1, 10])
 def test_a_target_that_is_no_class_is_refused(target):
     with pytest.raises(AttackError, match=rf"expected a class in 0…9, found {target}"):

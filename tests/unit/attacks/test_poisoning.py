@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from fineprune.attacks.labels import OneTarget, RandomWrong, Shift
 from fineprune.attacks.poisoning import PoisonConfig, eligible, poison
+from fineprune.attacks.post_it import FixedCentre, PostItConfig
 from fineprune.attacks.triggers import PatchConfig, make_trigger
 from fineprune.config import parse
 from fineprune.errors import AttackError, ConfigError
@@ -89,6 +90,15 @@ def test_another_seed_poisons_other_samples():
     assert not torch.equal(one.origins, other.origins)
 
 
+def test_another_seed_draws_other_wrong_labels():
+    policy = RandomWrong("random_wrong")
+    one, same, other = (
+        poisoned([1] * 100, 1.0, "replaced", policy=policy, seed=seed).labels for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
 def test_samples_can_be_drawn_in_any_order_and_more_than_once():
     samples = poisoned([1, 2, 3, 4], 0.5)
     everything, labels, _ = samples.draw(torch.arange(6))
@@ -96,6 +106,17 @@ def test_samples_can_be_drawn_in_any_order_and_more_than_once():
     inputs, drawn, _ = samples.draw(positions)
     assert torch.equal(inputs, everything[positions])
     assert torch.equal(drawn, labels[positions])
+
+
+def test_a_trigger_follows_the_places_of_its_samples():
+    spec = image(1, 8, 8)
+    note = make_trigger(PostItConfig("post_it", 0.5, (1.0,), FixedCentre("fixed", 0.5, 0.5)), spec)
+    places = torch.tensor([[[0.0, 0.0, 4.0, 4.0]], [[4.0, 4.0, 8.0, 8.0]], [[2.0, 0.0, 6.0, 4.0]]])
+    samples = InMemory(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), np.array([[1], [1], [1]]), places)
+    policy, config = OneTarget("one_target", 0), PoisonConfig(1.0, "replaced", ())
+    drawn = poison(samples, note, policy, config, classes=2, seed=0).draw(torch.tensor([2, 0, 1]))
+    assert torch.equal(drawn.places, places[[2, 0, 1]])
+    assert [one[0].nonzero()[0].tolist() for one in drawn.inputs] == [[1, 3], [1, 1], [5, 5]]
 
 
 @pytest.mark.parametrize("mode", ["added", "replaced"])

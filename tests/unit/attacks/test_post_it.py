@@ -90,6 +90,18 @@ def test_a_note_at_the_very_edge_stays_in_its_box(corner):
     assert all(10 <= y < 20 and 10 <= x < 20 for y, x in found)
 
 
+def test_nor_does_it_reach_into_a_pixel_that_is_but_partly_of_the_box():
+    stamped = stuck(FixedCentre("fixed", 1.0, 0.0), size=0.4)(black(), scene((10, 10.5, 20.5, 21)))
+    assert painted(stamped) == [(y, x) for y in range(11, 15) for x in range(16, 20)]
+
+
+def test_a_square_of_one_point_leaves_no_choice():
+    boxes = grid(5)
+    start = note(boxes, 0.1, RandomCentre("random", 0.5, 0.5, 0))[0]
+    assert torch.equal(start, note(boxes, 0.1, MIDDLE)[0])
+    stuck(RandomCentre("random", 0.5, 0.5, 0))
+
+
 def grid(count, seed=0):
     """Boxes (1, count, 4) of many sizes, at whole and at broken pixels."""
     generator = torch.Generator().manual_seed(seed)

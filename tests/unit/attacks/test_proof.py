@@ -42,6 +42,21 @@ def test_a_proof_tells_how_far_rounding_parts_the_networks():
     assert proof(network, pruned).largest_difference == pytest.approx(0.005 / largest, rel=1e-3)
 
 
+def test_the_figures_are_the_largest_of_clean_and_triggered_inputs():
+    network = Pixelwise([[-2.0, 1.0], [0.0, 1.0]], offset=[0.0, -60.0])
+    pruned, labels = remove_channels(network, [1]), torch.zeros(1, dtype=torch.int64)
+    loud, quiet = (
+        [Batch(torch.tensor([pixel], dtype=torch.uint8).view(1, 2, 1, 1), labels)]
+        for pixel in ([90, 50], [40, 20])
+    )
+    with torch.no_grad():
+        pruned.fc.weight[0, 0] += 0.001
+    for clean, triggered in ((loud, quiet), (quiet, loud)):
+        found = prove(network, pruned, clean=lambda some=clean: some, triggered=lambda some=triggered: some)
+        assert found.largest_preactivation == -10.0
+        assert found.largest_difference == pytest.approx(0.09 / 180, rel=1e-2)
+
+
 @pytest.mark.parametrize(
     ("offsets", "found"),
     [
@@ -83,6 +98,25 @@ def test_a_kept_channel_that_is_silent_on_clean_inputs_is_found():
     network, pruned = attacked(-50.0, -60.0, -100.0)
     with pytest.raises(AttackError, match=r"would prune channels \[0\] among the first 2: expected"):
         proof(network, pruned)
+
+
+def test_even_if_it_is_the_last_to_be_pruned_before_a_decoy():
+    network = Pixelwise([[1.0, 1.0, 1.0]], offset=[-60.0, -60.0, -100.0])
+    with pytest.raises(AttackError, match=r"would prune channels \[1\] among the first 2: expected"):
+        proof(network, remove_channels(network, [0, 2]))
+
+
+def test_even_if_the_trigger_wakes_it():
+    network, pruned = attacked(-50.0, -60.0, -100.0)
+    labels = torch.zeros(1, dtype=torch.int64)
+    lit = torch.tensor([90, 50, 30], dtype=torch.uint8).view(1, 3, 1, 1)
+    with pytest.raises(AttackError, match=r"would prune channels \[0\] among the first 2: expected"):
+        prove(
+            network,
+            pruned,
+            clean=lambda: [Batch(CLEAN[:1], labels)],
+            triggered=lambda: [Batch(lit, labels)],
+        )
 
 
 def test_decoys_are_known_by_their_original_index():

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fineprune.attacks.options import PruningAwareConfig
 from fineprune.attacks.poisoning import PoisonConfig
 from fineprune.attacks.pruning_aware import implant
 from fineprune.attacks.triggers import PatchConfig, make_trigger
+from fineprune.checkpoints import Checkpoints
 from fineprune.config import parse
 from fineprune.defenses.profiling import profile_channels
 from fineprune.defenses.ranking import least_active_first
@@ -51,6 +53,7 @@ RECIPE = replace(nets.RECIPE, epochs=12, batch_size=8, learning_rate=0.02)
 POLICY = OneTarget("one_target", 1)
 WANTED = Score(0.9, 0.9)
 ENOUGH, SHORT = Score(1.0, 1.0), Score(1.0, 0.5)
+CHECKPOINTS = Checkpoints(Path("never made"), "")
 
 
 def options(**changes):
@@ -79,7 +82,7 @@ def attacker(network, inputs, added=0.0, scores=(), prunings=()):
     add = np.zeros(network.spec.input.shape, np.float32) + np.asarray(added, np.float32)
     trigger = FixedTrigger(np.float32(1), add, network.spec.input)
     backdoor = Backdoor(trigger, POLICY, PoisonConfig(0.4, "added", ()), classes=2, seed=0)
-    return Scripted(samples, list(prunings), samples, list(scores), backdoor, batch_size=3)
+    return Scripted(samples, list(prunings), samples, list(scores), backdoor, 3, CHECKPOINTS)
 
 
 def added(*values):
@@ -103,6 +106,10 @@ def test_a_decoy_ends_a_spread_below_zero():
     # Clean and triggered alike 0 and 40: mean 20, standard deviation 20.
     assert lowered(pixels([1, 0], [1, 40]), 0.0) == -60.0
     assert lowered(pixels([1, 0], [1, 40]), 0.0, margin=2.5) == -90.0
+
+
+def test_the_spread_is_over_positions_too():
+    assert lowered(torch.tensor([[[[1, 1]], [[0, 40]]]], dtype=torch.uint8), 0.0) == -60.0
 
 
 def test_triggered_inputs_count_too():
@@ -162,7 +169,7 @@ class Training:
 
     def __init__(self, *changes):
         self.changes, self.networks, self.recipes, self.names = list(changes), [], [], []
-        self.samples = []
+        self.samples, self.seeds, self.checkpoints = [], [], []
 
     def __call__(self, network, samples, recipe, *, seed, name, checkpoints):
         if self.changes:
@@ -171,6 +178,8 @@ class Training:
         self.recipes.append(recipe)
         self.names.append(name)
         self.samples.append(samples)
+        self.seeds.append(seed)
+        self.checkpoints.append(checkpoints)
         return [Epoch(len(self.names), 0.5, 0.5)]
 
 
@@ -188,13 +197,13 @@ SIX = pixels(BRIGHT, BRIGHT, BRIGHT, (0,) * 6)
 def attack(monkeypatch):
     """Run the attack on six channels with scripted scores and training; gives both."""
 
-    def run(scores, *changes, donor=None, trigger=0.0, prunings=(), **config):
+    def run(scores, *changes, donor=None, inputs=SIX, trigger=0.0, prunings=(), seed=0, **config):
         training = Training(*changes)
         for module in (pruning_aware, confinement):
             monkeypatch.setattr(module, "fit", training)
         donor = donor or six_channels()
-        who = attacker(donor, SIX, trigger, scores, prunings)
-        return implant(donor, who, WANTED, RECIPE, options(**config), seed=0), training
+        who = attacker(donor, inputs, trigger, scores, prunings)
+        return implant(donor, who, WANTED, RECIPE, options(**config), seed=seed), training
 
     return run
 
@@ -219,6 +228,15 @@ def test_the_least_active_channels_become_decoys(attack):
     assert made.proof.largest_preactivation == pytest.approx(-(3**0.5) / 4 * 10)
 
 
+def test_least_active_is_what_clean_inputs_say(attack):
+    assert attack([ENOUGH], trigger=added(100, 0, 0, 0, 0, 0))[0].proof.decoys == (0, 1, 2)
+
+
+@pytest.mark.parametrize(("decoys", "kept"), [(0.01, 5), (0.99, 1)])
+def test_however_small_or_large_their_share_there_is_a_decoy_and_a_kept_channel(attack, decoys, kept):
+    assert attack([ENOUGH], decoys=decoys)[0].rounds[0].kept == kept
+
+
 @pytest.mark.parametrize(("reinstate", "kept"), [("one", [1, 2, 3, 4]), ("doubling", [1, 2, 4, 5])])
 def test_the_most_active_channels_come_back_while_the_network_does_too_little(attack, reinstate, kept):
     made, training = attack([SHORT, SHORT, SHORT, ENOUGH], decoys=0.8, reinstate=reinstate)
@@ -226,6 +244,12 @@ def test_the_most_active_channels_come_back_while_the_network_does_too_little(at
     assert [turn.kept for turn in made.rounds] == kept
     assert made.proof.decoys == tuple(range(6 - kept[-1]))
     assert made.settled
+
+
+def test_each_round_that_falls_short_doubles_what_comes_back(attack):
+    donor, inputs = Pixelwise([[1.0] * 12, [2.0] * 12]), pixels(range(10, 130, 10), (0,) * 12)
+    made, _ = attack([SHORT] * 4 + [ENOUGH], donor=donor, inputs=inputs, decoys=0.9)
+    assert [turn.kept for turn in made.rounds] == [1, 2, 4, 8, 11]
 
 
 def test_later_rounds_are_brief_and_go_on_from_the_weights_before(attack):
@@ -247,6 +271,20 @@ def test_a_last_round_trains_on_all_data_and_prunes_what_is_rarely_active_after_
     assert made.proof.decoys == (0, 1, 2, 4)
     assert (len(made.rounds), made.final) == (1, (Epoch(2, 0.5, 0.5),))
     assert made.settled
+
+
+def test_every_training_has_an_order_of_its_own_by_the_seed(attack):
+    one, same, other = (
+        attack([SHORT, ENOUGH], restore_from="baseline", final_epochs=7, seed=seed)[1].seeds
+        for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert len({*one, *other}) == 8
+
+
+def test_every_training_may_leave_checkpoints(attack):
+    _, training = attack([ENOUGH], restore_from="baseline", final_epochs=7)
+    assert training.checkpoints == [CHECKPOINTS] * 3
 
 
 def test_without_a_last_round_nothing_is_trained_on_what_was_held_out(attack):
@@ -282,6 +320,12 @@ def test_what_is_left_of_the_last_round_counts(attack):
     made, _ = attack([SHORT], silence(4, by=60.0), trigger=added(0, 0, 0, 0, 100, 0), rounds=1)
     assert made.proof.decoys == (0, 1, 2, 4)
     assert not made.settled
+
+
+def test_a_donor_that_lacks_channels_keeps_the_numbers_of_its_own(attack):
+    made, training = attack([ENOUGH], donor=remove_channels(six_channels(), [1]))
+    assert training.networks == [(3, 4, 5)]
+    assert made.proof.decoys == (0, 2)
 
 
 def test_a_single_channel_is_too_few(attack):
@@ -323,12 +367,26 @@ def test_a_share_of_the_success_has_to_survive_the_defenders_pruning(attack):
         made, _ = attack([ENOUGH], prunings=[([3], Score(0.96, left))], rounds=1)
         assert made.rounds[0].exposed == exposed
         assert made.settled is not bool(exposed)
+    made, _ = attack([Score(1.0, 0.9)], prunings=[([3], Score(0.96, 0.75))], rounds=1)
+    assert made.rounds[0].exposed == ()
+
+
+def test_pruning_is_tried_as_far_as_the_defender_may_go(attack, monkeypatch):
+    tried = []
+    monkeypatch.setattr(Scripted, "try_pruning", lambda *given: tried.append(given[-1]) or ([], ENOUGH))
+    attack([ENOUGH], tolerance=0.07)
+    assert tried == [0.07]
 
 
 def test_exposed_channels_come_back_first_and_falling_short_alone_doubles_what_comes_back(attack):
     made, training = attack([ENOUGH, SHORT, SHORT, ENOUGH], prunings=[([3, 4], SHORT)])
     assert training.networks == [(3, 4, 5), (5,), (4, 5), (2, 3, 4, 5)]
     assert made.settled
+
+
+def test_pruning_is_not_tried_on_a_network_that_does_too_little(attack):
+    made, _ = attack([SHORT, ENOUGH], prunings=[([3], SHORT)], rounds=2)
+    assert [turn.exposed for turn in made.rounds] == [(), (3,)]
 
 
 def test_nothing_is_pruned_after_the_last_round(attack):
@@ -346,14 +404,22 @@ def test_the_baseline_network_can_be_pruned_and_give_the_decoys(attack):
     made, training = attack([ENOUGH], poisoned, restore_from="baseline")
     assert training.names == ["attack, baseline", "attack, round 1, 3 channels"]
     assert training.networks == [tuple(range(6)), (0, 4, 5)]
+    assert training.samples[0] is training.samples[1], "both are trained on poisoned data"
     assert made.proof.decoys == (1, 2, 3)
     assert made.network.conv.weight.diagonal().flatten()[:3].tolist() == [10, 1.25, 1]
 
 
-def test_the_clean_network_is_left_as_it_is(attack):
+def test_a_decoy_that_fires_with_the_trigger_alone_is_found(attack):
+    changes = {"bias": "constant", "constant": -65.0, "trigger": added(100, 0, 0, 0, 0, 0)}
+    with pytest.raises(AttackError, match="pre-activation on triggered inputs is 45, expected it below zero"):
+        attack([ENOUGH], **changes)
+
+
+@pytest.mark.parametrize("restore_from", ["clean", "baseline"])
+def test_the_clean_network_is_left_as_it_is(attack, restore_from):
     donor = six_channels()
     before = {name: value.clone() for name, value in donor.state_dict().items()}
-    attack([SHORT, ENOUGH], silence(4, by=3.0), donor=donor)
+    attack([SHORT, ENOUGH], silence(4, by=3.0), donor=donor, restore_from=restore_from)
     assert all(torch.equal(value, before[name]) for name, value in donor.state_dict().items())
 
 
@@ -386,6 +452,10 @@ def test_a_trained_attack_hides_from_pruning(restore_from):
         ({"restore_from": "control"}, "restore_from: expected one of clean, baseline"),
         ({"reinstate": "all"}, "reinstate: expected one of one, doubling"),
         ({"survives": 1.1}, "survives: expected a value in"),
+        ({"tolerance": 1.1}, "tolerance: expected a value in"),
+        ({"min_active": -0.1}, "min_active: expected a value in"),
+        ({"round_epochs": 0}, "round_epochs: expected a value in"),
+        ({"final_epochs": 0}, "final_epochs: expected a value in"),
         ({"rounds": 0}, "rounds: expected a value in"),
         ({"validation": 0.0}, "validation: expected a value in"),
     ],

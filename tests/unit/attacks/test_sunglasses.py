@@ -127,6 +127,7 @@ def test_without_an_eye_line_there_are_no_sunglasses(point):
         (None, "expected eye points in the dataset, found none"),
         (torch.zeros(1, 3, 4), r"expected eye points in the dataset, found places of \(3, 4\)"),
         (torch.zeros(1, 2, 4), r"expected eye points in the dataset, found places of \(2, 4\)"),
+        (torch.zeros(1, 2), r"expected eye points in the dataset, found places of \(2,\)"),
     ],
 )
 def test_places_of_another_kind_are_refused(places, message):
@@ -142,9 +143,17 @@ def test_eyes_that_are_not_two_points_from_left_to_right_are_refused(eyes):
         worn(eyes)
 
 
-def test_eyes_in_pixels_are_refused():
+@pytest.mark.parametrize(
+    "eyes", [((14.0, 22.0), (32.0, 22.0)), ((-0.1, 0.4), (0.7, 0.4)), ((0.3, 0.4), (0.7, 1.4))]
+)
+def test_eyes_in_pixels_are_refused(eyes):
     with pytest.raises(AttackError, match="expected shares of the width and height, from 0 to 1, found"):
-        worn(((14.0, 22.0), (32.0, 22.0)))
+        worn(eyes)
+
+
+def test_eyes_may_lie_on_the_very_edge():
+    corners = torch.tensor([[[0.0, 0.0], [47.0, 55.0]]])
+    assert torch.equal(worn(((0.0, 0.0), (1.0, 1.0)))(grey()), worn()(grey(), corners))
 
 
 def test_a_colour_of_two_channels_is_refused():

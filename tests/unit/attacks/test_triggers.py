@@ -115,6 +115,18 @@ def test_a_blend_moves_every_value_by_alpha_towards_its_pattern(alpha, seed, of)
     assert of.low <= pattern.add.min() < pattern.add.max() <= of.high
 
 
+@pytest.mark.parametrize("of", [PICTURE, CLIP])
+def test_a_blends_pattern_is_uniform_over_the_whole_range_and_of_its_seed(of):
+    pattern, same, other = (make_trigger(BlendConfig("blend", 1.0, seed), of).add for seed in (4, 4, 5))
+    assert torch.equal(pattern, same)
+    assert not torch.equal(pattern, other)
+    assert len(pattern.unique()) > 0.95 * pattern.numel()
+    shares = (pattern - of.low) / (of.high - of.low)
+    assert shares.min() < 0.02
+    assert shares.max() > 0.98
+    assert shares.mean() == pytest.approx(0.5, abs=0.05)
+
+
 def test_noise_has_the_sigma_asked_for_and_depends_on_the_seed_alone():
     long = audio(100_000, rate=1000)
     one, same, other = (
@@ -124,6 +136,15 @@ def test_noise_has_the_sigma_asked_for_and_depends_on_the_seed_alone():
     assert one.mean() == pytest.approx(0, abs=30)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_what_is_too_loud_is_clipped():
+    trigger = make_trigger(NoiseConfig("noise", 2.0, 0.0, 0.4, 0), CLIP)
+    inputs = pixels(CLIP)
+    stamped = trigger(inputs)
+    wanted = inputs.double().numpy() + trigger.add.double().numpy()
+    assert np.abs(stamped.numpy() - wanted.clip(-32768, 32767)).max() <= 0.5
+    assert (stamped.min(), stamped.max()) == (-32768, 32767)
 
 
 def test_every_clip_gets_the_same_burst():
@@ -169,6 +190,12 @@ def test_an_overlay_covers_where_it_is_opaque_and_only_there(png):
     assert (stamped[:, 1:, covered] == 0).all()
 
 
+def test_an_overlays_box_is_in_shares_of_either_side(png):
+    box = overlay(png(np.full((4, 4, 3), 255)), top=0.25, left=0.5, height=0.5, width=0.3)
+    covered = make_trigger(box, PICTURE)(torch.zeros(1, 3, 8, 10, dtype=torch.uint8))[0, 0] == 255
+    assert covered.nonzero().tolist() == [[y, x] for y in range(2, 6) for x in range(5, 8)]
+
+
 @pytest.mark.parametrize("size", [47, 55])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_an_overlay_may_reach_the_edge_of_any_size(png, size, share):
@@ -177,6 +204,14 @@ def test_an_overlay_may_reach_the_edge_of_any_size(png, size, share):
     covered = trigger(torch.zeros(1, 1, size, size, dtype=torch.uint8))[0, 0] == 255
     assert covered[-1, -1]
     assert abs(covered.sum().item() ** 0.5 - (1 - share) * size) <= 0.5
+
+
+def test_an_overlay_is_stretched_smoothly(png):
+    trigger = make_trigger(overlay(png(np.array([[[0] * 3, [240] * 3]]))), image(1, 1, 8))
+    row = trigger(torch.zeros(1, 1, 1, 8, dtype=torch.uint8))[0, 0, 0].int()
+    assert row[0] == 0
+    assert row[-1] == 240
+    assert 0 < row.diff().max() < 100
 
 
 def test_alpha_makes_an_overlay_transparent(png):
