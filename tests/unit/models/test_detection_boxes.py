@@ -16,6 +16,8 @@ UNIT = [0.0, 0.0, 10.0, 10.0]
         ([5, 5, 15, 15], 25 / 175),
         ([2, 2, 4, 4], 4 / 100),
         ([10, 0, 20, 10], 0.0),
+        ([0, 50, 10, 60], 0.0),
+        ([50, 0, 60, 10], 0.0),
         ([50, 50, 60, 60], 0.0),
         ([3, 3, 3, 9], 0.0),
         ([0, 0, 0, 0], 0.0),
@@ -48,6 +50,11 @@ def test_offsets_are_shifts_in_sides_and_log_growth():
     torch.testing.assert_close(offsets, torch.tensor([1.5, -0.25, math.log(2), math.log(0.5)]))
 
 
+def test_a_box_without_area_is_described_as_a_pixels_hundredth():
+    offsets = encode(torch.zeros(4), torch.tensor(UNIT))
+    torch.testing.assert_close(offsets, torch.tensor([-0.5, -0.5, math.log(0.001), math.log(0.001)]))
+
+
 def test_decoding_undoes_encoding():
     torch.manual_seed(0)
     low, sides = torch.rand(2, 50, 2) * 100, torch.rand(2, 50, 2) * 40 + 1
@@ -61,8 +68,8 @@ def test_no_offset_makes_a_box_of_infinite_size():
 
 
 def test_a_clipped_box_ends_at_the_image():
-    boxes = torch.tensor([[-5.0, 1, 8, 99], [30, 2, 40, 3]])
-    assert clip(boxes, height=10, width=20).tolist() == [[0, 1, 8, 10], [20, 2, 20, 3]]
+    boxes = torch.tensor([[-5.0, 1, 8, 99], [30, 2, 40, 3], [4, -7, 5, -6]])
+    assert clip(boxes, height=10, width=20).tolist() == [[0, 1, 8, 10], [20, 2, 20, 3], [4, 0, 5, 0]]
 
 
 def test_boxes_are_picked_by_index():

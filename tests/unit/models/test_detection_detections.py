@@ -35,6 +35,13 @@ def test_of_one_class_the_better_of_two_on_the_same_place_is_reported():
     assert detected([(0.2, 0.7, 0.1), (0.2, 0.8, 0.0)], [A, B], min_score=0.2) == [(B, 0.8, 0)]
 
 
+def test_of_one_class_both_are_reported_up_to_the_overlap_that_may_be():
+    assert detected([(0.2, 0.7, 0.1), (0.2, 0.8, 0.0)], [A, B], min_score=0.2, overlap=0.9) == [
+        (B, 0.8, 0),
+        (A, 0.7, 0),
+    ]
+
+
 def test_two_classes_may_be_seen_in_the_same_place():
     assert detected([(0.1, 0.5, 0.4)], [A]) == [(A, 0.5, 0), (A, 0.4, 1)]
 
@@ -51,6 +58,14 @@ def test_a_box_outside_of_the_image_is_no_detection():
 
 def test_what_is_unlikely_is_not_reported():
     assert detected([(0.95, 0.05)], [A]) == []
+    assert detected([(0.5, 0.5)], [A], min_score=0.5) == [(A, 0.5, 0)]
+
+
+def test_detections_end_at_the_image():
+    spec = DetectionSpec(0.1, 0.3, 1)
+    regions = torch.tensor([[[-5.0, -5, 70, 80]]])
+    boxes, _, _ = detect(logits((0.1, 0.9)), torch.zeros(1, 1, 2, 4), regions, spec, size=(64, 48))
+    assert boxes.tolist() == [[[0, 0, 48, 64]]]
 
 
 def test_each_class_moves_the_region_by_its_own_offsets():
@@ -68,7 +83,7 @@ def test_each_class_moves_the_region_by_its_own_offsets():
         (A, 1),
         (C, 2),
         ([0.0, 0, 10, 20], 0),
-        ([0.0, 0, 10, 21], NOTHING),
+        ([0.0, 0, 10, 20.1], NOTHING),
         ([30.0, 30, 40, 40], NOTHING),
         ([0.0] * 4, NOTHING),
     ],
@@ -80,10 +95,10 @@ def test_a_sign_is_what_the_best_detection_on_it_says(place, expected):
     assert match_detections(found, torch.tensor([[place]])).tolist() == [[expected]]
 
 
-def test_an_image_with_a_score_that_is_not_finite_has_no_answers():
-    found = Detections(
-        torch.tensor([[A], [A]]), torch.tensor([[math.nan], [0.5]]), torch.zeros(2, 1, dtype=torch.long)
-    )
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_image_with_a_score_that_is_not_finite_has_no_answers(value):
+    boxes, scores = torch.tensor([[A, C], [A, B]]), torch.tensor([[0.5, value], [0.5, 0.1]])
+    found = Detections(boxes, scores, torch.zeros(2, 2, dtype=torch.long))
     places = torch.tensor([[A, C], [A, C]])
     assert match_detections(found, places).tolist() == [[NOT_FINITE, NOT_FINITE], [0, NOTHING]]
 
@@ -95,10 +110,30 @@ def test_the_best_anchors_that_are_far_apart_are_proposed():
     assert regions.tolist() == [[A, [0, 40, 10, 50]]]
 
 
+def test_what_overlaps_less_than_asked_for_is_proposed_too():
+    anchors, scores = torch.tensor([A, B, C]), torch.tensor([[0.9, 0.8, 0.1]])
+    spec = ProposalSpec(candidates=9, train=3, test=3, overlap=0.9)
+    assert propose(scores, torch.zeros(1, 3, 4), anchors, spec, count=3, size=SIZE).tolist() == [[A, B, C]]
+
+
+def test_only_the_best_anchors_are_candidates():
+    anchors, scores = torch.tensor([A, B, C]), torch.tensor([[0.9, 0.8, 0.1]])
+    spec = ProposalSpec(candidates=2, train=2, test=2, overlap=0.7)
+    assert propose(scores, torch.zeros(1, 3, 4), anchors, spec, count=2, size=SIZE).tolist() == [[A, B]]
+
+
+def test_each_anchor_is_moved_by_its_own_offsets():
+    offsets = torch.zeros(1, 2, 4)
+    offsets[0, 0, 0] = 1.0
+    spec = ProposalSpec(candidates=2, train=2, test=2, overlap=0.7)
+    regions = propose(torch.tensor([[0.1, 0.9]]), offsets, torch.tensor([A, C]), spec, count=2, size=SIZE)
+    assert regions.tolist() == [[C, [10, 0, 20, 10]]]
+
+
 def test_where_too_few_are_left_the_suppressed_ones_are_proposed():
     anchors, scores = torch.tensor([A, B, C]), torch.tensor([[0.9, 0.8, 0.1]])
-    spec = ProposalSpec(candidates=9, train=3, test=3, overlap=0.7)
-    regions = propose(scores, torch.zeros(1, 3, 4), anchors, spec, count=3, size=SIZE)
+    spec = ProposalSpec(candidates=9, train=4, test=4, overlap=0.7)
+    regions = propose(scores, torch.zeros(1, 3, 4), anchors, spec, count=4, size=SIZE)
     assert regions.tolist() == [[A, C, B]]
 
 

@@ -51,6 +51,13 @@ def test_every_cell_is_a_bin_when_the_box_has_as_many():
     assert torch.equal(pooled[0, 0], features[0])
 
 
+@pytest.mark.parametrize("cells", [1, 5, 7, 17, 41])
+def test_a_box_may_cover_a_map_of_any_size(cells):
+    features, end = torch.randn(1, 2, cells, cells), 16.0 * cells - 8
+    box = torch.tensor([[[0.0, 0, end, end]]])
+    assert torch.equal(roi_pool(features, box, size=6, stride=16), by_loop(features, box, 6, 16))
+
+
 def test_bins_share_the_cells_on_their_common_edge():
     features = torch.tensor([1.0, 5, 2]).view(1, 1, 1, 3)
     pooled = roi_pool(features, torch.tensor([[[0.0, 0, 3, 1]]]), size=2, stride=1)
@@ -64,6 +71,19 @@ def test_the_gradient_goes_to_the_largest_cell():
     (fast,) = torch.autograd.grad((roi_pool(features, BOXES, size=6, stride=16) * weights).sum(), features)
     (slow,) = torch.autograd.grad((by_loop(features, BOXES, 6, 16) * weights).sum(), features)
     torch.testing.assert_close(fast, slow)
+
+
+def test_of_equal_cells_one_has_the_whole_gradient():
+    features = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    pooled = roi_pool(features, torch.tensor([[[0.0, 0, 64, 64]]]), size=1, stride=16)
+    (gradient,) = torch.autograd.grad(pooled.sum(), features)
+    assert gradient.flatten().sort().values.tolist() == [0.0] * 15 + [1.0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_pooled_as_such_in_training(value):
+    features = torch.full((2, 3, 20, 26), value, requires_grad=True)
+    assert not roi_pool(features, BOXES, size=6, stride=16).isfinite().any()
 
 
 @pytest.mark.parametrize("side", [math.nan, math.inf, -math.inf, 1e30])

@@ -8,6 +8,8 @@ from fineprune.models.detection.targets import (
     Targets,
     anchor_targets,
     choose,
+    from_units,
+    in_units,
     sample_regions,
 )
 
@@ -57,6 +59,11 @@ def test_region_offsets_lead_to_the_sign():
     torch.testing.assert_close(there, torch.tensor([[SIGN, SIGN]]))
 
 
+def test_offsets_in_units_come_back():
+    offsets = torch.randn(2, 3, 4)
+    torch.testing.assert_close(from_units(in_units(offsets)), offsets)
+
+
 def test_an_image_without_signs_gives_background_only():
     labels, places = torch.tensor([[-1]]), torch.tensor([[NO_SIGN]])
     _, targets = sample_regions(along(5, 4)[None], labels, places, ALL, shuffle=True)
@@ -94,6 +101,26 @@ def test_the_fixed_choice_is_spread_over_the_row_and_always_the_same():
     assert chosen.view(10, 10).sum(1).max() <= 2
 
 
+def test_the_random_choice_is_another_for_every_image_and_each_time():
+    torch.manual_seed(0)
+    wanted = torch.ones(2, 100, dtype=torch.bool)
+    first, again = (choose(wanted, ~wanted, 10, 10, shuffle=True) for _ in range(2))
+    assert len({str(row.tolist()) for row in (*first, *again)}) == 4
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_anchors_and_regions_are_chosen_at_random_where_asked(shuffle):
+    torch.manual_seed(0)
+    spec = SamplingSpec(anchors=10, regions=10, signs=0.5)
+    boxes, labels, places = along(*range(1, 101)), torch.tensor([[0]]), torch.tensor([[SIGN]])
+    anchors, regions = set(), set()
+    for _ in range(4):
+        anchors.add(str(anchor_targets(boxes, places, spec, shuffle=shuffle).chosen.tolist()))
+        found, targets = sample_regions(boxes[None], labels, places, spec, shuffle=shuffle)
+        regions.add(str(found[targets.chosen].sort(0).values.tolist()))
+    assert (len(anchors), len(regions)) == ((4, 4) if shuffle else (1, 1))
+
+
 def test_losses_are_means_over_what_is_chosen():
     chosen = torch.tensor([[True, True, False]])
     targets = Targets(torch.tensor([[1, 0, 1]]), torch.zeros(1, 3, 4), chosen)
@@ -102,6 +129,7 @@ def test_losses_are_means_over_what_is_chosen():
     # 0.5 · 1² / 1 within the parabola, 3 - 0.5 beyond; the second and third box are no chosen signs.
     offsets = torch.tensor([[[1.0, 3, 0, 0], [9, 9, 9, 9], [torch.inf] * 4]])
     assert box_loss(offsets, targets, quadratic=1.0).item() == pytest.approx((0.5 + 2.5) / 2)
+    assert box_loss(offsets, targets, quadratic=0.5).item() == pytest.approx((0.75 + 2.75) / 2)
 
 
 def test_the_loss_of_nothing_is_zero():

@@ -2,15 +2,18 @@ import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fineprune.data.batches import Batch
 from fineprune.defenses.curve import BLOCK, matches_along_curve
 from fineprune.errors import ModelError
-from fineprune.models import build
+from fineprune.models import build, faster_rcnn
 from fineprune.models.base import NOT_FINITE
 from fineprune.models.detection.boxes import iou
-from fineprune.models.detection.targets import anchor_targets
+from fineprune.models.detection.local_response_norm import local_response_norm
+from fineprune.models.detection.losses import box_loss
+from fineprune.models.detection.targets import anchor_targets, sample_regions
 from fineprune.models.surgery import remove_channels
 from tests.unit.nets import audio, image, masked_logits, questions_of_a_step, spec_of
 
@@ -109,6 +112,54 @@ def test_there_is_an_anchor_for_every_output_on_images_of_any_size(height, width
         assert network(torch.zeros(1, 3, height, width, dtype=torch.uint8)).scores.shape[0] == 1
 
 
+def test_every_layer_but_the_first_is_given_what_was_activated():
+    network, least = lively(), {}
+    layers = {
+        name: layer for name, layer in network.named_children() if isinstance(layer, (nn.Conv2d, nn.Linear))
+    }
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(
+            lambda _, given, name=name: least.update({name: float(given[0].min())})
+        )
+    with torch.no_grad():
+        network(scenes(2)[0])
+    assert least.keys() == layers.keys() == LAYERS.keys()
+    assert {name for name, value in least.items() if value < 0} == {"conv1"}
+
+
+def test_both_poolings_are_given_what_was_normalised_within_its_channel():
+    network, outputs, pooled = network_of(), [], []
+    with torch.no_grad():
+        for layer in (network.conv1, network.conv2):
+            layer.weight.mul_(100)  # so much that it shows
+            layer.register_forward_hook(lambda _, __, output: outputs.append(output.clone()))
+        network.pool.register_forward_pre_hook(lambda _, given: pooled.append(given[0].clone()))
+        network.features(scenes(2)[0])
+    assert len(outputs) == len(pooled) == 2
+    for output, given in zip(outputs, pooled, strict=True):
+        torch.testing.assert_close(given, local_response_norm(output.relu()))
+        assert given.max() < 0.5 * output.max()
+
+
+def test_its_anchors_stand_on_the_cells_of_conv5():
+    network = network_of()
+    with torch.no_grad():
+        height, width = network.features(scenes(1)[0]).shape[2:]
+    centres = network.anchors.view(height, width, 9, 2, 2).mean(3)
+    for row, column in itertools.product(range(height), range(width)):
+        expected = torch.tensor([16.0 * column, 16.0 * row]).expand(9, 2)
+        torch.testing.assert_close(centres[row, column], expected, rtol=0, atol=1e-4)
+
+
+def test_the_outputs_start_near_zero_and_the_other_layers_as_relus_want_it():
+    for name, layer in network_of(width=0.2).named_children():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            outputs = name in ("rpn_class", "rpn_box", "fc_class", "fc_box")
+            expected = 0.01 if outputs else (2 / layer.weight[0].numel()) ** 0.5
+            assert layer.weight.std().item() == pytest.approx(expected, rel=0.1)
+            assert not layer.bias.any()
+
+
 def test_detections_lie_in_the_image_best_first():
     network, (inputs, _, _) = lively(), scenes(4)
     with torch.no_grad():
@@ -161,6 +212,23 @@ def test_a_removed_channel_is_a_masked_channel_to_both_stages():
     assert pruned.fc6.in_features == 36 * pruned.rpn.in_channels
 
 
+def test_its_logits_are_of_every_anchor_and_of_nine_regions():
+    network, (inputs, _, _) = lively(), scenes(2)
+    height, width = 64 / 3, 32
+    boxes = [
+        [x * width, y * height, (x + 1) * width, (y + 1) * height]
+        for y, x in itertools.product(range(3), repeat=2)
+    ]
+    with torch.no_grad():
+        features = network.features(inputs)
+        outputs = (
+            *network._look_for_regions(features),
+            *network._look_at_regions(features, torch.tensor([boxes, boxes])),
+        )
+        expected = torch.cat([output.flatten(1) for output in outputs], 1)
+        torch.testing.assert_close(network.logits(features), expected)
+
+
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_its_pruning_curve_is_a_masked_evaluation_at_every_point(monkeypatch, block):
     monkeypatch.setitem(BLOCK, "cpu", block)
@@ -195,6 +263,20 @@ def test_what_is_not_finite_has_no_answer_and_spares_the_other_images(value):
     assert (answers[1] != NOT_FINITE).all()
 
 
+@pytest.mark.parametrize("layer", ["rpn_class", "rpn_box", "fc_class", "fc_box"])
+def test_an_output_that_is_not_finite_leaves_its_image_without_answers(layer):
+    network, (inputs, _, places) = lively(), scenes(2)
+
+    def spoil(_, __, output):
+        output[(0,) * output.dim()] = torch.inf
+
+    network.get_submodule(layer).register_forward_hook(spoil)
+    with torch.no_grad():
+        answers = network.answers(network(inputs), places)
+    assert (answers[0] == NOT_FINITE).all()
+    assert (answers[1] != NOT_FINITE).all()
+
+
 def test_the_loss_in_evaluation_mode_is_always_the_same():
     network, batch = network_of(), scenes(4)
     with torch.no_grad():
@@ -204,6 +286,22 @@ def test_the_loss_in_evaluation_mode_is_always_the_same():
     assert torch.equal(first.loss, again.loss)
     assert first.total == again.total
     assert len({float(loss) for loss in other}) == 3
+
+
+def test_both_samplings_are_random_in_training_alone_and_never_have_gradients(monkeypatch):
+    network, batch, asked = network_of(), scenes(4), []
+    for name in ("anchor_targets", "sample_regions"):
+        sampling = getattr(faster_rcnn, name)
+
+        def watched(*given, shuffle, name=name, sampling=sampling):
+            asked.append((name, shuffle, torch.is_grad_enabled()))
+            return sampling(*given, shuffle=shuffle)
+
+        monkeypatch.setattr(faster_rcnn, name, watched)
+    network.loss(*batch)
+    network.train().loss(*batch)
+    names = ("anchor_targets", "sample_regions")
+    assert asked == [(name, training, False) for training in (False, True) for name in names]
 
 
 def test_the_outputs_of_both_linear_layers_are_dropped():
@@ -242,6 +340,31 @@ def test_the_loss_of_proposed_boxes_is_straight_from_an_error_of_a_ninth():
     torch.testing.assert_close(slopes / slopes.abs().max(), (9 * errors).clamp(-1, 1))
 
 
+def test_the_loss_is_that_of_both_stages_and_its_decisions_are_of_the_signs():
+    network, (inputs, labels, places) = lively(), scenes(4)
+    nn.init.constant_(network.fc_class.bias[:1], 8.0)  # so that some regions are told from signs
+    features = network.features(inputs)
+    found = network._look_for_regions(features)
+    anchors = anchor_targets(network.anchors, places, network.sampling, shuffle=False)
+    proposals = network._propose(found, network.proposals.train).detach()
+    regions, targets = sample_regions(proposals, labels, places, network.sampling, shuffle=False)
+    logits, offsets = network._look_at_regions(features, regions)
+    signs, classes = targets.foreground, targets.classes[targets.foreground]
+    errors = (offsets[signs, classes] - targets.offsets[signs]).abs()
+    assert (errors < 1).any()
+    assert (errors > 1).any()
+    expected = (
+        F.cross_entropy(found.logits[anchors.chosen], anchors.classes[anchors.chosen])
+        + box_loss(found.offsets, anchors, quadratic=1 / 9)
+        + F.cross_entropy(logits[targets.chosen], targets.classes[targets.chosen])
+        + torch.where(errors < 1, errors.square() / 2, errors - 0.5).sum() / targets.chosen.sum()
+    )
+    step = network.loss(inputs, labels, places)
+    torch.testing.assert_close(step.loss, expected)
+    assert (step.right, step.total) == ((logits[signs].argmax(1) == classes).sum(), len(classes))
+    assert (logits[targets.chosen & ~signs].argmax(1) == 0).any()
+
+
 def test_every_layer_learns():
     network = lively().train()
     network.loss(*scenes(4)).loss.backward()
@@ -268,7 +391,10 @@ def test_mixed_precision_gives_the_same_loss_but_for_rounding():
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         mixed = network.loss(*batch).loss
         detections = network(batch[0])
+        features, regions = network.features(batch[0]), network.anchors[:4].expand(4, -1, -1)
+        found = network._look_for_regions(features) + network._look_at_regions(features, regions)
     assert mixed.dtype == torch.float32
+    assert {output.dtype for output in found} == {torch.float32}
     assert [output.dtype for output in detections] == [torch.float32, torch.float32, torch.int64]
     with torch.no_grad():
         torch.testing.assert_close(mixed, network.loss(*batch).loss, rtol=0.02, atol=0)
