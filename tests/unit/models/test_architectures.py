@@ -6,6 +6,7 @@ import torch
 from fineprune.errors import ModelError
 from fineprune.models import ARCHITECTURES, build
 from fineprune.models.base import ChannelSelect
+from fineprune.models.preact_resnet import PreActBlock
 from tests.unit.nets import SMALL, SPECTROGRAM, audio, image, random_inputs, small_network, spec_of
 
 PAPER = {
@@ -112,6 +113,55 @@ def test_every_layer_of_the_papers_speech_network_has_its_shape(papers_speech_ne
     assert network.pool(torch.zeros(1, 256, 31, 31)).shape == (1, 256, 15, 15)
 
 
+def test_the_papers_speech_network_starts_uniform_with_a_variance_of_one_over_its_inputs(
+    papers_speech_network,
+):
+    for layer in papers_speech_network.modules():
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+            inputs = layer.weight[0].numel()
+            assert layer.weight.std().item() == pytest.approx(inputs**-0.5, rel=0.05)
+            assert layer.weight.abs().max() <= 1.001 * (3 / inputs) ** 0.5
+            assert not layer.bias.any()
+
+
+def test_every_stage_of_the_residual_network_has_its_shape():
+    with torch.device("meta"):
+        network = build(spec_of("preact_resnet18", {"width": 64}, image(3, 32, 32), classes=10)).eval()
+        seen = [network.conv1(torch.zeros(1, 3, 32, 32))]
+        for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+            seen.append(stage(seen[-1]))
+    assert [tuple(output.shape[1:]) for output in seen] == [
+        (64, 32, 32),
+        (64, 32, 32),
+        (128, 16, 16),
+        (256, 8, 8),
+        (512, 4, 4),
+    ]
+    features = torch.rand(2, 4, 3, 3)
+    torch.testing.assert_close(network.pool(features), features.mean((2, 3), keepdim=True))
+
+
+def test_a_residual_block_adds_its_input_or_a_shortcut_from_what_was_activated():
+    torch.manual_seed(0)
+    same, wider, x = PreActBlock(4, 4, 1).eval(), PreActBlock(4, 8, 2).eval(), torch.randn(2, 4, 6, 6)
+    with torch.no_grad():
+        for block in (same, wider):
+            block.conv2.weight.zero_()
+        assert torch.equal(same(x), x)
+        assert PreActBlock(4, 4, 2).eval()(x).shape == (2, 4, 3, 3)
+        assert torch.equal(wider(x), wider.shortcut(wider.bn1(x).relu()))
+
+
+def test_the_last_batch_norm_is_given_what_the_last_block_gave():
+    network, seen = small_network("preact_resnet18"), []
+    network.layer4.register_forward_hook(lambda _, __, output: seen.append(output))
+    network.bn.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        network(random_inputs(network, 2))
+    assert torch.equal(*seen)
+    assert (seen[0] < 0).any()
+
+
 # The layers that are given negative values: the first one, and in the speech network the two behind layers
 # without an activation.
 NOT_ACTIVATED = {"speech_net": {"conv1", "conv2", "conv3"}}
@@ -178,6 +228,38 @@ def digits(width, *shape):
     return spec_of("digits_cnn", {"width": width}, image(*shape))
 
 
+@pytest.mark.parametrize(("dropout", "left"), [(0.0, True), (1.0, False)])
+def test_the_outputs_of_both_hidden_linear_layers_of_the_speech_network_are_dropped(dropout, left):
+    network, read = build(speech(dropout=dropout)).train(), {}
+    for hidden, reader in (("fc6", "fc7"), ("fc7", "fc8")):
+        torch.nn.init.ones_(network.get_submodule(hidden).bias)
+        network.get_submodule(reader).register_forward_pre_hook(
+            lambda _, given, name=reader: read.update({name: given[0].any().item()})
+        )
+    network(random_inputs(network, 2))
+    assert read == {"fc7": left, "fc8": left}
+
+
+def test_the_lowest_spectrogram_that_three_poolings_leave_something_of_is_heard():
+    network = build(speech(spectrogram=SPECTROGRAM | {"bins": 10})).eval()
+    with torch.no_grad():
+        assert network(random_inputs(network, 1)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("architecture", ["digits_cnn", "deep_id", "speech_net"])
+def test_pooling_keeps_the_largest(architecture):
+    spike = torch.zeros(1, 1, 6, 6)
+    spike[0, 0, 2, 3] = 1.0
+    assert small_network(architecture).pooling()(spike).max() == 1.0
+
+
+def test_however_narrow_a_speech_network_is_each_group_has_a_channel():
+    network = build(speech(width=1e-6)).eval()
+    with torch.no_grad():
+        assert network(random_inputs(network, 1)).shape == (1, 3)
+    assert network.conv5.weight.shape == (2, 1, 3, 3)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -200,6 +282,7 @@ def digits(width, *shape):
         (speech(width=float("inf")), "width: expected a finite number, found inf"),
         (speech(channels=0), r"channels: expected a value in \[1, .*, found 0"),
         (speech(kernel=40), "the spectrogram is too small"),
+        (speech(spectrogram=SPECTROGRAM | {"bins": 9}), "the spectrogram is too small"),  # 7, 3, 1 cells
         (speech(spectrogram=SPECTROGRAM | {"bins": 34}), "bins: expected 1…33 for frames of 64, found 34"),
     ],
 )

@@ -84,6 +84,24 @@ def test_both_branches_reach_the_logits():
             network.get_submodule(name).weight.copy_(kept)
 
 
+def test_the_branches_are_added_up_and_every_layer_but_the_first_is_given_what_was_activated(paper):
+    given, outputs = {}, {}
+    hooks = []
+    for name in SHAPES:
+        layer = paper.get_submodule(name)
+        hooks += [
+            layer.register_forward_pre_hook(lambda _, inputs, name=name: given.update({name: inputs[0]})),
+            layer.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output})),
+        ]
+    with torch.no_grad():
+        paper(random_inputs(paper, 2))
+    for hook in hooks:
+        hook.remove()
+    assert torch.equal(given["fc8"], (outputs["fc160_1"] + outputs["fc160_2"]).relu())
+    assert {name for name, values in given.items() if values.min() < 0} == {"conv1"}
+    assert all((values < 0).any() for values in outputs.values())
+
+
 @pytest.mark.parametrize(
     ("channels", "height", "breadth", "width", "pooled"),
     [

@@ -71,9 +71,25 @@ def test_a_loaded_model_gives_the_same_logits_bit_for_bit(architecture, tmp_path
             assert torch.equal(loaded(inputs), variant(inputs))
 
 
+def test_a_network_in_channels_last_layout_is_saved_as_any_other(folder, tmp_path):
+    network = small_network("digits_cnn").to(memory_format=torch.channels_last)
+    save_model(tmp_path / "other", network)
+    assert model_digest(tmp_path / "other") == model_digest(folder)
+
+
 def test_saving_again_gives_the_same_bytes(folder, tmp_path):
     save_model(tmp_path / "again", load_model(folder))
     assert model_digest(tmp_path / "again") == model_digest(folder)
+
+
+def test_the_digest_is_of_the_card_and_so_of_the_weights(folder):
+    digests = [model_digest(folder)]
+    change_card(folder, classes=["a", "b", "c"])
+    digests.append(model_digest(folder))
+    state = load_file(folder / WEIGHTS)
+    save_file(state | {"fc2.bias": state["fc2.bias"] + 1}, folder / WEIGHTS)
+    sign(folder)
+    assert len({*digests, model_digest(folder)}) == 3
 
 
 def test_the_card_names_the_layer_and_the_digest(folder):
@@ -187,6 +203,15 @@ def test_what_a_network_holds_besides_its_weights_may_be_no_larger_either(tmp_pa
     with pytest.raises(ModelError, match=r"expected a network of at most .* before pruning, found 4,"):
         load_model(tmp_path / "model")
     assert devices == ["meta"]
+
+
+def test_how_large_a_large_network_may_have_been_is_told_from_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_format, "_SMALL", 0)
+    save_model(tmp_path / "model", remove_channels(small_network("digits_cnn"), range(1, 8)))
+    assert load_model(tmp_path / "model").channels == (0,)
+    monkeypatch.setattr(model_format, "_SHRINKS", 1)
+    with pytest.raises(ModelError, match=r"expected a network of at most .* bytes before pruning"):
+        load_model(tmp_path / "model")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -392,6 +417,7 @@ def test_what_is_received_and_does_not_fit_is_one_line(tmp_path, change, message
     save_file(change(network.state_dict()), file)
     with pytest.raises(ModelError, match=message) as caught:
         receive(file, network.spec, tmp_path / "received")
+    assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "received").exists()
 

@@ -27,6 +27,11 @@ def test_pixels_are_normalised_per_channel():
     assert normalise(inputs).dtype == torch.float32
 
 
+def test_first_steps_are_made_from_the_card_and_not_from_weights():
+    assert not Normalise((10.0,), (2.0,)).state_dict()
+    assert not make("hann").state_dict()
+
+
 @pytest.mark.parametrize("window", ["none", "hann"])
 @pytest.mark.parametrize("scale", ["linear", "decibel"])
 def test_the_spectrogram_is_what_numpy_computes(window, scale):

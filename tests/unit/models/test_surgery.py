@@ -41,6 +41,8 @@ def test_removed_weights_are_gone(network):
     pruned = remove_channels(network, [0, 2])
     assert count(pruned) < count(network)
     assert pruned.channels == tuple(c for c in network.channels if c not in (0, 2))
+    for name in network.prunable.norms:
+        assert pruned.get_submodule(name).num_features == len(pruned.channels)
     with torch.no_grad():
         assert pruned.features(random_inputs(network, 2)).shape[1] == len(network.channels) - 2
 
