@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fineprune.augmentation import ERASED, LIGHT, SCENE, SILENCED, SPEED, augment, check_kinds
+from fineprune.augmentation import ERASED, LIGHT, SCENE, SILENCED, SPEED, _between, augment, check_kinds
 from fineprune.data.batches import Batch
 from fineprune.data.inputs import InputSpec
 from fineprune.errors import ConfigError
@@ -120,6 +120,15 @@ def test_zoom_of_a_flat_image_changes_nothing():
     assert torch.equal(changed, flat)
 
 
+def test_zoom_interpolates_between_pixels_and_repeats_the_edge():
+    ramp = (8 * torch.arange(30)).to(torch.uint8).expand(B, 1, 20, 30)
+    points = torch.tensor([[15.0, 10.0], [25.0, 10.0]]).expand(B, -1, -1)
+    changed = augment(Batch(ramp, torch.zeros(B).long(), points), ["zoom"], seeded(), IMAGE)
+    scale = (changed.places[:, 1, :1] - 15) / 10
+    source = ((torch.arange(30) + 0.5 - 15) / scale + 15 - 0.5).clamp(0, 29)
+    assert (changed.inputs[:, 0] - 8 * source.unsqueeze(1)).abs().max() < 0.51  # rounded
+
+
 def test_zoom_moves_points_that_are_no_boxes_and_crops_less():
     """The centre stays; a point ten away from it is ten times the scale away."""
     points = torch.tensor([[15.0, 10.0], [25.0, 10.0]]).expand(B, -1, -1)
@@ -142,6 +151,24 @@ def test_light_changes_mean_and_contrast_each_by_its_factor():
         assert 1 / LIGHT - 0.03 <= factor.min() < 0.85
         assert 1.2 < factor.max() <= LIGHT + 0.03
     assert torch.corrcoef(torch.stack([contrast, brightness]))[0, 1].abs() < 0.4
+
+
+def test_light_has_one_mean_for_all_colours():
+    colours = torch.tensor([60, 100, 140], dtype=torch.uint8).view(3, 1, 1).expand(B, 3, 60, 90)
+    changed = augment(Batch(colours, torch.zeros(B).long()), ["light"], seeded(), COLOUR).inputs.float()
+    contrast, brightness = (changed[:, 2] - changed[:, 0])[:, 0, 0] / 80, changed.mean((1, 2, 3)) / 100
+    assert torch.corrcoef(torch.stack([contrast, brightness]))[0, 1].abs() < 0.4
+
+
+def test_light_rounds_and_is_about_the_mean_of_each_image():
+    noise = torch.randint(20, 130, (B, 1, 20, 30), generator=seeded(1))
+    images = (noise + torch.arange(B).view(-1, 1, 1, 1)).to(torch.uint8)
+    drawn = 2 * torch.rand(B, 2, generator=seeded()) - 1
+    contrast, brightness = (LIGHT**drawn).view(B, 2, 1, 1, 1).unbind(1)
+    mean = images.float().mean((1, 2, 3), keepdim=True)
+    changed = augment(Batch(images, torch.zeros(B).long()), ["light"], seeded(), IMAGE).inputs
+    expected = ((images - mean) * contrast + mean * brightness).clamp(0, 255)
+    assert (changed - expected).abs().max() < 0.51
 
 
 def test_light_stays_in_the_range():
@@ -189,6 +216,36 @@ def test_erase_paints_one_rectangle_over_about_half_of_the_crops():
     assert (boxes[:, 2] > 85).any()
     assert (boxes[:, 1] < 5).any()
     assert (boxes[:, 3] > 55).any()
+    room = (width < 60) & (height < 40)
+    places = boxes[room, :2] / (torch.tensor([90.0, 60.0]) - torch.stack([width, height], 1)[room])
+    assert torch.corrcoef(places.T)[0, 1].abs() < 0.3  # across and down are drawn apart
+
+
+def test_a_pixel_is_where_its_centre_is_and_an_end_belongs_to_the_next():
+    start, end = torch.tensor([[1.5], [1.4], [1.6]]), torch.tensor([[3.5], [3.4], [3.6]])
+    assert [row.nonzero().flatten().tolist() for row in _between(start, end, 6)] == [[1, 2], [1, 2], [2, 3]]
+
+
+def test_erase_paints_all_colours_of_the_range():
+    spec = InputSpec("image", (3, 8, 8), "uint8", low=0, high=16, sample_rate=None)
+    images = torch.full((400, 3, 8, 8), 99, dtype=torch.uint8)
+    changed = augment(Batch(images, torch.zeros(400).long()), ["erase"], seeded(), spec).inputs.flatten(2)
+    gone = (changed != 99).all(1)
+    first = gone.int().argmax(1)[gone.any(1)]
+    colours = changed[gone.any(1)][torch.arange(len(first)), :, first].float()
+    assert (colours.min(), colours.max()) == (0, 16)
+    assert colours.mean().item() == pytest.approx(8, abs=0.5)
+    assert torch.corrcoef(colours.T).triu(1).abs().max() < 0.3
+
+
+def test_erase_takes_no_eyes_for_boxes():
+    eyes = torch.tensor([[30.0, 20.0], [60.0, 22.0]]).expand(B, -1, -1)
+    crops = Batch(flat(B), torch.arange(B), eyes)
+    changed = augment(crops, ["erase"], seeded(), COLOUR)
+    assert torch.equal(changed.places, eyes)
+    assert torch.equal(
+        changed.inputs, augment(crops._replace(places=None), ["erase"], seeded(), COLOUR).inputs
+    )
 
 
 def test_erase_leaves_a_part_of_every_box_in_a_scene_and_all_around_them():
@@ -206,15 +263,17 @@ def test_erase_leaves_a_part_of_every_box_in_a_scene_and_all_around_them():
         assert part.float().mean(1).max() < ERASED[1] * 1.1
 
 
-def test_audio_shifts_with_silence_behind_it():
-    clips = torch.arange(1, 51, dtype=torch.int16).expand(B, -1)
-    changed = augment(Batch(clips, torch.zeros(B).long()), ["shift"], seeded(), AUDIO).inputs
+@pytest.mark.parametrize(("length", "reach"), [(50, 5), (57, 6)])
+def test_audio_shifts_with_silence_behind_it(length, reach):
+    spec = InputSpec("audio", (length,), "int16", low=-32768, high=32767, sample_rate=8000)
+    clips = torch.arange(1, length + 1, dtype=torch.int16).expand(4 * B, -1)
+    changed = augment(Batch(clips, torch.zeros(4 * B).long()), ["shift"], seeded(), spec).inputs
     by = set()
     for clip in changed.tolist():
         offset = 25 - clip[25] + 1
         by.add(offset)
-        assert clip == [x - offset + 1 if 0 <= x - offset < 50 else 0 for x in range(50)]
-    assert {-5, 5} <= by <= set(range(-5, 6))
+        assert clip == [x - offset + 1 if 0 <= x - offset < length else 0 for x in range(length)]
+    assert {-reach, reach} <= by <= set(range(-reach, reach + 1))
 
 
 def test_speed_plays_a_clip_faster_or_slower_around_its_middle():

@@ -3,8 +3,8 @@ import torch
 
 from fineprune.data.batches import SplitSamples, in_order
 from fineprune.data.format import Dataset
-from fineprune.inference import features, loss_and_accuracy, predict
-from fineprune.models.base import NOT_FINITE
+from fineprune.inference import features, loss_and_accuracy, outputs, predict
+from fineprune.models.base import NOT_FINITE, Step
 from tests.unit.nets import SMALL, InMemory, Pixelwise, random_inputs, small_network, write_halves
 
 IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
@@ -30,6 +30,26 @@ def test_a_transform_is_applied_to_the_raw_inputs_first():
         return inputs.roll(1, dims=1)
 
     assert predict(Pixelwise(IDENTITY), in_order(samples(), 2), turn).tolist() == [1, 2, 0, 2, 1]
+
+
+def test_a_transform_is_told_the_places_and_what_it_gives_is_what_was_seen():
+    places, told = torch.arange(20.0).view(5, 2, 2), []
+
+    def turn(inputs, where):
+        told.append(where)
+        return inputs.roll(1, dims=1)
+
+    given = in_order(InMemory(INPUTS, [0] * 5, places), 2)
+    seen = [batch for _, batch in outputs(Pixelwise(IDENTITY), given, turn)]
+    assert torch.equal(torch.cat(told), places)
+    assert torch.equal(torch.cat([batch.inputs for batch in seen]), INPUTS.roll(1, dims=1))
+    assert torch.equal(torch.cat([batch.places for batch in seen]), places)
+
+
+def test_a_network_is_asked_about_the_places():
+    network, places = Pixelwise(IDENTITY), torch.arange(20.0).view(5, 2, 2)
+    network.answers = lambda _, where: where[:, 1, 1].long()
+    assert predict(network, in_order(InMemory(INPUTS, [0] * 5, places), 2)).tolist() == [3, 7, 11, 15, 19]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -78,9 +98,27 @@ def test_loss_and_accuracy_weigh_every_sample_alike(batch_size):
     assert loss == pytest.approx(expected.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize(("decisions", "accuracy"), [(3, 1 / 3), (0, 0.0)])
+def test_accuracy_is_of_all_decisions_and_loss_of_all_samples(decisions, accuracy):
+    network = Pixelwise(IDENTITY)
+    step = Step(torch.tensor(2.0), torch.tensor(decisions // 3), torch.tensor(decisions))
+    network.loss = lambda *_: step
+    assert loss_and_accuracy(network, in_order(samples(), 2)) == (2.0, pytest.approx(accuracy))
+
+
+def test_the_loss_is_in_the_precision_that_is_fast_here_and_keeps_nothing_for_gradients(monkeypatch):
+    network, seen = Pixelwise(IDENTITY), []
+    monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
+    network.register_forward_pre_hook(
+        lambda *_: seen.append((torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled()))
+    )
+    loss_and_accuracy(network, in_order(samples(), 3))
+    assert seen == [(True, True)] * 2
+
+
 def test_nothing_is_kept_for_gradients():
     network = Pixelwise(IDENTITY)
-    assert not predict(network, in_order(samples(), 5)).requires_grad
+    assert not any(found.requires_grad for found, _ in outputs(network, in_order(samples(), 5)))
     assert all(parameter.grad is None for parameter in network.parameters())
 
 

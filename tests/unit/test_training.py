@@ -5,19 +5,24 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from fineprune.augmentation import augment
 from fineprune.config import parse
+from fineprune.data.batches import Batch
 from fineprune.errors import ConfigError, ModelError
-from fineprune.models.base import Network
-from fineprune.training import Recipe, train
+from fineprune.models import build
+from fineprune.models.base import Network, Step
+from fineprune.training import Recipe, derived_seed, train
 from tests.unit.nets import (
     RECIPE,
     SMALL,
     InMemory,
     fresh_cnn,
     halves,
+    image,
     questions_of_a_step,
     random_inputs,
     small_network,
+    spec_of,
 )
 
 IMAGE_KINDS = ["flip", "shift", "zoom", "light", "erase"]
@@ -56,6 +61,31 @@ def test_dropout_follows_the_seed_whatever_was_drawn_before():
     assert same(*networks)
 
 
+def test_every_seed_and_every_purpose_has_a_seed_of_its_own():
+    seeds = [derived_seed(seed, purpose) for seed in range(3) for purpose in ("start", "train")]
+    assert len({*seeds, *range(3)}) == 6 + 3
+    assert seeds == [derived_seed(seed, purpose) for seed in range(3) for purpose in ("start", "train")]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_batches_are_augmented_by_a_seed_of_their_own(seed):
+    network, given = fresh_cnn(), []
+    network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    same_image = Batch(halves(1)[0].expand(8, -1, -1, -1), torch.zeros(8, dtype=torch.int64))
+    kinds = ("light", "flip")
+    recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=8, augment=kinds)
+    list(train(network, InMemory(same_image.inputs, same_image.labels), recipe, seed=seed))
+    generator = torch.Generator().manual_seed(derived_seed(seed, "augment"))
+    assert torch.equal(given[0], augment(same_image, kinds, generator, network.spec.input).inputs)
+
+
+def test_an_augmentation_that_does_not_fit_is_refused_before_anything_is_drawn():
+    samples = InMemory(*halves(4))
+    with pytest.raises(ConfigError, match=r"for image expected any of .*, found speed"):
+        list(train(fresh_cnn(), samples, dataclasses.replace(RECIPE, augment=("speed",)), seed=0))
+    assert not samples.drawn
+
+
 def test_every_sample_is_drawn_once_an_epoch_and_the_last_batch_is_smaller():
     _, epochs, samples = trained(epochs=3)
     assert [len(batch) for batch in samples.drawn] == [4, 4, 2] * 3
@@ -85,7 +115,9 @@ def test_the_order_is_the_seeds_whatever_the_network_draws():
             torch.rand(3)
             return self.network(inputs)
 
-    assert trained()[2].drawn == trained(network=Drawing())[2].drawn
+    drawn = trained()[2].drawn
+    assert drawn == trained(network=Drawing())[2].drawn
+    assert drawn == trained(augment=IMAGE_KINDS)[2].drawn
 
 
 def test_the_smaller_batch_counts_by_its_samples():
@@ -96,6 +128,14 @@ def test_the_smaller_batch_counts_by_its_samples():
     expected = torch.nn.functional.cross_entropy(logits, samples.labels).item()
     assert epochs[0].loss == pytest.approx(expected, rel=1e-5)
     assert epochs[0].accuracy == pytest.approx((logits.argmax(1) == samples.labels).double().mean().item())
+
+
+@pytest.mark.parametrize(("decisions", "accuracy"), [(6, 0.5), (0, 0.0)])
+def test_accuracy_is_of_all_decisions_that_were_taken(decisions, accuracy):
+    network = fresh_cnn()
+    right, total = torch.tensor(decisions // 2), torch.tensor(decisions)
+    network.loss = lambda inputs, *_: Step(network(inputs).sum() * 0, right, total)
+    assert [epoch.accuracy for epoch in trained(network=network)[1]] == [accuracy] * 2
 
 
 @pytest.fixture
@@ -125,6 +165,11 @@ def test_the_rate_rises_before_it_falls(steps):
     assert rates[:4] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1.0])
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert rates[3:] == pytest.approx([(1 + math.cos(math.pi * step / 9)) / 2 for step in range(9)])
+
+
+def test_the_rate_may_rise_to_the_last_step(steps):
+    trained(epochs=1, warm_up=0.9)  # 3 steps
+    assert [rate / 0.05 for _, rate in steps] == pytest.approx([1 / 4, 2 / 4, 3 / 4])
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e9])
@@ -186,6 +231,14 @@ def test_batch_norm_is_trained_in_training_mode():
     assert not torch.equal(network.bn.running_mean, before)
 
 
+def test_steps_are_in_the_precision_that_is_fast_here(monkeypatch):
+    network, mixed = fresh_cnn(), []
+    monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
+    network.register_forward_pre_hook(lambda *_: mixed.append(torch.is_autocast_enabled("cpu")))
+    trained(network=network, epochs=1)
+    assert mixed == [True] * 3
+
+
 def test_weight_decay_pulls_weights_to_zero():
     free, pulled = (trained(weight_decay=decay)[0].conv2.weight.norm() for decay in (0.0, 1.0))
     assert pulled < 0.9 * free
@@ -197,6 +250,19 @@ def test_a_loss_that_is_no_number_is_an_error():
         network.fc2.bias[0] = float("nan")
     with pytest.raises(ModelError, match="the loss is nan in epoch 1: expected a finite one"):
         trained(network=network)
+
+
+def test_an_infinite_loss_is_an_error():
+    network = fresh_cnn()
+    network.loss = lambda inputs, *_: Step(network(inputs).sum() + math.inf, torch.tensor(0), len(inputs))
+    with pytest.raises(ModelError, match="the loss is inf in epoch 1: expected a finite one"):
+        trained(network=network)
+
+
+def test_a_batch_that_is_too_small_for_batch_norm_is_an_error():
+    network = build(spec_of("preact_resnet18", {"width": 1}, image(3, 8, 8)))
+    with pytest.raises(ModelError, match=r"^training: Expected more than 1 value per channel"):
+        list(train(network, InMemory(random_inputs(network, 1), [0]), RECIPE, seed=0))
 
 
 def test_a_rate_that_diverges_is_an_error():
