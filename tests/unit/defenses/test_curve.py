@@ -144,12 +144,15 @@ def test_every_point_is_what_the_network_says_after_surgery(network):
         assert found[pruned] == (predict(smaller, [Batch(inputs, targets[0])]) == targets[0]).sum()
 
 
-def test_a_pruned_network_has_a_curve_of_its_own():
-    network = remove_channels(small_network("speech_net"), [0, 5, 6])
+@pytest.mark.parametrize(
+    ("architecture", "gone", "points"), [("speech_net", [0, 5, 6], 10), ("deep_id", [0, 2], 5)]
+)
+def test_a_pruned_network_has_a_curve_of_its_own(architecture, gone, points):
+    network = remove_channels(small_network(architecture), gone)
     inputs = random_inputs(network, INPUTS)
     order, targets = random_order(network), questions(network, inputs)
     found = matches_along_curve(network, order, batches(inputs, targets, 8))
-    assert found.shape == (3, 10)
+    assert found.shape == (3, points)
     assert torch.equal(found, one_by_one(network, order, inputs, targets))
 
 

@@ -21,12 +21,12 @@ def data():
     return InMemory(*halves(24)), InMemory(*halves(16, seed=1))
 
 
-def tune(network, *, epochs=6, min_epochs=1, patience=6, samples=None, holdout=None):
+def tune(network, *, epochs=6, min_epochs=1, patience=6, samples=None, holdout=None, seed=0):
     """Each epoch's figures, and a copy of the weights that it left."""
     given = data()
     recipe = dataclasses.replace(RECIPE, epochs=epochs)
     stop = EarlyStop(min_epochs=min_epochs, patience=patience)
-    found = fine_tune(network, samples or given[0], holdout or given[1], recipe, stop, seed=0)
+    found = fine_tune(network, samples or given[0], holdout or given[1], recipe, stop, seed=seed)
     return [(tuned, copy.deepcopy(network.state_dict())) for tuned in found]
 
 
@@ -71,6 +71,14 @@ def test_no_epoch_before_the_first_that_may_be_kept_is_kept(losses):
     epochs = tune(network, epochs=4, min_epochs=3, patience=1)
     assert [t.best for t, _ in epochs] == [False, False, True, True]
     assert same(network.state_dict(), epochs[3][1])
+
+
+def test_the_last_epoch_may_be_the_first_that_may_be_kept(losses):
+    losses(0.1, 0.2)
+    network = fresh_cnn()
+    epochs = tune(network, epochs=2, min_epochs=2)
+    assert [t.best for t, _ in epochs] == [False, True]
+    assert same(network.state_dict(), epochs[1][1])
 
 
 @pytest.mark.parametrize(
@@ -132,8 +140,9 @@ def test_a_loss_on_the_early_stop_data_that_is_not_finite_is_an_error(losses, va
         tune(fresh_cnn(), epochs=3)
 
 
-def test_the_same_seed_gives_the_same_network():
-    one, other = fresh_cnn(), fresh_cnn()
-    tune(one, epochs=2)
-    tune(other, epochs=2)
+def test_the_same_seed_gives_the_same_network_and_another_seed_another():
+    one, other, third = fresh_cnn(), fresh_cnn(), fresh_cnn()
+    for network, seed in ((one, 5), (other, 5), (third, 6)):
+        tune(network, epochs=2, seed=seed)
     assert same(one.state_dict(), other.state_dict())
+    assert not same(one.state_dict(), third.state_dict())

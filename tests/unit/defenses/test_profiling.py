@@ -95,6 +95,33 @@ def test_finite_weights_whose_sums_overflow_are_refused():
         profile_channels(network, batches(pixels([1, 2])), measure="post_relu")
 
 
+def test_finite_activations_whose_mean_overflows_are_refused():
+    network = Pixelwise([[1.0] * 8], offset=[0.0, 0.0], size=2)
+    with torch.no_grad():
+        network.conv.weight[1, 1] = 1e38
+    inputs = torch.full((1, 2, 2, 2), 2, dtype=torch.uint8)
+    assert network.preactivation(inputs).isfinite().all()
+    with pytest.raises(DefenseError, match="activations of conv are NaN or infinite"):
+        profile_channels(network, batches(inputs), measure="post_relu", model=DIGEST)
+
+
+def test_activations_are_in_the_precision_that_is_fast_here_and_averaged_in_full(monkeypatch):
+    monkeypatch.setattr("fineprune.runtime.fast_bf16", lambda device: True)
+    network = Pixelwise([[1.0] * 4], offset=[0.0], size=2)
+    inputs = pixels([255, 255, 254, 254], size=2)
+    for weight in (1.0, 1 + 2**-10):  # which is one in bf16, as 254.5 is not
+        network.conv.weight.data.fill_(weight)
+        profile = profile_channels(network, batches(inputs), measure="post_relu", model=DIGEST)
+        assert (profile.mean, profile.maximum) == ((254.5,), (255.0,))
+
+
+def test_the_mean_over_inputs_does_not_round():
+    network = Pixelwise([[1.0]])
+    network.conv.weight.data.fill_(0.1)
+    profile = profile_channels(network, batches(pixels(*[[1]] * 7)), measure="post_relu", model=DIGEST)
+    assert profile.mean == (torch.tensor(0.1).item(),)
+
+
 def test_post_pool_needs_a_pooling():
     network = Forked()
     with pytest.raises(DefenseError, match="post_pool needs pooling behind conv3, found none"):
