@@ -102,7 +102,7 @@ def test_finite_activations_whose_mean_overflows_are_refused():
     inputs = torch.full((1, 2, 2, 2), 2, dtype=torch.uint8)
     assert network.preactivation(inputs).isfinite().all()
     with pytest.raises(DefenseError, match="activations of conv are NaN or infinite"):
-        profile_channels(network, batches(inputs), measure="post_relu", model=DIGEST)
+        profile_channels(network, batches(inputs), measure="post_relu")
 
 
 def test_activations_are_in_the_precision_that_is_fast_here_and_averaged_in_full(monkeypatch):
@@ -111,14 +111,14 @@ def test_activations_are_in_the_precision_that_is_fast_here_and_averaged_in_full
     inputs = pixels([255, 255, 254, 254], size=2)
     for weight in (1.0, 1 + 2**-10):  # which is one in bf16, as 254.5 is not
         network.conv.weight.data.fill_(weight)
-        profile = profile_channels(network, batches(inputs), measure="post_relu", model=DIGEST)
+        profile = profile_channels(network, batches(inputs), measure="post_relu")
         assert (profile.mean, profile.maximum) == ((254.5,), (255.0,))
 
 
 def test_the_mean_over_inputs_does_not_round():
     network = Pixelwise([[1.0]])
     network.conv.weight.data.fill_(0.1)
-    profile = profile_channels(network, batches(pixels(*[[1]] * 7)), measure="post_relu", model=DIGEST)
+    profile = profile_channels(network, batches(pixels(*[[1]] * 7)), measure="post_relu")
     assert profile.mean == (torch.tensor(0.1).item(),)
 
 
