@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fineprune.errors import DataError, excerpt
-from fineprune.evaluation.intervals import Estimate, Shares, correlation, difference
-from fineprune.evaluation.metrics import measure, shares, unclipped_utility
+from fineprune.evaluation.intervals import Estimate, Influence, correlation, difference
+from fineprune.evaluation.metrics import influence, measure, unclipped_utility
 from fineprune.evaluation.outcomes import Outcomes, from_report
 from fineprune.files import as_mapping
 from fineprune.gate import TOLERANCE
@@ -37,21 +37,22 @@ def utility_gain(ours: Outcomes, theirs: Outcomes) -> Estimate | None:
     defined = [(first, second) for first, second in pairs if first is not None and second is not None]
     if len(defined) < len(pairs):
         return None
-    shared = correlation(utility_shares(ours), utility_shares(theirs), ours.groups)
+    shared = correlation(utility_influence(ours), utility_influence(theirs), ours.groups)
     gain, unclipped = (difference(first, second, correlation=shared) for first, second in defined)
     low, high = min(gain.low, unclipped.low), max(gain.high, unclipped.high)
     return replace(gain, low=max(-2.0, low), high=min(2.0, high))
 
 
-def utility_shares(said: Outcomes) -> Shares:
+def utility_influence(said: Outcomes) -> Influence:
     """(N,) float64: the influence of each input on unclipped utility, times N and up to a constant; on an
     untargeted success, which is a ratio, by the delta method.
     """
     some = said.eligible
     if said.fooled is not None:
-        return said.right - shares(said.fooled, some)
+        return said.right - influence(said.fooled, some)
     clean, triggered = (float(flags[some].mean()) for flags in (said.right, said.kept))
-    return said.right + shares(said.kept, some) / clean - shares(said.right, some) * triggered / clean**2
+    right, kept = (influence(flags, some) for flags in (said.right, said.kept))
+    return said.right + kept / clean - right * triggered / clean**2
 
 
 def check_figures(report: Mapping[str, Any], model: str) -> None:

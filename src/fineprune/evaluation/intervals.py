@@ -45,7 +45,7 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # of 1 to
 
 Groups = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Shares = npt.NDArray[np.float64]
+Influence = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def student(freedom: int) -> float:
     return _Z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def correlation(first: Flags | Shares, second: Flags | Shares, groups: Groups) -> float:
+def correlation(first: Flags | Influence, second: Flags | Influence, groups: Groups) -> float:
     """The correlation of two means over the same inputs, in [-1, 1]; 0 where one of them does not vary.
 
     It is that of what each input adds, or of what each group adds, whichever is less: two models may find the
@@ -157,7 +157,7 @@ def correlation(first: Flags | Shares, second: Flags | Shares, groups: Groups) -
         raise DataError(f"paired outcomes: expected one length, found {found}")
     _, member = np.unique(groups, return_inverse=True)
     one, other = first - first.mean(), second - second.mean()
-    sums = [np.bincount(member, shares).astype(float) for shares in (one, other)]
+    sums = [np.bincount(member, each).astype(float) for each in (one, other)]
     return min(_cosine(sums[0], sums[1]), _cosine(one, other, correction=0.5))
 
 
@@ -235,7 +235,7 @@ def _estimate(value: float, low: float, high: float, n: int) -> Estimate:
     return Estimate(value, min(low, value), max(high, value), n)
 
 
-def _cosine(first: Shares, second: Shares, correction: float = 0.0) -> float:
+def _cosine(first: Influence, second: Influence, correction: float = 0.0) -> float:
     """The cosine of two (n,) vectors of deviations; ``correction`` draws a positive product towards zero."""
     together, spread = float(first @ second), math.sqrt(float(first @ first) * float(second @ second))
     if together > 0:

@@ -15,7 +15,7 @@ from fineprune.evaluation.intervals import (
     Estimate,
     Flags,
     Groups,
-    Shares,
+    Influence,
     clip,
     correlation,
     design_effect,
@@ -127,7 +127,7 @@ def accuracy_by_class(
     return tuple(rate(right[some], groups[some], otherwise=otherwise) for some in rows)
 
 
-def shares(flags: Flags, eligible: Flags) -> Shares:
+def influence(flags: Flags, eligible: Flags) -> Influence:
     """(N,) float64: the influence of each input on the share of true ``flags`` (N,) among the eligible ones,
     times N; its mean over all inputs is zero.
     """
@@ -168,7 +168,7 @@ def _success_and_utility(
     if said.fooled is not None:
         success = rate(said.fooled[some], groups, otherwise=otherwise)
         # Of all inputs: an eligible one may be of a group with others, and stumble with them.
-        shared = correlation(said.right, shares(said.fooled, some), said.groups)
+        shared = correlation(said.right, influence(said.fooled, some), said.groups)
         return success, difference(accuracy, success, correlation=shared)
     right, kept = said.right[some], said.kept[some]
     # Only the eligible inputs are common to both rates, which dilutes the correlation of the two.

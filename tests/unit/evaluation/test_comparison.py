@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fineprune.errors import DataError
-from fineprune.evaluation.comparison import check_figures, outcomes_behind, utility_gain, utility_shares
+from fineprune.evaluation.comparison import check_figures, outcomes_behind, utility_gain, utility_influence
 from fineprune.evaluation.intervals import correlation, difference
 from fineprune.evaluation.metrics import measure
 from fineprune.evaluation.outcomes import Outcomes, as_report
@@ -113,7 +113,7 @@ def test_shares_are_the_derivative_of_the_utility(targeted):
         said = Outcomes(right[keep], kept[keep], rest, some[keep], groups[keep])
         return measure(said, before=None).utility.value
 
-    found = utility_shares(Outcomes(right, kept, fooled, some, groups))
+    found = utility_influence(Outcomes(right, kept, fooled, some, groups))
     without = np.array([utility(groups != one) for one in groups])
     np.testing.assert_allclose(400 * (utility(groups >= 0) - without), found - found.mean(), atol=0.05)
     assert len(np.unique(found.round(6))) >= 4
@@ -147,9 +147,10 @@ def test_what_groups_do_not_have_in_common_widens_it():
     )
     wide, narrow = utility_gain(ours, theirs), utility_gain(ours, ours)
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
-    sums = [np.bincount(groups, utility_shares(one)) for one in (ours, theirs)]
-    by_group, by_input = np.corrcoef(sums)[0, 1], np.corrcoef(utility_shares(ours), utility_shares(theirs))
-    assert by_group < by_input[0, 1] - 0.1
+    inputs = [utility_influence(one) for one in (ours, theirs)]
+    sums = [np.bincount(groups, each) for each in inputs]
+    by_group, by_input = (np.corrcoef(several)[0, 1] for several in (sums, inputs))
+    assert by_group < by_input - 0.1
     utilities = [measure(one, before=None).utility for one in (ours, theirs)]
     assert asdict(wide) == pytest.approx(asdict(difference(*utilities, correlation=by_group)))
 
