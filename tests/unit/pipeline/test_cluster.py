@@ -1,11 +1,12 @@
 """The way to the cluster, by the kubeconfig, and the taints of its nodes."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.cluster import Cluster, Taint
+from pipeline.cluster import Cluster, ClusterError, Quota, Taint
 from pipeline.settings import Toleration
 
 from .kubernetes_stand_in import KubernetesStandIn
@@ -79,3 +80,73 @@ def test_the_way_through_a_proxy_that_wants_a_login(
     config.write_text(config.read_text().replace(cluster.url, "http://cluster.example"))
     assert Cluster().address == "http://cluster.example"
     assert proxy.asked == ["http://cluster.example/version/"]
+
+
+def test_the_context_that_is_named_is_taken(tmp_path: Path, cluster: KubernetesStandIn) -> None:
+    config = tmp_path / "kubeconfig"
+    config.write_text(config.read_text().replace("current-context: stand-in", "current-context: gone"))
+    assert Cluster("stand-in").address == cluster.url
+    with pytest.raises(ClusterError, match="no cluster is configured"):
+        Cluster()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [({"message": "etcd\n is gone"}, "etcd is gone"), ([], "no reason given")]
+)
+def test_what_the_cluster_says_of_a_fault_of_its_own_is_one_line(
+    cluster: KubernetesStandIn, monkeypatch: pytest.MonkeyPatch, body: Any, said: str
+) -> None:
+    monkeypatch.setattr(cluster, "read", lambda *_: (500, body))
+    with pytest.raises(ClusterError) as fault:
+        Cluster().namespace_phase("kubeflow")
+    assert str(fault.value) == f"cannot get namespace kubeflow: HTTP 500 Internal Server Error: {said}"
+
+
+def test_rights_are_asked_for_the_service_account_with_all_its_groups(cluster: KubernetesStandIn) -> None:
+    assert Cluster().allows("kubeflow", "runner", "patch", "argoproj.io", "workflowtaskresults")
+    attributes = {"namespace": "kubeflow", "verb": "patch", "group": "argoproj.io"}
+    assert cluster.reviews == [
+        {
+            "user": "system:serviceaccount:kubeflow:runner",
+            "groups": [
+                "system:serviceaccounts",
+                "system:serviceaccounts:kubeflow",
+                "system:authenticated",
+            ],
+            "resourceAttributes": attributes | {"resource": "workflowtaskresults"},
+        }
+    ]
+
+
+def test_a_secret_that_holds_nothing_has_no_keys(cluster: KubernetesStandIn) -> None:
+    cluster.add("secrets", "empty")
+    assert Cluster().filled_keys("kubeflow", "empty") == set()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready"),
+    [
+        ([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "False"}], True),
+        ([{"type": "Ready", "status": "Unknown"}], False),
+        (None, False),
+    ],
+)
+def test_a_node_that_tells_little_of_itself(cluster: KubernetesStandIn, conditions: Any, ready: bool) -> None:
+    cluster.add("nodes", "bare", spec={}, status={"conditions": conditions} if conditions else {})
+    (node,) = Cluster().nodes()
+    assert (node.name, node.labels, node.taints, node.offers, node.ready) == ("bare", {}, (), {}, ready)
+
+
+def test_quotas_that_hold_for_every_pod_and_what_is_left_of_them(cluster: KubernetesStandIn) -> None:
+    hard = {"cpu": "10", "pods": "9"}
+    of_some = {"scopeName": "PriorityClass", "operator": "Exists"}
+    cluster.add("resourcequotas", "new", spec={"hard": hard}, status={})
+    cluster.add("resourcequotas", "old", spec={"hard": {}}, status={"hard": hard, "used": {"cpu": "2500m"}})
+    cluster.add("resourcequotas", "short", spec={"hard": hard, "scopes": ["Terminating"]})
+    cluster.add(
+        "resourcequotas", "urgent", spec={"hard": hard, "scopeSelector": {"matchExpressions": [of_some]}}
+    )
+    assert Cluster().quotas("kubeflow") == [
+        Quota("new", {"cpu": Decimal(10), "pods": Decimal(9)}),
+        Quota("old", {"cpu": Decimal("7.5"), "pods": Decimal(9)}),
+    ]

@@ -55,7 +55,12 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
         (lambda c: c.update(namespce="x"), "settings.namespce: unknown key"),
         (lambda c: c.pop("namespace"), "settings.namespace: missing"),
         (lambda c: c["stages"].pop("prune"), "settings.stages.prune: missing"),
+        (
+            lambda c: c.update(namespace="Kube Flow"),
+            "settings.namespace: expected a value in the form my-name",
+        ),
         (lambda c: c["stages"]["prune"].update(timeout_seconds="1h"), "expected a whole number, found '1h'"),
+        (lambda c: c["stages"]["prune"].update(timeout_seconds=0), "expected a value in [1, inf), found 0"),
         (lambda c: c["stages"]["prune"]["memory"].update(limit="8 GB"), "the form 8Gi or 500M, found '8 GB'"),
         (lambda c: c["stages"]["prune"]["cpu"].update(limit="2k"), "the form 2, 0.5 or 500m, found '2k'"),
         (
@@ -119,6 +124,14 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
             "expected sha256: and 64 hex digits",
         ),
         (
+            lambda c: c["images"].update(digests={"prune": "sha256:" + "0" * 65}),
+            "expected sha256: and 64 hex digits",
+        ),
+        (
+            lambda c: c["images"].update(digests={"prune": 3}),
+            "settings.images.digests.prune: expected sha256: and 64 hex digits, found 3",
+        ),
+        (
             lambda c: c["images"].update(digests={"prone": "sha256:" + "0" * 64}),
             "digests.prone: no such stage",
         ),
@@ -136,6 +149,7 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
             "fineprune-s3.stages: expected any but promote, whose image has no client for S3; let MLflow",
         ),
         (lambda c: c["retry"].update(limit=-1), "settings.retry.limit"),
+        (lambda c: c["retry"].update(limit=11), "settings.retry.limit"),
         (
             lambda c: c["retry"].update(factor=1.5),
             "settings.retry.factor: expected a whole number, found 1.5",
@@ -145,7 +159,17 @@ def test_without_a_name_the_default_profile_is_meant() -> None:
             "settings.retry.factor: expected a value in [1, inf), found 0",
         ),
         (
-            lambda c: c["sweep"].update(attacks=["baseline", "pruning_aware"], seeds=[*range(26)]),
+            lambda c: c["sweep"].update(cases=["digits", "digits"]),
+            "settings.sweep.cases: expected each once, found ['digits', 'digits']",
+        ),
+        (
+            lambda c: c["sweep"].update(attacks=["baseline", "baseline"]),
+            "settings.sweep.attacks: expected each once",
+        ),
+        (
+            lambda c: c["sweep"].update(
+                cases=["digits", "faces"], attacks=["baseline", "pruning_aware"], seeds=[*range(13)]
+            ),
             "settings.sweep: expected at most 50 runs (cases × attacks × seeds), found 52",
         ),
         (lambda c: c["mlflow"].update(address="mlflow:5000"), "the form http://host:port"),
@@ -167,11 +191,16 @@ def test_a_fault_is_named_in_one_line(
         lambda c: c["stages"]["prune"]["memory"].update(request="16Gi"),
         lambda c: c["stages"]["prune"]["memory"].update(request="900Mi"),  # as a text it is above 16Gi
         lambda c: c["stages"]["prune"]["cpu"].update(request="8000m"),
+        lambda c: c["stages"]["prune"].update(scratch="500M"),
+        lambda c: c["stages"]["prune"].update(scratch="64Ki"),
         lambda c: c["stages"]["prune"].update(
             tolerations=[{"key": "k", "operator": "Equal", "value": "x", "effect": None}]
         ),
         lambda c: c["sweep"].update(attacks=["baseline", "pruning_aware"], seeds=[*range(25)]),
         lambda c: c["secrets"].append({**c["secrets"][0], "stages": ["evaluate"]}),
+        lambda c: c["secrets"].append(
+            {"name": "other", "keys": {"access_key": "OTHER"}, "stages": ["evaluate"]}
+        ),
     ],
 )
 def test_what_is_just_within_the_bounds_is_taken(
@@ -223,10 +252,13 @@ def test_an_image_is_named_by_registry_and_by_digest_where_there_is_one(
     )
     assert loaded.image("attack", "fineprune:1-attack") == "localhost:5000/team/fineprune:1-attack"
     assert loaded.image("prune", "fineprune:1-prune") == f"localhost:5000/team/fineprune@{digest}"
+    here = load_changed(lambda c: c["images"].update(registry=None, digests={"prune": digest}))
+    assert here.image("attack", "fineprune:1-attack") == "fineprune:1-attack"
+    assert here.image("prune", "fineprune:1-prune") == f"fineprune@{digest}"
 
 
 @pytest.mark.parametrize(
-    ("text", "bytes_"), [("512", 512), ("1Ki", 1024), ("2M", 2_000_000), ("3Gi", 3 * 2**30)]
+    ("text", "bytes_"), [("512", 512), ("1Ki", 1024), ("2M", 2_000_000), ("3Gi", 3 * 2**30), ("1Ei", 2**60)]
 )
 def test_a_quantity_is_so_many_bytes(text: str, bytes_: int) -> None:
     assert settings.size(text) == bytes_
@@ -242,6 +274,8 @@ def test_the_registry_is_asked_where_it_is_from_here(
 ) -> None:
     loaded = load_changed(lambda c: c["mlflow"].update(address="http://mlflow.inside:5000"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert loaded.tracking_uri == "http://mlflow.inside:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     assert loaded.tracking_uri == "http://mlflow.inside:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     assert loaded.tracking_uri == "http://localhost:5000"
