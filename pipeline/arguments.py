@@ -165,6 +165,8 @@ def _checked(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The runs of a sweep as their stages will read them."""
+    if not runs:
+        raise ConfigError("runs: expected at least one, found none")
     if len(runs) > MAX_RUNS:
         raise ConfigError(f"runs: expected at most {MAX_RUNS}, found {len(runs)}; split them into sweeps")
     wanted = sweep_runs([default_case()], ["baseline"], [0])[0].keys()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.package import FOLDER
 from pipeline.parameters import ROOT, defaults
@@ -20,6 +21,12 @@ def test_typed_parameters(kfp: KfpStandIn) -> None:
     assert submit(kfp, *given) == 0
     profile = {"measure": "post_pool", "batch_size": 64}
     assert parameters(kfp) == {"min_utility": 1.0, "registered_name": "7", "profile": profile}
+
+
+def test_a_value_may_hold_an_equals_sign(kfp: KfpStandIn) -> None:
+    assert submit(kfp, "source=s3://bucket/a=b", "--set", "ingest.licence=CC=0") == 0
+    sent = parameters(kfp)
+    assert (sent["source"], sent["ingest"]["licence"]) == ("s3://bucket/a=b", "CC=0")
 
 
 def test_one_key_of_a_section(kfp: KfpStandIn) -> None:
@@ -81,6 +88,12 @@ def test_a_case_on_data_of_one_s_own(kfp: KfpStandIn) -> None:
             "--set ingest.source=https://git.example/data: ingest.source is a parameter of its own",
         ),
         (["--case", "mnist"], "no case 'mnist'; there are digits, faces"),
+        (["--package", str(SWEEP), "--case", "fsdd"], "fine_pruning_sweep.yaml takes no sections of a case"),
+        (
+            ["--package", str(SWEEP), "--set", "attack.seed=3"],
+            "--set attack.seed=3: expected STAGE.KEY=VALUE with a stage of none here",
+        ),
+        (["--package", str(SWEEP), "runs=[]"], "runs: expected at least one, found none"),
         (["--package", "nowhere.yaml"], "nowhere.yaml: cannot read the package: No such file or directory"),
         (["--package", str(ROOT / "params.yaml")], "expected a compiled pipeline, found something else"),
         (
@@ -120,7 +133,9 @@ def test_what_a_package_holds_is_checked_too(
     [
         ({"source": "digits"}, "it has no attack, has no data_md5, has no evaluate"),
         (sweep_run(promote={}), "runs[0]: expected source, revision, "),
+        (sweep_run(promote={}), "; it knows no promote"),
         (sweep_run(attack={"bogus": 1}), "runs[0]: attack.bogus: unknown key"),
+        (sweep_run(finetune={"bogus": 1}), "runs[0]: finetune.bogus: unknown key"),
         (sweep_run(source="data/speech"), "expected what a container can reach"),
         (sweep_run(source="s3://me:planted@bucket/x"), "runs: expected an address without credentials"),
     ],
@@ -129,6 +144,33 @@ def test_the_runs_of_a_sweep_are_checked(
     kfp: KfpStandIn, capsys: pytest.CaptureFixture[str], run: dict[str, Any], message: str
 ) -> None:
     assert_refused(kfp, capsys, ["--package", str(SWEEP), f"runs={json.dumps([run])}"], message)
+
+
+def test_a_run_of_a_sweep_is_sent_without_nulls(kfp: KfpStandIn) -> None:
+    """Which kfp's SDK cannot put into a dict parameter."""
+    run = sweep_run()
+    run["attack"]["pruning_aware"]["final_epochs"] = None
+    assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps([run])}") == 0
+    assert parameters(kfp) == {"runs": [sweep_run()]}
+
+
+def test_runs_of_several_cases_and_attacks_with_the_same_seed_are_taken(kfp: KfpStandIn) -> None:
+    runs = [sweep_run(), sweep_run(), sweep_run()]
+    runs[1]["attack"]["name"], runs[2]["ingest"]["name"] = "pruning_aware", "others"
+    assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs)}") == 0
+    assert parameters(kfp) == {"runs": runs}
+
+
+def test_a_parameter_without_a_default_must_be_given(
+    kfp: KfpStandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "own.yaml"
+    pipeline, *rest = yaml.safe_load_all((FOLDER / "fine_pruning.yaml").read_text())
+    for name in ("source", "min_utility"):
+        del pipeline["root"]["inputDefinitions"]["parameters"][name]["defaultValue"]
+    package.write_text(yaml.safe_dump_all([pipeline, *rest]))
+    message = f"{package}: expected min_utility=…"
+    assert_refused(kfp, capsys, ["--package", str(package), "source=digits"], message)
 
 
 def test_runs_that_the_table_of_a_sweep_could_not_tell_apart_are_refused(

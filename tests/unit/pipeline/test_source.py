@@ -102,6 +102,17 @@ def test_data_that_is_not_as_expected(
     assert kfp.requests == []
 
 
+def test_runs_of_a_sweep_that_share_a_source_are_pinned_to_one_commit(
+    kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the repository moves on meanwhile."""
+    commits = iter(["0" * 40, "1" * 40])
+    monkeypatch.setattr("pipeline.arguments.resolve", lambda *_: (next(commits), MD5))
+    runs = [sweep_run(seed, source=SPEECH) for seed in (3, 4)]
+    assert submit(kfp, "--package", str(SWEEP), f"runs={json.dumps(runs)}") == 0
+    assert {run["revision"] for run in parameters(kfp)["runs"]} == {"0" * 40}
+
+
 def test_the_runs_of_a_sweep_are_pinned(
     kfp: KfpStandIn, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
