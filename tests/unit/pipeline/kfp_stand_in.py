@@ -24,7 +24,7 @@ from .loopback import Loopback
 
 INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS = 3, 5, 6
 HTTP = {INVALID_ARGUMENT: 400, NOT_FOUND: 404, ALREADY_EXISTS: 409}
-UPLOADED = "7d0b9f1e-5a44-4c0c-9f5b-2f6f6d5c1a10"
+UPLOADED, VERSION = "7d0b9f1e-5a44-4c0c-9f5b-2f6f6d5c1a10", "a3f1c2d4-0b7e-4f7a-8c11-9d5e6b0c7f22"
 NEVER, UNSET = "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"
 STARTED = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STAGE = timedelta(seconds=30)
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(503, {"message": "upstream connect error"})
                 return
             self._answer(getattr(server, f"get_{found[1][:-1]}"), found[2])
-        elif path == f"/apis/v2beta1/pipelines/{UPLOADED}/versions/{UPLOADED}":
+        elif path == f"/apis/v2beta1/pipelines/{UPLOADED}/versions/{VERSION}":
             self._answer(server.get_version)
         else:
             self._send(404, {"code": NOT_FOUND, "message": "Not Found", "details": []})
@@ -251,7 +251,7 @@ class KfpStandIn(Loopback):
         self.looks[key] += self.stages_per_look
         if not self.uploaded:
             return run
-        reference = {"pipeline_id": UPLOADED, "pipeline_version_id": UPLOADED}
+        reference = {"pipeline_id": UPLOADED, "pipeline_version_id": VERSION}
         without = {name: value for name, value in run.items() if name != "pipeline_spec"}
         return without | {"pipeline_version_reference": reference}
 

@@ -47,6 +47,19 @@ def test_all_is_well(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         assert login.startswith("Basic ")
 
 
+def test_the_context_and_the_namespace_that_are_named_are_looked_at(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert world.check("--context", "gone") == 1
+    ((state, check, said),) = lines(capsys)
+    assert (state, check) == ("fail", "cluster")
+    assert "gone" in said
+    assert world.check("--namespace", "team-a") == 1
+    assert ("fail", "namespace", "there is no namespace team-a") in [
+        (state, check, said.partition(" → ")[0]) for state, check, said in lines(capsys)
+    ]
+
+
 def test_lines_keep_to_the_screen(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """Kubeflow Pipelines' server: how it is reached and logged in to, and what is said where there is none."""
 
+import argparse
 import io
+import json
 import re
 import socket
 import threading
@@ -10,15 +12,45 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kfp_server_api import ApiException
 
-from pipeline import __main__, progress
-from pipeline.server import UnreachableError, connect
+from pipeline import __main__, progress, settings
+from pipeline.server import (
+    KubeflowError,
+    UnreachableError,
+    connect,
+    endpoint,
+    namespace,
+    one_line_errors,
+    run_page,
+    version,
+)
 
 from .kfp_stand_in import KfpStandIn
 from .proxy_stand_in import ProxyStandIn
 from .submitting import RUN_ID, refused, submit
 
 pytestmark = pytest.mark.usefixtures("at_home", "check_current")
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "found"),
+    [
+        ("http://flag", "http://variable", "http://flag"),
+        (None, "http://variable", "http://variable"),
+        (None, "", settings.load().endpoint),
+    ],
+)
+def test_the_flag_wins_over_the_environment_and_that_over_the_settings(
+    monkeypatch: pytest.MonkeyPatch, flag: str | None, variable: str, found: str
+) -> None:
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", variable)
+    assert endpoint(argparse.Namespace(endpoint=flag), settings.load()) == found
+
+
+@pytest.mark.parametrize(("flag", "found"), [("team-a", "team-a"), (None, settings.load().namespace)])
+def test_the_namespace_is_the_flag_s_or_the_settings(flag: str | None, found: str) -> None:
+    assert namespace(argparse.Namespace(namespace=flag), settings.load()) == found
 
 
 def test_a_server_of_several_users_gets_the_namespace() -> None:
@@ -97,6 +129,55 @@ class KfpClient:
         return SimpleNamespace(multi_user=False)
 
 
+@pytest.mark.parametrize(
+    ("variable", "argument"), [("KF_PIPELINES_COOKIE", "cookies"), ("KF_PIPELINES_TOKEN", "existing_token")]
+)
+def test_a_login_is_the_one_that_the_environment_has(
+    monkeypatch: pytest.MonkeyPatch, variable: str, argument: str
+) -> None:
+    monkeypatch.setenv(variable, "planted")
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("kfp.Client", lambda **arguments: given.update(arguments) or KfpClient())
+    connect("https://kubeflow.example", "kubeflow")
+    logins = {name: given[name] for name in ("cookies", "existing_token", "credentials")}
+    assert logins == {"cookies": None, "existing_token": None, "credentials": None} | {argument: "planted"}
+
+
+def test_the_page_of_a_run_is_told_without_a_login() -> None:
+    client: Any = SimpleNamespace(_get_url_prefix=lambda: "http://me:planted@kfp.example/pipeline")
+    assert run_page(client, "r1") == "http://kfp.example/pipeline/#/runs/details/r1"
+
+
+def test_a_server_that_tells_no_version() -> None:
+    answer = SimpleNamespace(data=b'{"multi_user": false}')
+    healthz = SimpleNamespace(healthz_service_get_healthz=lambda **_: answer)
+    client: Any = SimpleNamespace(_healthz_api=healthz)
+    assert version(client) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (400, {"message": "by a long way: bad", "details": [{}, {"message": "bad"}]}, "bad (HTTP 400)"),
+        (400, {"message": "bad\n input", "details": None}, "bad input (HTTP 400)"),
+        (502, None, "Bad Gateway (HTTP 502)"),
+        (502, ["no object"], "Bad Gateway (HTTP 502)"),
+        (502, {"details": ["no object"]}, "Bad Gateway (HTTP 502)"),
+        (
+            403,
+            {"message": "no"},
+            "no (HTTP 403); set KF_PIPELINES_TOKEN, KF_PIPELINES_SA_TOKEN_PATH or KF_PIPELINES_COOKIE",
+        ),
+    ],
+)
+def test_a_refusal_is_told_in_the_server_s_last_words(status: int, body: Any, said: str) -> None:
+    refusal = ApiException(status=status, reason="Bad Gateway")
+    refusal.body = body and json.dumps(body)
+    with pytest.raises(KubeflowError) as error, one_line_errors("submit the run"):
+        raise refusal
+    assert str(error.value) == f"Kubeflow Pipelines: cannot submit the run: {said}"
+
+
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_certificates_of_a_company_and_its_proxy(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "/etc/company.pem")
@@ -126,12 +207,13 @@ def test_a_server_that_is_silent_is_given_up(
     assert re.match(rf"Kubeflow Pipelines: cannot reach {address}: no answer: .*timed out", refused(capsys))
 
 
-def test_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_server(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     assert __main__.main(["submit", "--endpoint", "http://me:planted@127.0.0.1:1"]) == 2
     said = refused(capsys)
     assert said.startswith("Kubeflow Pipelines: cannot reach http://127.0.0.1:1: no answer: ")
     assert said.endswith(f"Connection refused; {UnreachableError.remedy}")
     assert "planted" not in said
+    assert caplog.records == []  # of each try
 
 
 def test_a_login_page_is_no_server(capsys: pytest.CaptureFixture[str]) -> None:

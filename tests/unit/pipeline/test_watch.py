@@ -1,5 +1,6 @@
 """Following a run to its verdict, which is the exit code; and what ends it without one."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from fineprune.errors import TrackingError
 from pipeline import __main__, settings, watch
 from pipeline.package import Package
 from pipeline.parameters import ROOT
+from pipeline.server import KubeflowError
 
 from .kfp_stand_in import KfpStandIn
 from .submitting import RUN_ID, SWEEP, refused, submit
@@ -54,6 +56,23 @@ def test_a_run_is_taken_up_again(
     assert told.splitlines()[-3].startswith(f"{verdict}: net version ")
 
 
+def test_the_run_is_looked_for_where_the_command_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def connect(*place: str) -> None:
+        asked.append(place)
+        raise KubeflowError("nobody")
+
+    monkeypatch.setattr(watch, "connect", connect)
+    given = ("watch", RUN_ID, "--endpoint", "http://kfp.example")
+    assert __main__.main([*given, "--namespace", "team-a"]) == 2
+    assert __main__.main([*given, "--profile", "tpu"]) == 2
+    assert asked == [("http://kfp.example", "team-a")]
+    assert "no profile 'tpu'" in capsys.readouterr().err
+
+
 def test_a_run_of_a_version_that_was_uploaded(kfp: KfpStandIn, judged: Callable[[str], None]) -> None:
     judged("promoted")
     assert submit(kfp) == 0
@@ -74,10 +93,16 @@ def test_a_run_of_something_else_is_refused(kfp: KfpStandIn, capsys: pytest.Capt
 
 
 def test_no_verdict_is_no_promotion(
-    kfp: KfpStandIn, judged: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+    kfp: KfpStandIn,
+    judged: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("://", "://me:planted@"))
     assert submit(kfp, "--watch") == 1
-    assert "has no verdict of it" in capsys.readouterr().err
+    said = f"the run succeeded, but the registry at {address} has no verdict of it\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_registry_that_does_not_answer_is_told_before_anything_is_sent(
@@ -91,6 +116,19 @@ def test_a_registry_that_does_not_answer_is_told_before_anything_is_sent(
     assert "Connection refused; set MLFLOW_TRACKING_URI to its address from here" in said
     assert "planted" not in said
     assert kfp.requests == []
+
+
+def test_a_registry_that_does_not_answer_is_told_before_a_run_is_followed(
+    kfp: KfpStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(kfp) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert __main__.main(["watch", RUN_ID, "--endpoint", kfp.url]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "cannot read the verdict: http://127.0.0.1:1: no answer" in printed.err
 
 
 @pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "mlruns", "http://[bad"])
@@ -118,7 +156,11 @@ def test_a_registry_that_is_gone_at_the_end_is_no_promotion(
 
     monkeypatch.setattr("fineprune.tracking.verdict.verdict_of_run", gone)
     assert submit(kfp, "--watch") == 1
-    assert "the run succeeded, but its verdict could not be read: http:" in capsys.readouterr().err
+    fault, again = capsys.readouterr().err.splitlines()
+    assert fault.startswith("the run succeeded, but its verdict could not be read: http:")
+    assert again == (
+        f"set MLFLOW_TRACKING_URI to the registry's address from here, and python -m pipeline watch {RUN_ID}"
+    )
 
 
 @pytest.mark.usefixtures("judged")
@@ -142,7 +184,9 @@ def test_a_run_that_somebody_ended_is_over_and_no_success(
     sweep = Package(SWEEP).tasks
     given: Any = SimpleNamespace(namespace="team-a")
     assert watch.follow(client, RUN_ID, sweep, given, settings.load()) == 1
-    assert "no stage failed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"the run was {'cancelled' if state == 'CANCELED' else 'skipped'}: no stage failed" in said
+    assert "kubectl logs -n team-a " in said
 
 
 @pytest.mark.usefixtures("judged")
