@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
+import kfp_server_api
 import pytest
 
 from pipeline import live_line, progress
@@ -84,6 +86,36 @@ def test_a_terminal_gets_a_live_line(kfp: KfpStandIn, monkeypatch: pytest.Monkey
     assert "trying again: Kubeflow Pipelines: cannot look at run" in out.getvalue()
     assert "0 of 11 stages done; running: ingest" in out.getvalue()
     assert last.split("\x1b[K")[-1].split() == ["0:00", "promote", "done", "in", "0:30"]
+
+
+def run_of(state: str, **tasks: str) -> Any:
+    nodes = [
+        kfp_server_api.V2beta1PipelineTaskDetail(display_name=name, state=of) for name, of in tasks.items()
+    ]
+    details = kfp_server_api.V2beta1RunDetails(task_details=nodes)
+    return kfp_server_api.V2beta1Run(run_id=RUN_ID, state=state, run_details=details)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "running"), [({"runs": "RUNNING", "prune": "RUNNING"}, "runs, prune · all"), ({}, "-")]
+)
+def test_the_live_line_says_what_runs_inside_a_loop_and_is_taken_away_at_the_end(
+    tasks: dict[str, str], running: str
+) -> None:
+    looks = iter([run_of("RUNNING", **tasks), run_of("FAILED", **tasks)])
+    client: Any = SimpleNamespace(get_run=lambda _: next(looks))
+    out = Terminal()
+    inner = {"runs": {"attack": "attack", "prune": "prune · all"}}
+    progress.Watch(client, RUN_ID, "kubeflow", {"runs": "runs"}, inner, out=out).follow()
+    assert f"0 of 1 stages done; running: {running}\r" in out.getvalue()
+    assert out.getvalue().endswith("\r\x1b[K")
+
+
+def test_a_pod_that_has_started_meanwhile_has_not_been_waiting() -> None:
+    watching = progress.Watch(SimpleNamespace(), RUN_ID, "kubeflow", {})
+    looks = ((0.0, "PENDING"), (100.0, "RUNNING"), (200.0, "PENDING"), (379.0, "PENDING"))
+    assert not any(watching._waits(run_of("RUNNING", attack=state), now) for now, state in looks)
+    assert watching._waits(run_of("RUNNING", attack="PENDING"), 380.0)
 
 
 def test_a_server_that_is_gone_for_good(kfp: KfpStandIn) -> None:

@@ -1,9 +1,12 @@
 """What failed in a run, as Kubeflow's answers tell it."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import kfp_server_api
 import pytest
 
-from pipeline.run_state import failures
+from pipeline.run_state import StageState, failures, run_states, stage_states
 
 from .kfp_stand_in import KfpStandIn
 from .submitting import RUN_ID, submit, watch_sweep
@@ -51,3 +54,65 @@ def test_the_cause_is_what_the_server_tells() -> None:
     status = kfp_server_api.V2beta1RuntimeStatus(state="FAILED", error=error)
     run = kfp_server_api.V2beta1Run(state="FAILED", state_history=[status])
     assert failures(run, {"prune": "prune"}) == ["the run failed: pod was evicted"]
+
+
+STARTED = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOT_YET = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def told(message: str | None) -> Any:
+    return kfp_server_api.GoogleRpcStatus(message=message)
+
+
+def node(name: str, state: str, **more: Any) -> Any:
+    return kfp_server_api.V2beta1PipelineTaskDetail(display_name=name, state=state, **more)
+
+
+def run_of(*nodes: Any) -> Any:
+    details = kfp_server_api.V2beta1RunDetails(task_details=list(nodes))
+    return kfp_server_api.V2beta1Run(state="FAILED", run_details=details)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "seconds"),
+    [
+        (STARTED, STARTED + timedelta(seconds=30), 30.0),
+        (STARTED, NOT_YET, None),
+        (STARTED, None, None),
+        (None, STARTED, None),
+    ],
+)
+def test_a_stage_takes_from_its_start_to_its_end(
+    start: datetime | None, end: datetime | None, seconds: float | None
+) -> None:
+    run = run_of(node("prune", "RUNNING", start_time=start, end_time=end))
+    assert stage_states(run, {"prune": "prune"}) == {"prune": StageState("RUNNING", seconds)}
+
+
+def test_a_stage_that_is_being_prepared_waits_and_one_that_was_not_begun_is_not_told() -> None:
+    run = run_of(node("prune-driver", "SUCCEEDED"), node("attack-driver", "FAILED", error=told("no quota")))
+    assert stage_states(run, dict.fromkeys(("attack", "prune", "evaluate"), "")) == {
+        "attack": StageState("FAILED", None, "it could not be prepared: no quota"),
+        "prune": StageState("PENDING"),
+    }
+
+
+def test_the_runs_of_a_loop_are_in_their_order() -> None:
+    numbers = (1, 10, 0)
+    run = run_of(*(node(f"iteration-iterations({number}:11)", "RUNNING") for number in numbers))
+    assert [*run_states(run)] == ["run 1", "run 2", "run 11"]
+
+
+def test_what_failed_in_a_loop_is_told_where_nobody_says_in_which_run() -> None:
+    run = run_of(node("runs", "FAILED"), node("attack-driver", "FAILED"), node("prune", "SUCCEEDED"))
+    inner = {"runs": {"attack": "attack", "prune": "prune"}}
+    assert failures(run, {"runs": "runs"}, inner) == ["attack failed in a run of the loop: its log says why"]
+
+
+def test_of_several_errors_the_last_is_the_cause() -> None:
+    history = [
+        kfp_server_api.V2beta1RuntimeStatus(state="FAILED", error=told(message))
+        for message in ("first", "second", None)
+    ]
+    run = run_of(node("prune", "FAILED", error=told("at first"), state_history=history))
+    assert failures(run, {"prune": "prune"}) == ["prune failed: second"]

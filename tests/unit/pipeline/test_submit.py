@@ -26,7 +26,8 @@ def test_our_command(kfp: KfpStandIn) -> None:
     done = program(*command, "--run-name", "first", "--experiment", "mine", "source=s3://bucket/speech")
     assert done.returncode == 0, done.stderr
     page = f"{kfp.url}/#/runs/details/{RUN_ID}"
-    assert done.stdout.splitlines()[:2] == [f"run {RUN_ID}", f"    {page}"]
+    said = [f"run {RUN_ID}", f"    {page}", "    source = s3://bucket/speech"]
+    assert done.stdout.splitlines() == said
     assert "every stage runs anew; say data_md5=…" in done.stderr  # what an s3:// source holds is not pinned
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks(kfp).values())
     assert parameters(kfp)["source"] == "s3://bucket/speech"
@@ -42,6 +43,24 @@ def test_without_arguments_the_package_decides(kfp: KfpStandIn) -> None:
     compiled = next(yaml.safe_load_all(PACKAGE.read_text()))["root"]["dag"]["tasks"]
     assert cached == {name for name, task in compiled.items() if task["cachingOptions"].get("enableCache")}
     assert "attack" in cached
+    assert [experiment["display_name"] for experiment in kfp.experiments.values()] == ["fine-pruning"]
+    assert kfp.run["display_name"].startswith("fine-pruning 2")
+
+
+def test_of_a_long_parameter_the_beginning_is_told(
+    kfp: KfpStandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(kfp, "--set", "attack.seed=3") == 0
+    (line,) = capsys.readouterr().out.splitlines()[2:]
+    assert line.startswith("    attack = {")
+    assert len(line) <= len("    attack = ") + 100
+
+
+def test_who_wants_every_stage_anew_is_not_warned_that_it_is(
+    kfp: KfpStandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(kfp, "--no-cache", "source=s3://bucket/speech") == 0
+    assert capsys.readouterr().err == ""
 
 
 # --- the cache ----------------------------------------------------------------------------------
