@@ -40,6 +40,7 @@ def test_an_interval_stays_within_what_is_possible() -> None:
     mean = mean_of([estimate(value) for value in (0.9, 1.0, 1.0)])
     assert mean.high == 1.0
     assert mean.low < 0.9
+    assert mean_of([estimate(value) for value in (0.1, 0.0, 0.0)]).low == 0.0
 
 
 def test_many_seeds_have_students_factor_too() -> None:

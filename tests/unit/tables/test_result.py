@@ -44,6 +44,7 @@ def test_a_cell_has_the_mean_of_its_seeds_each_seeds_value_and_the_papers() -> N
     assert {seed: one["value"] for seed, one in success["seeds"].items()} == {"0": 0.01, "1": 0.03, "2": 0.05}
     assert told["paper"]["backdoor_success"] == {"value": 0.0, "grade": "S", "note": ""}
     assert told["paper"]["utility"]["value"] == 0.978
+    assert told["measured"]["robust_accuracy"]["value"] == pytest.approx(0.96)
 
 
 def test_every_defence_is_there_for_the_attacked_network_and_the_control() -> None:
@@ -81,12 +82,13 @@ def test_a_metric_that_one_seed_does_not_have_is_none() -> None:
     assert cell_of(assemble(wanted, found, Paper()), "none")["measured"]["utility"] is None
 
 
-def test_a_utility_may_be_negative() -> None:
+@pytest.mark.parametrize("metric", ["utility", "clean_loss"])
+def test_a_difference_may_be_negative(metric: str) -> None:
     wanted = profile("faces")
     found = reports(*wanted.cells)
     for one in found.values():
-        one["models"]["fine_pruned"]["utility"] = {"value": -0.2, "low": -0.3, "high": -0.1}
-    told = cell_of(assemble(wanted, found, Paper()), "fine_pruning")["measured"]["utility"]
+        one["models"]["fine_pruned"][metric] = {"value": -0.2, "low": -0.3, "high": -0.1}
+    told = cell_of(assemble(wanted, found, Paper()), "fine_pruning")["measured"][metric]
     assert (told["value"], told["low"], told["high"]) == pytest.approx((-0.2, -0.3, -0.1))
 
 
@@ -99,6 +101,7 @@ def test_curves_and_activations_are_in_pruning_order_by_seed() -> None:
     # Channel 0, second to be pruned, is at 0.1 without the trigger and at 1.0 with it.
     assert activations["seeds"]["3"]["clean"] == [0.0, 0.1, 1.0, 2.0]
     assert activations["seeds"]["3"]["backdoor_only"] == [1]
+    assert activations["seeds"]["3"]["stop"] == 2
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,16 @@ NAMES = {
 def test_what_must_show_passes_where_it_shows() -> None:
     wanted = profile("faces")
     checks = assemble(wanted, reports(*wanted.cells), Paper())["checks"]
-    assert {check["name"] for check in checks} == {*NAMES, "pruning alone"}
+    assert {check["name"]: check["required"] for check in checks} == {
+        "the control has learned": "cl ≥ .850",
+        "the attack takes": "bd ≥ .950",
+        "the attack stays hidden": "cl at most 2 points below the control's",
+        "pruning alone": "bd at most a third of its start, at most 4 points of cl lost",
+        "fine-pruning: backdoor": "bd ≤ .050",
+        "fine-pruning: accuracy": "cl at most 1 point lost",
+        "fine-pruning: utility": "at least fine-tuning's, within the interval of the difference over the "
+        "seeds",
+    }
     assert all(check["passed"] for check in checks)
 
 
@@ -161,6 +173,21 @@ def test_a_mean_that_some_seed_falls_short_of_names_it() -> None:
     assert lines["the attack takes"]["found"] == ".967; not in seed 1"
     assert lines["the attack takes"]["passed"]
     assert lines["the attack stays hidden"]["found"] == ".976, control .990; not in seed 1"
+
+
+def test_each_seed_is_held_against_its_own_start() -> None:
+    wanted = profile("signs")
+    found = reports(*wanted.cells)
+    for one in found.values():
+        one["attack_details"] = {
+            "labels": {"kind": "random_wrong"},
+            "took": {"min_backdoor_success": 0.2, "max_clean_cost": 0.02},
+        }
+    low = {"control": (0.9, 0.02), "undefended": (0.885, 0.3), "fine_pruned": (0.88, 0.2)}
+    found[wanted.cells[1]]["models"] = report(wanted.cells[1], GOOD | low)["models"]
+    lines = {check["name"]: check["found"] for check in assemble(wanted, found, Paper())["checks"]}
+    assert "not in" not in lines["the attack stays hidden"] + lines["fine-pruning: accuracy"]
+    assert lines["fine-pruning: backdoor"].endswith("; not in seed 1")
 
 
 def test_seeds_in_which_the_defence_falls_short_are_named_too() -> None:
@@ -223,6 +250,11 @@ def test_a_pruning_aware_backdoor_has_to_survive_the_stop_however_much_that_cost
     assert found["found"].startswith("bd .900 → .100 (11.1%), cl -4.0 points; seeds 0, 1, 2 before")
 
 
+def test_pruning_of_a_backdoor_that_never_worked_is_open() -> None:
+    found = pruned_to("baseline", 2, [0.9] * 5, [0.0] * 5)
+    assert (found["found"], found["passed"]) == ("bd .000 → .000 (undefined), cl +0.0 points", None)
+
+
 def test_no_loss_is_told_without_a_minus() -> None:
     found = pruned_to("baseline", 1, [0.9] * 5, [0.9] * 5)["found"]
     assert found == "bd .900 → .900 (100.0%), cl +0.0 points"
@@ -248,8 +280,8 @@ def test_utility_is_compared_seed_by_seed_and_open_where_seeds_differ_too_much()
     assert check(0.5, 0.6, 0.4) == ("+.500 ± .248", True)
 
 
-def untargeted(left: float, precision: float) -> Any:
-    wanted = profile("signs")
+def untargeted(left: float, precision: float, attack: str = "baseline") -> Any:
+    wanted = profile("signs", attacks=(attack,))
     found = reports(*wanted.cells, models=GOOD | {"fine_pruned": (0.98, left)})
     for one in found.values():
         one["attack_details"] = {
@@ -264,6 +296,8 @@ def untargeted(left: float, precision: float) -> Any:
 def test_an_untargeted_backdoor_must_be_three_times_weaker_after_fine_pruning() -> None:
     assert check_of(untargeted(0.98 / 3, 0.6), "fine-pruning: backdoor") is True
     assert check_of(untargeted(0.33, 0.6), "fine-pruning: backdoor") is False
+    aware = untargeted(0.33, 0.6, "pruning_aware")["checks"]
+    assert "fine-pruning: backdoor" not in {check["name"] for check in aware}
 
 
 def test_a_backdoor_whose_success_is_undefined_in_one_seed_leaves_its_checks_open() -> None:

@@ -48,6 +48,22 @@ def test_the_page_names_every_contradiction_and_points_to_each_from_a_number(wri
         assert f'<a href="#c{number}">{number}</a>' in page
 
 
+def test_the_markdown_has_every_contradiction_and_how_to_read_the_figures(written: Path) -> None:
+    text, paper = (written / "tables.md").read_text(), Paper()
+    for number, told in enumerate(paper.contradictions, 1):
+        assert f"\n{number}. **{told['title']}** " in text
+    assert "- Mean over the seeds 0, 1 and its interval: 95 % for the mean." in text
+    for line in paper.reading:
+        assert f"- {' '.join(line.split())}\n" in text
+
+
+def test_each_case_has_its_own_figures_beside_the_page_and_all_values_are_kept(written: Path) -> None:
+    names = {f"{kind}_{case}.png" for kind in ("pruning", "activations") for case in CASES}
+    assert {path.name for path in (written / "figures").iterdir()} == names
+    kept = json.loads((written / "paper.json").read_text())
+    assert kept["missing"] == ["signs, baseline, seed 0", "signs, pruning_aware, seed 1"]
+
+
 def test_the_page_needs_nothing_but_itself(written: Path) -> None:
     page = (written / "tables.html").read_text()
     assert len(re.findall(r'<img src="data:image/png;base64,', page)) == 2 * len(CASES)
@@ -71,6 +87,7 @@ def test_the_page_says_what_fine_pruning_costs_and_what_pruning_alone_leaves(tmp
     assert ".980 <small>→</small> .040" in page
     assert "clean accuracy -3.0 points" in page
     assert "Success where pruning stops: .300 under the baseline attack." in page
+    assert "by seed: 1 of 4 under the baseline attack." in page
 
 
 @pytest.mark.parametrize("name", ["tables.html", "tables.md"])
@@ -87,6 +104,40 @@ def test_markdown_has_ours_the_papers_and_the_controls_figures_side_by_side(writ
     assert faces["bd"][0] == "**.980** [.980, .980]"
     assert faces["bd, paper"][:4] == ["1.000 S", "", ".000 S¹", ".000 S"]
     assert faces["bd, control"][0] == ".020 [.020, .020]"
+    text = (written / "tables.md").read_text()
+    assert " (faces) |" in text
+    assert "\n| AP" not in text  # nobody has measured that
+
+
+def test_a_mean_of_fewer_seeds_than_the_others_says_so(written: Path, tmp_path: Path) -> None:
+    """In the column of both attacks."""
+    (line,) = [
+        line
+        for line in (written / "tables.md").read_text().splitlines()
+        if line.startswith("| cl |") and "seed" in line
+    ]
+    assert line.count("**.980** [.980, .980] 1 seed |") == 6  # all but pruning, whose accuracy is .960
+    for seed in (0, 2):
+        leave(tmp_path, Cell("faces", "baseline", seed))
+    tables(profile("faces"), folder=tmp_path, undone=[])
+    assert "**.980** [.980, .980] 2 seeds |" in (tmp_path / "tables.md").read_text()
+
+
+def test_what_must_show_is_passed_missed_or_open_for_each_case(tmp_path: Path) -> None:
+    worse = GOOD | {"undefended": (0.98, 0.5)}
+    for seed in range(3):
+        leave(tmp_path, Cell("faces", "baseline", seed))
+        leave(tmp_path, Cell("lfw", "baseline", seed), models=report(Cell("", "", 0), worse)["models"])
+    leave(tmp_path, Cell("fsdd", "baseline", 0))
+    tables(profile("faces", "lfw", "fsdd"), folder=tmp_path, undone=[])
+    page, markdown = ((tmp_path / name).read_text() for name in ("tables.html", "tables.md"))
+    for case, found, state in (
+        ("faces", ".980", "pass"),
+        ("lfw", ".500; not in seeds 0, 1, 2", "**miss**"),
+        ("fsdd", ".980; 1 of 3 seeds", "open"),
+    ):
+        assert f"| {case} | baseline | the attack takes | bd ≥ .950 | {found} | {state} |" in markdown
+        assert found in page
 
 
 def test_what_contradicts_a_column_is_told_at_the_first_table_alone(written: Path) -> None:
@@ -133,6 +184,16 @@ def test_csv_has_a_line_for_each_metric_with_every_seed_and_the_papers_figure(wr
     assert (row["seed_0"], row["seed_1"]) == ("", "0.99")
 
 
+def test_csv_has_the_interval_from_its_lower_end(tmp_path: Path) -> None:
+    told = report(Cell("faces", "baseline", 0))["models"]
+    told["undefended"]["clean_accuracy"] = {"value": 0.9, "low": 0.75, "high": 1.0}
+    leave(tmp_path, Cell("faces", "baseline", 0), models=told)
+    tables(profile("faces", seeds=(0,)), folder=tmp_path, undone=[])
+    with (tmp_path / "tables.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert [float(row[name]) for name in ("mean", "low", "high")] == pytest.approx([0.9, 0.75, 1.0])
+
+
 def test_tables_of_nothing_say_so(tmp_path: Path) -> None:
     missing = tables(profile("faces"), folder=tmp_path, undone=[])
     assert len(missing) == 3
@@ -168,6 +229,16 @@ def test_a_report_that_lacks_what_the_tables_show_is_refused(tmp_path: Path, fie
     leave(tmp_path, Cell("faces", "baseline", 0), **{field: None})
     with pytest.raises(DataError, match=f"expected evaluate's report, found no {field}"):
         tables(profile("faces"), folder=tmp_path, undone=[])
+
+
+def test_networks_of_another_attack_may_have_another_number_of_channels(tmp_path: Path) -> None:
+    leave(tmp_path, Cell("faces", "baseline", 0))
+    curve = {name: [0.5, 0.5, 0.5] for name in CURVE}
+    other = {"clean": [0.1, 2.0], "triggered": [0.1, 2.0]}
+    pruning = {"order": [1, 0], "stop": 1, "curve": curve}
+    leave(tmp_path, Cell("faces", "pruning_aware", 0), pruning=pruning, activations=other)
+    both = profile("faces", attacks=("baseline", "pruning_aware"), seeds=(0,))
+    assert tables(both, folder=tmp_path, undone=[]) == []
 
 
 def test_seeds_of_networks_with_another_number_of_channels_are_refused(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_a_detector_answers_alike_only_if_all_its_outputs_do() -> None:
     for name in expected:
         assert not _alike(expected | {name: expected[name] + 1}, expected)
     assert not _alike({"boxes": expected["boxes"]}, expected)
+    assert not _alike(torch.ones(1, 4), torch.ones(2, 4))
 
 
 def test_a_pickle_is_not_opened(tracker: Tracker, tmp_path: Path) -> None:

@@ -32,6 +32,20 @@ def test_a_new_champion_is_no_candidate_any_more(tracker: Tracker, client: Any) 
     assert [model.name for model in client.search_registered_models()] == ["net"]
 
 
+def test_what_the_gate_says_is_written_as_far_as_mlflow_takes_it(tracker: Tracker, client: Any) -> None:
+    (version,) = candidates(client, 0.9)
+    client.update_model_version("net", version, "somebody's words")
+    with tracker.promotion("net", version) as promotion:
+        promotion.settle(CANDIDATE, {"utility.low": "0.5", "reasons": "x" * 6000}, None)
+    found = client.get_model_version("net", version)
+    assert found.description == "somebody's words"
+    assert found.tags["utility.low"] == "0.5"  # it was judged again
+    assert len(found.tags["reasons"]) == 5000
+    with tracker.promotion("net", version) as promotion:
+        promotion.settle(CANDIDATE, {}, "y" * 6000)
+    assert len(client.get_model_version("net", version).description) == 5000
+
+
 def test_of_racing_threads_the_best_ends_as_champion(tracker: Tracker, client: Any) -> None:
     lows = (0.5, 0.9, 0.7, 0.6, 0.8)
     versions = candidates(client, *lows)
