@@ -215,16 +215,15 @@ def test_of_a_long_log_the_end_is_told(tmp_path: Path, docker: Any, ran: Any) ->
 
 @pytest.mark.parametrize("local_images", [False, True])
 @pytest.mark.parametrize("there", [False, True])
-def test_image_is_the_package_s_or_the_one_made_here(tmp_path: Path, there: bool, local_images: bool) -> None:
+def test_image_is_the_package_s_or_the_one_made_here(
+    tmp_path: Path, docker: Any, there: bool, local_images: bool
+) -> None:
     """One of a registry is pulled where it is not here, with or without a host in its name."""
     written(tmp_path)
     handle = Containers({}, lambda stage, given: {}, mock.Mock(), mock.Mock(), local_images=local_images)
-    with mock.patch("pipeline.containers.engine") as engine, handle.installed():
-        images, containers = engine().images, engine().containers
-        images.get.side_effect = None if there else ImageNotFound("none")
-        container = containers.create.return_value
-        container.logs.return_value, container.wait.return_value = [], {"StatusCode": 0}
-        container.attrs = {"State": {"OOMKilled": False}}
+    images = docker.client.images
+    images.get.side_effect = None if there else ImageNotFound("none")
+    with handle.installed():
         task = docker_task_handler.DockerTaskHandler(
             "myteam/fineprune:1", executor_input(tmp_path), str(tmp_path), runner(user="0")
         )
@@ -234,7 +233,7 @@ def test_image_is_the_package_s_or_the_one_made_here(tmp_path: Path, there: bool
             return
         task.run()
     ran = image("prune") if local_images else "myteam/fineprune:1"
-    assert containers.create.call_args.args[0] == ran
+    assert docker.client.containers.create.call_args.args[0] == ran
     assert images.pull.call_args_list == ([] if there else [mock.call("myteam/fineprune:1")])
 
 

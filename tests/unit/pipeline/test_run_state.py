@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.run_state import StageState, failures, run_states, stage_states
 
-from .kfp_stand_in import KfpStandIn
+from .kfp_stand_in import STARTED, KfpStandIn
 from .submitting import RUN_ID, submit, watch_sweep
 
 pytestmark = pytest.mark.usefixtures("at_home", "check_current", "no_pauses")
@@ -56,7 +56,6 @@ def test_the_cause_is_what_the_server_tells() -> None:
     assert failures(run, {"prune": "prune"}) == ["the run failed: pod was evicted"]
 
 
-STARTED = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOT_YET = datetime(1, 1, 1, tzinfo=UTC)
 
 
