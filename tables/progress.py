@@ -127,7 +127,9 @@ class Board:
             self._bar.refresh()
 
     def left(self) -> str:
-        """``12 min left``; at least so many, or nothing, where steps are to come that were never run."""
+        """``12 min left``, by other cases' times where this case has none of its own for a step to come; at
+        least so many, or nothing, where a step to come was never run in any.
+        """
         now, running = time.monotonic(), Durations()
         had = {key: now - begun for key, (begun, _) in self._begun.items()}
         told = {where: own.left for where, own in self._doing.items() if own.left is not None}
@@ -135,10 +137,11 @@ class Board:
             if where in told:  # of its phase: others may follow
                 running.learn(where, label, seconds + told[where])
         left: dict[str, float] = defaultdict(float)
-        unknown = False
+        unknown = guessed = False
         for where, label in self._open:
             known, least = self._clock.expect(where, label), running.expect(where, label, elsewhere=False)
             unknown = unknown or known is None
+            guessed = guessed or self._clock.expect(where, label, elsewhere=False) is None
             whole = max(known or 0.0, least or 0.0)
             if (where, label) in had:
                 left[where] += max(0.0, whole - had[where, label], told.get(where, 0.0))
@@ -149,7 +152,7 @@ class Board:
         text = f"{minutes:.0f} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"
         if unknown:
             return f"at least {text}" if minutes >= 1 else ""
-        return text
+        return f"{text} by other cases' times" if guessed else text
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

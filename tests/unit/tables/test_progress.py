@@ -126,6 +126,20 @@ def test_others_of_its_kind_take_what_a_step_took_and_still_takes(
         assert board.left() == "at least 50 min left"
 
 
+def test_what_only_other_cases_tell_of_is_said_to_be_theirs(tmp_path: Path) -> None:
+    clock = Clock(tmp_path / "stages.csv")
+    attack, prune = Step("attack", "attack"), Step("prune", "prune")
+    steps = {"faces, baseline, seed 0": [attack], "road_signs, baseline, seed 0": [attack]}
+    clock.learn("faces, baseline, seed 1", "attack", 600.0)
+    with Board(steps, 1, clock) as board:
+        assert board.left() == "20 min left by other cases' times"
+        clock.learn("road_signs, baseline, seed 1", "attack", 3600.0)
+        assert board.left() == "70 min left"
+        steps["road_signs, baseline, seed 0"].append(prune)
+    with Board(steps, 1, clock) as board:
+        assert board.left() == "at least 70 min left"
+
+
 def test_the_closest_is_what_a_step_is_expected_to_be_like() -> None:
     known = Durations()
     known.learn("faces, baseline, seed 0", "attack", 10.0)
