@@ -58,11 +58,8 @@ class Warm:
         self.folder = folder
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The caller's environment with this ``fineprune`` first on the PATH, and a folder for temporary
-        files that goes when this does: a stage that is killed cannot remove its own.
-        """
-        path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "TMPDIR": str(self.folder), **more}
+        """The caller's environment with this ``fineprune`` first on the PATH."""
+        return {**os.environ, "PATH": f"{self.folder}{os.pathsep}{os.environ['PATH']}", **more}
 
     def run(
         self, argv: Sequence[str], *, folder: Path, fault: Mapping[str, Any] | None = None
@@ -93,7 +90,7 @@ def warm_fineprune() -> Iterator[Warm]:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "TMPDIR": name},
+                env={**os.environ, "TMPDIR": name},  # a stage that is killed leaves its temporary files there
                 start_new_session=True,
             )
         try:
